@@ -1,0 +1,30 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+MARK   := $(VENV)/.clbench-installed
+
+.PHONY: demo test lint bench install clean
+
+demo: install  ## compare base, teachers, cascade and CollectionLoRA of the tiny world; prints the report's path
+	$(BIN)/clbench eval --suite demo --world tiny --out runs/demo
+
+test: install  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: install  ## style and types
+	$(BIN)/ruff check clbench reference_trainer tests suites
+	$(BIN)/pyright
+
+bench: install  ## timings; never part of the tests
+	$(BIN)/python -m pytest tests/benchmarks --benchmark -s
+
+install: $(MARK)
+
+# A torch that is already installed and good enough is used as it is: see scripts/install.py.
+$(MARK): pyproject.toml constraints.txt scripts/install.py
+	$(PYTHON) scripts/install.py $(VENV)
+	touch $(MARK)
+
+clean:
+	rm -rf $(VENV) runs

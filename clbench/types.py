@@ -1,0 +1,159 @@
+"""The words of clbench (floor 0). No files, no weights, no printing.
+
+Pictures are uint8 arrays ``(H, W, 3)`` in sRGB where files or operators handle them, and float tensors
+``(N, 3, H, W)`` in [0, 1] where metrics handle them. Masks are float ``(H, W)`` in [0, 1], 1 = subject.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+Status = Literal["ok", "failed", "unscored"]
+Scope = Literal["image", "subject", "background"]
+Direction = Literal["higher", "lower", "neutral"]
+TruthKind = Literal["operator", "reference", "teacher"]
+
+
+def seed_from(*parts: object) -> int:
+    """A 63-bit seed that depends on nothing but `parts` (not on order of work, batch or process)."""
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One visual effect: what a teacher was trained with and what a student sees.
+
+    `instruction` is the teacher's prompt; a student sees ``f"{trigger} {caption}"`` (asymmetric orthogonal
+    prompting). `operator` names the known operator in `clbench.effects`, or is None where only teachers
+    or reference pictures know the truth. `random` effects have many right answers per source.
+    """
+
+    id: str
+    name: str
+    family: str
+    instruction: str
+    caption: str
+    trigger: str
+    neighbours: tuple[str, ...] = ()
+    operator: str | None = None
+    random: bool = False
+    scope: Scope = "image"
+    pool: Literal["collection", "extension"] = "collection"
+
+    @property
+    def student_prompt(self) -> str:
+        """What the student and the fake score see: ``[v_i, c_i]``."""
+        return f"{self.trigger} {self.caption}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input picture. `caption`, `subject` and `background` are empty where nothing is known."""
+
+    id: str
+    sha256: str
+    licence: str
+    caption: str = ""
+    subject: str = ""
+    background: str = ""
+    split: str = "evaluation"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """effect x source x seed (x steps). `steps` None means: the system's own number of steps."""
+
+    effect: str
+    source: str
+    seed: int
+    steps: int | None = None
+
+    @property
+    def id(self) -> str:
+        """Stable id, also a relative path stem: ``effect/source/s0`` or ``effect/source/s0-n8``."""
+        tail = "" if self.steps is None else f"-n{self.steps}"
+        return f"{self.effect}/{self.source}/s{self.seed}{tail}"
+
+    def noise_seed(self) -> int:
+        """Seed of the sampler's generator: the same for every system and every number of steps."""
+        return seed_from("noise", self.effect, self.source, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemCard:
+    """Everything about a system that can change a pixel; hashed into the cache key.
+
+    `adapters` maps role or effect id to the sha256 of the LoRA file. `settings` holds plain values only
+    (steps, guidance, sampler, dtype, weights, prompt style).
+    """
+
+    name: str
+    kind: str
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Edit:
+    """A case and what a system made of it. `picture` is None when `status` is not ok.
+
+    `nfe` counts forward passes of the transformer for one picture (guidance counts twice), `seconds` is
+    wall time per picture (batch time / batch size), `memory` is peak bytes.
+    """
+
+    case: Case
+    picture: np.ndarray | None
+    sha256: str = ""
+    nfe: int = 0
+    seconds: float = float("nan")
+    memory: int = 0
+    status: Status = "ok"
+    reason: str = ""
+
+
+@runtime_checkable
+class System(Protocol):
+    """What is under test."""
+
+    card: SystemCard
+
+    def edit(self, cases: Sequence[Case]) -> Iterator[Edit]:
+        """Yield one Edit for each case, in any order; a failure is an Edit with status failed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MetricCard:
+    """What a metric is. `bounds` are inclusive; `needs` names what must be known to compute it."""
+
+    name: str
+    version: int
+    direction: Direction
+    bounds: tuple[float, float]
+    about: str
+    source: str = ""
+    needs: frozenset[str] = frozenset()
+    pairwise: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One row of scores.parquet, without the run's columns.
+
+    `other` is the second effect of a pairwise metric (leak of `other` into `case.effect`; distance to the
+    truth of `other`), or the empty string. A missing value is NaN with a status and a reason.
+    """
+
+    case: Case
+    metric: str
+    metric_version: int
+    value: float
+    other: str = ""
+    status: Status = "ok"
+    reason: str = ""

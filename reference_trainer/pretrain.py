@@ -1,0 +1,155 @@
+"""`clbench train --stage base`: the autoencoder, then text encoders and transformer on general edits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, FluxKontextPipeline
+from torch import Tensor
+
+from clbench.general import instruction_corpus
+from clbench.hashing import tree_digest
+from clbench.scenes import load_pool
+from reference_trainer.checkpoint import DiceState, finish, finished
+from reference_trainer.config import HabitsTable
+from reference_trainer.dice import Dice
+from reference_trainer.edit_examples import load_examples
+from reference_trainer.latents import LatentSpace
+from reference_trainer.loop import Job, Progress, train
+from reference_trainer.losses import flow_matching
+from reference_trainer.optim import PretrainLearner, trapezoid
+from reference_trainer.pipeline import build_pipeline
+from reference_trainer.pretrain_config import BaseConfig
+from reference_trainer.sheets import write_sheet
+from reference_trainer.vae import batches, build_vae, psnr_per_picture, render_scenes, set_latent_scale, vae_losses
+
+Report = Callable[[Progress], None]
+
+
+def recipe_key(*parts: object) -> str:
+    """sha256 of everything that decides a training's result."""
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
+
+
+def to_pictures(batch: torch.Tensor) -> np.ndarray:
+    """Float (N, 3, H, W) in about [0, 1] -> uint8 (N, H, W, 3)."""
+    return (batch.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def train_vae(config: BaseConfig, sources: Path, out: Path, resume: bool, report: Report) -> AutoencoderKL:
+    """Train the autoencoder into ``out/vae``; a finished one is only loaded."""
+    folder, key = out / "vae", recipe_key("vae", config.resolution, config.split, config.vae)
+    weights, mark = folder / "diffusion_pytorch_model.safetensors", out / "vae.complete.json"
+    if resume and finished(mark, key, weights):
+        return AutoencoderKL.from_pretrained(folder)
+    table = config.vae
+    torch.manual_seed(table.seed)
+    vae = build_vae(table, config.resolution)
+    pictures = render_scenes(load_pool(sources, config.split), config.split, table.scenes, config.resolution)
+    shown = pictures[:8]
+    learner = PretrainLearner({"vae": vae}, table.lr, table.muon_lr, table.ema)
+    dice = Dice.seeded(table.seed)
+    supply = batches(pictures, table, dice.generator)
+
+    def step(update: int) -> dict[str, float]:
+        losses = vae_losses(vae, next(supply), dice.generator)
+        share = trapezoid(update, table.updates, table.warmup, table.decay_share)
+        norm = learner.step(losses.pixel + table.kl_weight * losses.kl, share)
+        logs = {"pixel": float(losses.pixel.detach()), "kl": float(losses.kl.detach()), "norm": norm}
+        if update % 100 == 99:
+            logs["psnr_train"] = float(psnr_per_picture(vae, pictures[:64]).mean())
+        return logs
+
+    def sheet(update: int) -> None:
+        with torch.no_grad():
+            restored = vae.decode(vae.encode(shown / 127.5 - 1).latent_dist.mode()).sample
+        columns = [("source", to_pictures(shown / 255)), ("restored", to_pictures(restored / 2 + 0.5))]
+        write_sheet(out / "vae-training" / "sheets", update, columns, [""] * len(shown))
+
+    habits = HabitsTable(checkpoint_every=250, sheet_every=500)
+    job = Job(step, sheet, {"learner": learner, "dice": DiceState(dice)}, table.updates)
+    for update, logs in train(job, out / "vae-training", key, habits, resume):
+        report(Progress("autoencoder", update + 1, table.updates, logs))
+    learner.use_average()
+    set_latent_scale(vae, pictures)
+    vae.save_pretrained(folder)
+    finish(mark, key, weights, {"psnr_train": float(psnr_per_picture(vae, pictures[:256]).mean())})
+    return vae
+
+
+class TrainableText:
+    """Prompt to (sequence, pooled) with gradients, by the very calls that the pipeline makes."""
+
+    def __init__(self, pipeline: FluxKontextPipeline, max_length: int) -> None:
+        self.pipeline, self.max_length = pipeline, max_length
+
+    def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """T5 states (N, max_length, d) and the pooled CLIP vector (N, p)."""
+        pipe = self.pipeline
+        tokens = pipe.tokenizer_2(
+            list(prompts), padding="max_length", max_length=self.max_length, truncation=True, return_tensors="pt"
+        )
+        pooled = pipe.tokenizer(
+            list(prompts), padding="max_length", max_length=pipe.tokenizer_max_length, truncation=True, return_tensors="pt"
+        )
+        return (
+            pipe.text_encoder_2(tokens.input_ids, output_hidden_states=False)[0],
+            pipe.text_encoder(pooled.input_ids, output_hidden_states=False).pooler_output,
+        )
+
+
+def train_edits(
+    config: BaseConfig, sources: Path, corpus: Sequence[str], vae: AutoencoderKL, out: Path, resume: bool, report: Report
+) -> Path:
+    """Train text encoders and transformer by flow matching into ``out/backbone``; a finished one is only named."""
+    folder, key = out / "backbone", recipe_key("base", config, list(corpus), tree_digest(out / "vae"))
+    weights, mark = folder / "transformer" / "diffusion_pytorch_model.safetensors", out / "backbone.complete.json"
+    if resume and finished(mark, key, weights):
+        return folder
+    table = config.edits
+    pipe = build_pipeline(config, corpus, vae, table.seed)
+    pipe.vae.requires_grad_(False)
+    space = LatentSpace(pipe, config.resolution)
+    examples = load_examples(
+        load_pool(sources, config.split), config.split, space, table.scenes, table.edits_per_scene,
+        out / "edit-examples", lambda done: report(Progress("latents of edits", done, table.scenes, {})),
+    )  # fmt: skip
+    modules = {"transformer": pipe.transformer, "t5": pipe.text_encoder_2, "clip": pipe.text_encoder}
+    learner = PretrainLearner(modules, table.lr, table.muon_lr, table.ema, adam_only=ADAM_ONLY)
+    dice, text = Dice.seeded(table.seed), TrainableText(pipe, config.text.max_length)
+    image_ids, text_ids = space.ids(), torch.zeros(config.text.max_length, 3)
+
+    def step(update: int) -> dict[str, float]:
+        source, target, prompts = examples.batch(dice.integers(table.batch, len(examples)))
+        prompts = [p if keep else "" for p, keep in zip(prompts, dice.uniform(table.batch) >= table.drop_instruction, strict=True)]
+        time = torch.sigmoid(dice.normal(table.batch, ()) * table.time_std + table.time_mean)
+        noise = dice.normal(table.batch, space.shape)
+        noisy = torch.lerp(target, noise, time[:, None, None])
+        states, pooled = text(prompts)
+        velocity = pipe.transformer(
+            hidden_states=torch.cat([noisy, source], dim=1), timestep=time, pooled_projections=pooled,
+            encoder_hidden_states=states, txt_ids=text_ids, img_ids=image_ids, return_dict=False,
+        )[0][:, : space.tokens]  # fmt: skip
+        loss = flow_matching(velocity, target, noise)
+        norm = learner.step(loss, trapezoid(update, table.updates, table.warmup, table.decay_share))
+        return {"loss": float(loss.detach()), "norm": norm}
+
+    habits = HabitsTable(checkpoint_every=table.checkpoint_every, sheet_every=table.sheet_every)
+    job = Job(step, lambda update: None, {"learner": learner, "dice": DiceState(dice)}, table.updates)
+    for update, logs in train(job, out / "edits-training", key, habits, resume):
+        report(Progress("base", update + 1, table.updates, logs))
+    learner.use_average()
+    pipe.save_pretrained(folder)
+    finish(mark, key, weights, {"examples": len(examples)})
+    return folder
+
+
+# Embeddings, first and last layers, and modulation are no hidden linear maps: AdamW trains them.
+ADAM_ONLY = (
+    "embed", "norm", "relative_attention_bias", "shared", "transformer.proj_out.", "position", "x_embedder",
+)  # fmt: skip
