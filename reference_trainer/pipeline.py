@@ -43,7 +43,8 @@ def build_pipeline(config: BaseConfig, corpus: Sequence[str], vae: AutoencoderKL
     `corpus` holds sentences with the words that should be one token each; anything else is spelled in pieces.
     """
     torch.manual_seed(seed)
-    t5_tokenizer, clip_tokenizer = unigram_tokenizer(corpus, config.text), bpe_tokenizer(corpus, config.text)
+    t5_tokenizer = unigram_tokenizer(corpus, config.text.vocab, config.text.max_length)
+    clip_tokenizer = bpe_tokenizer(corpus, config.text)
     pipeline = FluxKontextPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
         vae=vae or build_vae(config.vae, config.resolution),

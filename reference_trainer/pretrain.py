@@ -135,7 +135,7 @@ def train_edits(
             hidden_states=torch.cat([noisy, source], dim=1), timestep=time, pooled_projections=pooled,
             encoder_hidden_states=states, txt_ids=text_ids, img_ids=image_ids, return_dict=False,
         )[0][:, : space.tokens]  # fmt: skip
-        loss = flow_matching(velocity, target, noise)
+        loss = flow_matching(velocity, target, noise).mean()
         norm = learner.step(loss, trapezoid(update, table.updates, table.warmup, table.decay_share))
         return {"loss": float(loss.detach()), "norm": norm}
 

@@ -86,16 +86,24 @@ class BaseConfig(Table):
 
 
 class EncodersConfig(Table):
-    """The recipe's [encoders]: a small CLIP in open_clip's model format."""
+    """The recipe's [encoders]: a small CLIP in open_clip's folder format, on scenes and effects."""
 
-    name: str = "tiny-clip"
+    splits: tuple[str, ...] = ("base", "teacher", "distill")
     embed_dim: int = 128
     image_width: int = 128
-    image_layers: int = 4
+    image_layers: int = 5
     patch: int = 8
     text_width: int = 128
     text_layers: int = 3
-    samples: int = 150_000
-    batch: int = 128
-    lr: float = 1e-3
+    context: int = 32
+    vocab: int = 4_000
+    scenes: int = 8_000
+    effects_per_scene: int = 3
+    updates: int = 600
+    batch: int = 192
+    lr: float = 1.5e-3
+    muon_lr: float = 1e-2
+    warmup: int = 30
+    decay_share: float = 0.4
+    checkpoint_every: int = 100
     seed: int = 0

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import collections
-import json
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
 from reference_trainer.pretrain_config import TextConfig
@@ -25,39 +24,64 @@ def words_of(corpus: Sequence[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def unigram_tokenizer(corpus: Sequence[str], config: TextConfig) -> T5TokenizerFast:
-    """A T5 (Unigram) tokenizer that gives every word of `corpus` one token.
+def unigram_tokenizer(corpus: Sequence[str], vocab_size: int, max_length: int) -> T5TokenizerFast:
+    """A T5 (Unigram) tokenizer that gives each of the most frequent words of `corpus` one token.
 
     Scores are chosen, not learned, so that the longest known piece always wins: words, then syllables (they keep
     made-up triggers short), then characters.
     """
     counts = words_of(corpus)
-    words = list(counts)[: config.vocab]
+    words = list(counts)[:vocab_size]
     vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -30.0)]
     vocab += [("\u2581" + word, -2.0) for word in words]
     vocab += [(piece, -6.0) for piece in SYLLABLES] + [("\u2581", -10.0)] + [(c, -10.0) for c in CHARACTERS]
-    return T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=config.max_length)
+    return T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=max_length)
 
 
 def bpe_tokenizer(corpus: Sequence[str], config: TextConfig) -> CLIPTokenizer:
     """A CLIP tokenizer (byte-pair merges with an end-of-word mark) learned from the words of `corpus`."""
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=2 * config.vocab,  # enough to merge every word whole
-        special_tokens=["<|startoftext|>", "<|endoftext|>"],
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(list(words_of(corpus)), trainer)
-    model = json.loads(tokenizer.to_str())["model"]
-    vocab = dict(model["vocab"])
-    for character in CHARACTERS.translate(str.maketrans("", "", string.ascii_uppercase)):
-        vocab.setdefault(character, len(vocab))
-        vocab.setdefault(character + "</w>", len(vocab))
-    return CLIPTokenizer(
-        vocab=vocab, merges=[tuple(pair) for pair in model["merges"]], model_max_length=config.pooled_length
-    )
+    merges = learn_merges(words_of(corpus), 2 * config.vocab)
+    characters = [c for c in CHARACTERS if c not in string.ascii_uppercase]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *characters, *(c + "</w>" for c in characters)]
+    tokens += [left + right for left, right in merges]
+    vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=config.pooled_length)
+
+
+def learn_merges(words: Iterable[str], most: int) -> list[tuple[str, str]]:
+    """Byte-pair merges, the most frequent pair first and ties in alphabetical order.
+
+    `tokenizers` breaks ties differently in every process; a resumed training needs the same numbers again.
+    """
+    pieces = {word: [*word[:-1], word[-1] + "</w>"] for word in words}
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    where: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
+    for word, parts in pieces.items():
+        for pair in pairwise(parts):
+            counts[pair] += 1
+            where[pair].add(word)
+    merges: list[tuple[str, str]] = []
+    while counts and len(merges) < most:
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        for word in sorted(where[best]):
+            counts.subtract(pairwise(pieces[word]))
+            pieces[word] = _merged(pieces[word], best)
+            counts.update(pairwise(pieces[word]))
+            for pair in pairwise(pieces[word]):
+                where[pair].add(word)
+        counts = +counts
+    return merges
+
+
+def _merged(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    joined: list[str] = []
+    for part in parts:
+        if joined and (joined[-1], part) == pair:
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return joined
 
 
 def build_t5(config: TextConfig, tokenizer: T5TokenizerFast) -> T5EncoderModel:
