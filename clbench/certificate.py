@@ -1,0 +1,118 @@
+"""run.json: a run's birth certificate. Which world, suite and system, and under what versions it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clbench import provenance
+from clbench.provenance import cache_key, card_dict, hash_value
+from clbench.types import SystemCard
+
+RUN_SCHEMA = 1
+
+
+class Named(BaseModel):
+    """A world or a suite: its name and the hash of its content."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    hash: str
+
+
+class SystemInfo(BaseModel):
+    """The system's card as plain data and its hash."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    card: dict[str, Any]
+    hash: str
+
+
+class GitInfo(BaseModel):
+    """Commit of the checkout ("" outside one) and whether tracked files were changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    sha: str
+    dirty: bool
+
+
+class RunInfo(BaseModel):
+    """run.json. `cache_key` covers world, suite, system card, seeds, versions, device and dtype."""
+
+    model_config = ConfigDict(extra="forbid")
+    schema_: int = Field(RUN_SCHEMA, alias="schema")
+    run: str
+    world: Named
+    suite: Named
+    system: SystemInfo
+    cache_key: str
+    seeds: list[int]
+    git: GitInfo
+    versions: dict[str, str]
+    platform: dict[str, str]
+    device: str
+    dtype: str
+    command: str
+    created: str
+    status: Literal["running", "complete"] = "running"
+    n_cases: int
+
+    @property
+    def system_name(self) -> str:
+        return str(self.system.card["name"])
+
+
+def describe_run(
+    world: Named, suite: Named, card: SystemCard, seeds: Sequence[int], device: str, dtype: str, n_cases: int,
+    command: str | None = None,
+) -> RunInfo:  # fmt: skip
+    """A new run's certificate, with git state, versions, platform and command line of this process."""
+    plain = card_dict(card)
+    versions = provenance.package_versions()
+    parts = {
+        "world": world.hash, "suite": suite.hash, "system": plain, "seeds": list(seeds), "versions": versions,
+        "device": device, "dtype": dtype,
+    }  # fmt: skip
+    key = cache_key(parts)
+    return RunInfo(
+        schema=RUN_SCHEMA, run=f"{suite.name}-{card.name}-{key[:12]}", world=world, suite=suite,
+        system=SystemInfo(card=plain, hash=hash_value(plain)), cache_key=key, seeds=list(seeds),
+        git=GitInfo(**provenance.git_state()), versions=versions, platform=provenance.platform_facts(),
+        device=device, dtype=dtype, command=command if command is not None else provenance.command_line(),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"), n_cases=n_cases,
+    )  # fmt: skip
+
+
+def differences(held: RunInfo, asked: RunInfo) -> list[str]:
+    """What differs between two certificates, each as a short clause; at least one clause."""
+    clauses = []
+    for what in ("world", "suite"):
+        old, new = getattr(held, what), getattr(asked, what)
+        if old != new:
+            clauses.append(f"{what} '{old.name}' ({old.hash[:8]}) is not '{new.name}' ({new.hash[:8]})")
+    for what, old, new in _pairs(held, asked):
+        if old != new:
+            clauses.append(f"{what} is {old!r}, asked for {new!r}")
+    return clauses or ["the cache key differs"]
+
+
+def _pairs(held: RunInfo, asked: RunInfo) -> Iterable[tuple[str, Any, Any]]:
+    old, new = _flat("system", held.system.card), _flat("system", asked.system.card)
+    for key in sorted(set(old) | set(new)):
+        yield key, old.get(key), new.get(key)
+    for key in sorted(set(held.versions) | set(asked.versions)):
+        yield f"version of {key}", held.versions.get(key), asked.versions.get(key)
+    yield "seeds", held.seeds, asked.seeds
+    yield "device", held.device, asked.device
+    yield "dtype", held.dtype, asked.dtype
+
+
+def _flat(prefix: str, tree: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix} {key}"
+        flat.update(_flat(name, value) if isinstance(value, dict) else {name: value})
+    return flat

@@ -1,0 +1,97 @@
+"""Estimates and paired differences of a report, each computed once and with its own named generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clbench import stats
+from clbench.report.cells import SHARES
+from clbench.report.data import Entry, Results
+from clbench.stats import Difference, Estimate
+from clbench.types import seed_from
+
+UNASKED = "this metric was not computed for this system"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A difference to the reference with its Holm-adjusted p and whether it is for the better.
+
+    `better` is True or False where interval and adjusted p agree that there is a difference, else None.
+    """
+
+    difference: Difference
+    adjusted: float
+    better: bool | None
+
+
+@dataclass
+class Numbers:
+    """Estimates by (entry label, metric), differences by (entry label, metric)."""
+
+    results: Results
+    estimates: dict[tuple[str, str], Estimate] = field(default_factory=dict)
+    compared: dict[tuple[str, str], Compared] = field(default_factory=dict)
+
+
+def compute(results: Results) -> Numbers:
+    """All numbers of the report; the same runs give the same bytes."""
+    numbers = Numbers(results)
+    for card in results.metrics:
+        for entry in results.entries:
+            numbers.estimates[entry.label, card.name] = estimate_entry(entry, card.name)
+        numbers.compared.update(_compare_all(results, card.name, card.direction))
+    return numbers
+
+
+def _generator(*parts: str) -> np.random.Generator:
+    return np.random.default_rng(seed_from("report", *parts))
+
+
+def estimate_entry(entry: Entry, metric: str) -> Estimate:
+    """The nested mean of one metric of one entry with its interval."""
+    if metric not in entry.columns:
+        nan = float("nan")
+        return Estimate(nan, nan, nan, len(entry.cases), 0, 0, 0, UNASKED)
+    column = entry.columns[metric]
+    # One generator per metric, not per entry: equal scores of two systems get equal intervals.
+    generator = _generator("estimate", metric)
+    share = metric in SHARES
+    found = stats.estimate(column.values, column.failed, entry.effects, entry.sources, generator, share)
+    return found if found.n_scored else _with_reason(found, column.reasons)
+
+
+def _with_reason(found: Estimate, reasons: list[str]) -> Estimate:
+    said = sorted({reason for reason in reasons if reason})
+    nan = float("nan")
+    return Estimate(nan, nan, nan, found.n_total, 0, found.n_failed, 0, "; ".join(said[:2]) or found.reason)
+
+
+def _compare_all(results: Results, metric: str, direction: str) -> dict[tuple[str, str], Compared]:
+    """Differences of all systems to their reference for one metric; Holm's correction is over systems."""
+    found: dict[str, Difference] = {}
+    for entry in results.systems:
+        reference = results.reference_for(entry)
+        if reference is not None and metric in entry.columns and metric in reference.columns:
+            found[entry.label] = _difference(entry, reference, metric)
+    adjusted = stats.holm([difference.p for difference in found.values()])
+    compared = {}
+    for (label, difference), p in zip(found.items(), adjusted.tolist(), strict=True):
+        sure = difference.decided and p < 0.05 and direction != "neutral"
+        better = ((difference.value > 0) == (direction == "higher")) if sure else None
+        compared[label, metric] = Compared(difference, p, better)
+    return compared
+
+
+def _difference(entry: Entry, reference: Entry, metric: str) -> Difference:
+    keys = [*entry.position, *(key for key in reference.position if key not in entry.position)]
+    first, second = (np.array([_at(each, metric, key) for key in keys], dtype=np.float64) for each in (entry, reference))
+    effects, sources = [key[0] for key in keys], [key[1] for key in keys]
+    generator = _generator("difference", metric)
+    return stats.paired_difference(first, second, effects, sources, generator, metric in SHARES)
+
+
+def _at(entry: Entry, metric: str, key: tuple[str, str, int]) -> float:
+    return entry.value(metric, entry.position[key]) if key in entry.position else float("nan")

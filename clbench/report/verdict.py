@@ -1,0 +1,186 @@
+"""The verdict in plain words, and the checks of the instrument; both only say what the numbers carry."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from clbench.report.cells import SHARES, interval, metric_value, plural
+from clbench.report.data import SOURCE, Entry, Results
+from clbench.report.numbers import Compared, Numbers
+from clbench.report.tables import counts, short
+
+SURE = 0.99
+"""Controls must read right in this share of their cases."""
+NOUNS = {"success": "success", "vsa": "VSA", "perceptual": "perceptual distance to the truth"}
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence of the verdict; `key` ones carry the answer and are printed stronger."""
+
+    text: str
+    key: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must hold for the numbers to mean anything."""
+
+    ok: bool
+    text: str
+
+
+def verdict(numbers: Numbers) -> list[Sentence]:
+    """One paragraph as sentences: what is proven against the reference, who leads, bleeding, cost."""
+    results = numbers.results
+    if results.headline is None or not results.systems:
+        return [Sentence("No system was scored on a metric with a direction, so there is no verdict.", key=True)]
+    compared = _against_reference(numbers, results.candidate) if results.candidate is not None else []
+    plain = [_scope(results), *_leader(numbers), *_bleeding(results), *_cost(results), *_failures(numbers)]
+    return [*compared, *(Sentence(text) for text in plain)]
+
+
+def _scope(results: Results) -> str:
+    edits = max(len(entry.cases) for entry in results.systems)
+    sources = len({case.source for entry in results.systems for case in entry.cases})
+    many = f"{plural(len(results.effects), 'effect')} on {plural(sources, 'source picture')}"
+    return f"{plural(len(results.systems), 'system')} made up to {plural(edits, 'edit')} each: {many}."
+
+
+def _leader(numbers: Numbers) -> list[str]:
+    results, card = numbers.results, numbers.results.headline
+    assert card is not None
+    found = [(numbers.estimates[entry.label, card.name], entry) for entry in results.systems]
+    known = [(one, entry) for one, entry in found if np.isfinite(one.value)]
+    if not known:
+        return [f"None of them could be scored on {short(card.name)}."]
+    flip = 1 if card.direction == "higher" else -1
+    known.sort(key=lambda pair: (-flip * pair[0].value, pair[1].label))
+    best, entry = known[0]
+    tied = [other.label for one, other in known[1:] if abs(one.value - best.value) < 1e-9]
+    who = _and([entry.label, *tied])
+    value, bounds = metric_value(card.name, best.value), interval(card.name, best.low, best.high)
+    noun = NOUNS.get(card.name, card.name)
+    measured = f"{value} (95 % interval {bounds})" if bounds else value
+    extreme = "highest" if card.direction == "higher" else "lowest"
+    verb = "share the" if tied else "has the"
+    return [f"{who} {verb} {extreme} measured {noun}, {measured}."]
+
+
+def _against_reference(numbers: Numbers, entry: Entry) -> list[Sentence]:
+    results, card = numbers.results, numbers.results.headline
+    assert card is not None
+    found = numbers.compared.get((entry.label, card.name))
+    reference = results.reference_for(entry)
+    if reference is None:
+        return [Sentence(f"Without a run of {results.about.reference} nothing is said about differences to it.")]
+    if found is None or not math.isfinite(found.difference.low):
+        noun = NOUNS.get(card.name, card.name)
+        return [Sentence(f"{entry.label} could not be compared with {reference.label} on {noun}.", key=True)]
+    return _compared_sentences(entry.label, reference.label, card.name, found)
+
+
+def _compared_sentences(label: str, reference: str, metric: str, found: Compared) -> list[Sentence]:
+    gap, noun = found.difference, NOUNS.get(metric, metric)
+    value = metric_value(metric, gap.value, signed=True)
+    bounds = interval(metric, gap.low, gap.high, signed=True)
+    measured = f"On the same cases the {noun} of {label} differs by {value}, 95 % interval {bounds}"
+    if found.better is not None:
+        word = "better" if found.better else "worse"
+        return [
+            Sentence(f"{label} is {word} than {reference} on {noun}.", key=True),
+            Sentence(f"{measured}."),
+        ]
+    detectable = metric_value(metric, gap.detectable, unit=False) + (" points" if metric in SHARES else "")
+    shown = f"with {gap.n_effects} effects only differences of about {detectable} or more would show"
+    if gap.decided:
+        why = f"{measured}; it leaves 0 out, but corrected for all systems compared it may be chance."
+    else:
+        why = f"{measured}, which covers 0; {shown}."
+    return [Sentence(f"{label} and {reference} cannot be told apart on {noun}.", key=True), Sentence(why)]
+
+
+def _bleeding(results: Results) -> list[str]:
+    words = []
+    for entry in results.systems:
+        read = [(case.effect, seen) for case, seen in zip(entry.cases, entry.attributed, strict=True) if seen]
+        if read and (entry is results.candidate or entry.system == results.about.reference):
+            other = sum(seen != asked and seen in results.about.effects for asked, seen in read) / len(read)
+            source = sum(seen == SOURCE for _, seen in read) / len(read)
+            words.append(
+                f"{_percent(other)} of {entry.label}'s pictures are read as another effect and "
+                f"{_percent(source)} as the untouched source"
+            )
+    return [f"Bleeding: {'; '.join(words)}."] if words else []
+
+
+def _cost(results: Results) -> list[str]:
+    words = []
+    for entry in results.systems:
+        passes = [record.nfe for record in entry.records.values() if record.status == "ok" and record.nfe]
+        if passes:
+            words.append(f"{entry.label} {np.median(passes):.0f}")
+    return [f"Passes of the transformer for one picture: {', '.join(words)}."] if words else []
+
+
+def _failures(numbers: Numbers) -> list[str]:
+    words = []
+    for entry in numbers.results.systems:
+        total, _, failed = counts(entry, numbers)
+        if failed:
+            words.append(f"{failed} of {total} ({entry.label})")
+    return [f"Edits that failed and are missing from the means, not counted as 0: {', '.join(words)}."] if words else []
+
+
+def _percent(share: float) -> str:
+    return metric_value("success", share)
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def checks(numbers: Numbers) -> list[Check]:
+    """Do the controls read right, and does mean VSA <= 5 (1 - mean BCR) hold for every entry?"""
+    results = numbers.results
+    found = [check for entry in results.controls for check in _control(entry, results)]
+    for entry in results.entries:
+        if {"vsa", "bcr"} <= set(entry.columns):
+            found.append(_invariant(entry))
+    if not results.controls:
+        found.append(Check(False, "No control was run, so nothing shows that the meters read right here."))
+    unfinished = [entry.label for entry in results.entries if entry.info.status != "complete"]
+    if unfinished:
+        found.append(Check(False, f"Not finished: {', '.join(unfinished)}. More edits may change these numbers."))
+    return found
+
+
+def _control(entry: Entry, results: Results) -> list[Check]:
+    read = [(case.effect, seen) for case, seen in zip(entry.cases, entry.attributed, strict=True) if seen]
+    wanted = {
+        "truth": ("read as the asked effect", lambda asked, seen: seen == asked),
+        "noise-floor": ("read as the asked effect", lambda asked, seen: seen == asked),
+        "identity": ("read as the untouched source", lambda _, seen: seen == SOURCE),
+        "wrong-effect": (
+            "read as another effect",
+            lambda asked, seen: seen != asked and seen in results.about.effects,
+        ),
+    }
+    if entry.system not in wanted or not read:
+        return []
+    words, right = wanted[entry.system]
+    hits = sum(right(asked, seen) for asked, seen in read)
+    return [Check(hits / len(read) >= SURE, f"Control {entry.label}: {hits} of {len(read)} {words}.")]
+
+
+def _invariant(entry: Entry) -> Check:
+    vsa, bcr = entry.columns["vsa"].values, entry.columns["bcr"].values
+    both = np.isfinite(vsa) & np.isfinite(bcr)
+    if not both.any():
+        return Check(True, f"{entry.label}: VSA and BCR were not scored together.")
+    left, right = float(vsa[both].mean()), 5 * (1 - float(bcr[both].mean()))
+    sign = "≤" if left <= right + 1e-9 else ">"
+    return Check(left <= right + 1e-9, f"{entry.label}: mean VSA {left:.3f} {sign} 5 (1 − BCR) = {right:.3f}.")

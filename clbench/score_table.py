@@ -1,0 +1,100 @@
+"""scores.parquet: one tidy row per score, the same bytes for the same rows.
+
+Columns and types are fixed (`COLUMNS`); rows are sorted; the file carries no time and no pandas metadata.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clbench.registry import ClbenchError
+from clbench.types import Score
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCORE_SCHEMA = 1
+COLUMNS: dict[str, str] = {
+    "schema": "int64", "run": "string", "system": "string", "suite": "string", "effect": "string",
+    "source": "string", "seed": "int64", "steps": "int64", "metric": "string", "metric_version": "int64",
+    "other": "string", "value": "float64", "status": "string", "reason": "string",
+}  # fmt: skip
+
+
+def check_score(score: Score) -> None:
+    """ClbenchError unless a finite value is "ok" and a missing one is NaN with a status and a reason."""
+    name = f"score {score.metric} of {score.case.id}"
+    if score.status == "ok" and not math.isfinite(score.value):
+        raise ClbenchError(f"{name} is {score.value} with status ok; missing needs a status and a reason")
+    if score.status != "ok" and not math.isnan(score.value):
+        raise ClbenchError(f"{name} is {score.status} with value {score.value}; a missing value must be NaN")
+    if score.status != "ok" and not score.reason:
+        raise ClbenchError(f"{name} is {score.status} without a reason")
+
+
+def _rows(scores: Iterable[Score], run: str, system: str, suite: str) -> list[dict[str, Any]]:
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for score in scores:
+        check_score(score)
+        case = score.case
+        what = (score.metric, score.metric_version, score.other)
+        key = (case.effect, case.source, case.seed, -1 if case.steps is None else case.steps, *what)
+        if key in rows:
+            about = f" (other = '{score.other}')" if score.other else ""
+            raise ClbenchError(f"score {score.metric}{about} of {case.id} was given twice")
+        rows[key] = {
+            "schema": SCORE_SCHEMA, "run": run, "system": system, "suite": suite, "effect": case.effect,
+            "source": case.source, "seed": case.seed, "steps": case.steps, "metric": score.metric,
+            "metric_version": score.metric_version, "other": score.other, "value": score.value,
+            "status": score.status, "reason": score.reason,
+        }  # fmt: skip
+    return [rows[key] for key in sorted(rows)]
+
+
+def write_score_table(path: Path, scores: Iterable[Score], run: str, system: str, suite: str) -> int:
+    """Write `scores` sorted and checked, by an atomic rename; returns the number of rows.
+
+    Raises ClbenchError for a value that is missing without a reason and for two scores of one thing.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = _rows(scores, run, system, suite)
+    kinds = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
+    schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    table = pa.Table.from_pylist(rows, schema=schema)
+    part = path.with_name(f".{path.name}.part")
+    pq.write_table(table, part, compression="zstd", version="2.6")
+    os.replace(part, path)
+    return len(rows)
+
+
+def read_score_table(path: Path) -> pd.DataFrame:
+    """The rows of scores.parquet; `steps` is nullable Int64, text columns are str, a missing value is NaN.
+
+    Raises ClbenchError when the file is absent, unreadable, of a newer schema, or has other columns.
+    """
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise ClbenchError(f"no scores at {path}; run `clbench score` first")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ClbenchError(f"{path} is not a readable parquet file: {error}") from error
+    if table.column_names != list(COLUMNS):
+        raise ClbenchError(f"{path} has columns {table.column_names}, expected {list(COLUMNS)}")
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.string(): pd.StringDtype("python")}
+    frame = table.to_pandas(types_mapper=nullable.get)
+    whole = {name: "int64" for name, kind in COLUMNS.items() if kind == "int64" and name != "steps"}
+    frame = frame.astype(whole)
+    newest = int(frame["schema"].max()) if len(frame) else SCORE_SCHEMA
+    if newest > SCORE_SCHEMA:
+        raise ClbenchError(f"{path} has score schema {newest}; this clbench reads up to {SCORE_SCHEMA}")
+    return frame

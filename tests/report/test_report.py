@@ -1,0 +1,282 @@
+"""The report: deterministic, self-contained, safe with any name, honest about what is missing."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+
+from clbench.registry import ClbenchError
+from clbench.report import ReportInput, build, palette
+from clbench.results import RunFolder
+
+VOID = {"meta", "input", "br", "image", "use", "path", "circle"}
+FAILED = frozenset({"effect_2/source_03/s0", "effect_5/source_01/s0"})
+
+
+class Outline(HTMLParser):
+    """Collects ids, links and tags, and checks that every tag is closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        assert not [name for name, _ in attrs if name.startswith("on")], "no handlers in attributes"
+        found = dict(attrs)
+        if found.get("id") is not None:
+            self.ids.append(str(found["id"]))
+        for name in ("href", "src", "action", "srcset"):
+            if found.get(name) is not None:
+                self.links.append(str(found[name]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+            self.open.pop()
+
+
+def parse(page: str) -> Outline:
+    outline = Outline()
+    outline.feed(page)
+    outline.close()
+    assert outline.open == []
+    return outline
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
+    return synthetic.make_runs(tmp_path_factory.mktemp("runs"), failed=FAILED)
+
+
+@pytest.fixture(scope="module")
+def made(runs: list[RunFolder], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    html, markdown = build(runs, synthetic.about(), tmp_path_factory.mktemp("out"))
+    return html.read_text(encoding="utf-8"), markdown.read_text(encoding="utf-8")
+
+
+def visible(page: str) -> str:
+    """The text of a page without style, script and tags."""
+    bare = re.sub(r"<(style|script|title)\b.*?</\1>", " ", page, flags=re.S)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", bare))
+
+
+def test_the_same_runs_give_the_same_bytes(runs: list[RunFolder], made: tuple[str, str], tmp_path: Path) -> None:
+    again = build(runs, synthetic.about(), tmp_path)
+    assert tuple(path.read_text(encoding="utf-8") for path in again) == made
+
+
+def test_bytes_do_not_depend_on_the_process(runs: list[RunFolder], made: tuple[str, str], tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import synthetic; from pathlib import Path;"
+        "from clbench.report import build; from clbench.results import find_runs;"
+        "found = {run.info.system_name: run for run in find_runs(Path(sys.argv[2]))};"
+        "runs = [found[name] for name in synthetic.SKILL];"
+        "build(runs, synthetic.about(), Path(sys.argv[3]))"
+    )
+    root = str(Path(palette.__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root, "PYTHONHASHSEED": "77"}
+    here, source = str(Path(__file__).parent), str(runs[0].path.parent)
+    subprocess.run([sys.executable, "-c", code, here, source, str(tmp_path)], env=environment, check=True)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == made[0]
+
+
+def test_the_page_fetches_nothing(made: tuple[str, str]) -> None:
+    page = made[0]
+    assert "http:" not in page and "https:" not in page and "@import" not in page
+    assert re.findall(r"url\((?!#)[^)]*\)", page) == []
+    links = parse(page).links
+    assert all(link.startswith(("#", "data:image/webp;base64,")) for link in links)
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
+    assert policy is not None and policy[1].startswith("default-src 'none'; img-src data:;")
+    assert "script-src 'sha256-" in policy[1]
+
+
+def test_the_page_is_whole(made: tuple[str, str]) -> None:
+    outline = parse(made[0])
+    assert len(outline.ids) == len(set(outline.ids)), "ids are unique"
+    targets = {link[1:] for link in outline.links if link.startswith("#")}
+    assert targets - set(outline.ids) == set(), "every link leads somewhere"
+    wanted = {
+        "summary",
+        "differences",
+        "effects",
+        "bleeding",
+        "gallery",
+        "cost",
+        "missing",
+        "provenance",
+        "glossary",
+    }
+    assert wanted <= set(outline.ids)
+    assert outline.tags.count("script") == 1
+    assert len(made[0].encode()) < 2_000_000
+
+
+def test_every_picture_is_embedded_once(made: tuple[str, str]) -> None:
+    pictures = re.findall(r"data:image/webp;base64,[A-Za-z0-9+/=]+", made[0])
+    assert len(pictures) == len(set(pictures)) > 100
+    assert made[0].count("<use ") > 1.3 * len(pictures), "strips reuse the gallery's pictures"
+
+
+def test_coloured_cells_lead_to_the_pictures_behind_them(made: tuple[str, str]) -> None:
+    outline = parse(made[0])
+    strips = {name for name in outline.ids if name.startswith("b-collection-")}
+    assert strips and strips <= {link[1:] for link in outline.links}
+
+
+def test_what_is_missing_has_a_reason_and_is_never_nan(made: tuple[str, str]) -> None:
+    for text in (visible(made[0]), made[1]):
+        assert not re.search(r"\b(nan|null|inf|None)\b", text)
+        assert "out of memory" in text and "the effect has many right answers" in text
+    assert "46 / 48 2 failed" in visible(made[0])
+
+
+def test_markdown_tables_end_before_their_notes(made: tuple[str, str]) -> None:
+    lines = made[1].splitlines()
+    for row, after in pairwise(lines):
+        assert not row.startswith("|") or after == "" or after.startswith("|")
+        if row.startswith("| ---"):
+            assert row.count("|") == lines[lines.index(row) - 1].count("|")
+    assert sum(line.startswith("| ---") for line in lines) >= 15
+
+
+def test_the_verdict_does_not_claim_what_an_interval_leaves_open(made: tuple[str, str]) -> None:
+    text = visible(made[0])
+    assert "collection and cascade cannot be told apart on success." in text and "covers 0" in text
+    assert "collection is better" not in text
+
+
+def test_a_clear_difference_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(synthetic.SKILL, "cascade", 0.3)
+    monkeypatch.setitem(synthetic.SKILL, "collection", 1.2)
+    runs = synthetic.make_runs(tmp_path / "runs", systems=("cascade", "collection"))
+    page, markdown = build(runs, synthetic.about(), tmp_path)
+    assert "collection is better than cascade on success." in visible(page.read_text(encoding="utf-8"))
+    assert "No control was run" in markdown.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", 'a" onload="x', "{{ 7 * 7 }}", "$x_1$ & | `b`"])
+def test_names_are_only_text(tmp_path: Path, name: str) -> None:
+    names = (name, *synthetic.NAMES[1:3])
+    runs = synthetic.make_runs(tmp_path / "runs", names=names, sources=2)
+    page, markdown = (path.read_text(encoding="utf-8") for path in build(runs, synthetic.about(names), tmp_path))
+    outline = parse(page)
+    assert outline.tags.count("script") == 1 and "<script>alert" not in page + markdown
+    assert name in unescape(visible(page)), "a name is shown as it was written"
+    for line in markdown.splitlines():
+        if line.startswith("|"):
+            assert line.endswith("|")
+
+
+def test_a_missing_metric_leaves_a_report(tmp_path: Path) -> None:
+    absent = frozenset({"success", "bcr", "vsa", "attributed", "leak", "leak_total"})
+    runs = synthetic.make_runs(tmp_path / "runs", sources=2, without=absent)
+    page = build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8")
+    outline = parse(page)
+    assert "bleeding" not in outline.ids and "perceptual distance to the truth" in visible(page)
+
+
+def test_nothing_scored_leaves_a_report(tmp_path: Path) -> None:
+    everything = frozenset(f"effect_{e}/source_{s:02d}/s0" for e in range(8) for s in range(2))
+    runs = synthetic.make_runs(tmp_path / "runs", sources=2, failed=everything)
+    text = visible(build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8"))
+    assert "16 of 16 (collection)" in text and "could not be compared" in text
+
+
+def test_no_truth_is_said(tmp_path: Path) -> None:
+    about: ReportInput = replace(synthetic.about(), truth_picture=lambda case: None)
+    runs = synthetic.make_runs(tmp_path / "runs", sources=1)
+    assert "no truth is known" in visible(build(runs, about, tmp_path)[0].read_text(encoding="utf-8"))
+
+
+def test_one_effect_has_no_interval(tmp_path: Path) -> None:
+    names = synthetic.NAMES[:1]
+    runs = synthetic.make_runs(tmp_path / "runs", names=names, systems=("teacher", "cascade", "collection"))
+    text = visible(build(runs, synthetic.about(names), tmp_path)[0].read_text(encoding="utf-8"))
+    assert "no interval from a single effect" in text
+
+
+def test_steps_make_entries_of_their_own(tmp_path: Path) -> None:
+    systems = ("cascade", "collection")
+    runs = synthetic.make_runs(tmp_path / "runs", systems=systems, sources=2, steps=(2, 8))
+    text = visible(build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8"))
+    assert "collection @2" in text and "cascade @8" in text
+    assert "collection @8 − cascade" in text
+
+
+def test_large_reports_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clbench.report import pictures
+
+    monkeypatch.setattr(pictures, "BYTES_FOR_PICTURES", 20_000)
+    runs = synthetic.make_runs(tmp_path / "runs", sources=3)
+    page = build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8")
+    targets = {link[1:] for link in parse(page).links if link.startswith("#")}
+    assert targets <= set(parse(page).ids)
+    assert sum(map(len, re.findall(r"data:image/webp;base64,[A-Za-z0-9+/=]+", page))) < 60_000
+    assert "more cases in the run folders" in page
+
+
+def test_runs_of_other_worlds_are_refused(runs: list[RunFolder], tmp_path: Path) -> None:
+    with pytest.raises(ClbenchError, match="not put in one report"):
+        build(runs, replace(synthetic.about(), world_hash="00" * 32), tmp_path)
+    with pytest.raises(ClbenchError, match="effects that the world does not know: effect_3"):
+        build(runs, synthetic.about(synthetic.NAMES[:3]), tmp_path)
+    with pytest.raises(ClbenchError, match="at least one run"):
+        build([], synthetic.about(), tmp_path)
+
+
+def test_unscored_runs_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    run = synthetic.make_runs(tmp_path, systems=("collection",), sources=1)[0]
+    run.scores_file.unlink()
+    with pytest.raises(ClbenchError, match="run `clbench score` first"):
+        build([run], synthetic.about(), tmp_path)
+
+
+def test_a_control_that_reads_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(synthetic.SKILL, "truth", 0.5)
+    runs = synthetic.make_runs(tmp_path / "runs", systems=("collection", "truth"))
+    text = visible(build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8"))
+    assert re.search(r"1 of \d checks do not hold", text)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_ink_is_readable_everywhere(dark: bool) -> None:
+    paper, card = palette.TOKENS["paper"][dark], palette.TOKENS["card"][dark]
+    for name in ("ink", "soft", "accent", "good", "bad"):
+        assert palette.contrast(palette.TOKENS[name][dark], paper) >= 4.5
+        assert palette.contrast(palette.TOKENS[name][dark], card) >= 4.5
+        assert palette.contrast(palette.TOKENS[name][dark], palette.TOKENS["faint"][dark]) >= 4.5
+    for ramp in palette.RAMPS:
+        steps = palette.heat_steps(ramp, dark)
+        assert all(palette.contrast(back, ink) >= 4.5 for back, ink in steps)
+        backs = np.array([palette.parse(back) for back, _ in steps]).sum(axis=1)
+        assert (np.diff(backs) != 0).all()
+
+
+def test_no_heavy_import() -> None:
+    heavy = "('torch', 'diffusers', 'matplotlib', 'pandas', 'jinja2', 'scipy')"
+    code = f"import sys, clbench.report; print([m for m in {heavy} if m in sys.modules])"
+    environment = os.environ | {"PYTHONPATH": str(Path(palette.__file__).parents[2])}
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == "[]"

@@ -1,0 +1,71 @@
+"""What the report takes from a world and a suite, on a user's own world without operators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clbench.registry import ClbenchError
+from clbench.report import write_report
+from clbench.report.worldly import adapter_bytes, report_input
+from clbench.results import Named, RunFolder, describe_run
+from clbench.suite import load_suite
+from clbench.types import Case, Edit, Score, SystemCard
+
+SUITE = """
+name = "mine"
+question = "Does it work?"
+sources = 2
+systems = ["teacher", "cascade", "collection"]
+metrics = ["success"]
+"""
+
+
+@pytest.fixture
+def suite_file(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.toml"
+    file.write_text(SUITE)
+    return file
+
+
+def teacher_run(world, suite, out: Path) -> RunFolder:
+    info = describe_run(
+        Named(name=world.name, hash=world.hash), Named(name=suite.name, hash=suite.hash),
+        SystemCard("teacher", "teacher"), [0], "cpu", "float32", 4,
+    )  # fmt: skip
+    run = RunFolder.create(out / "teacher", info)
+    cases = suite.cases(world)
+    for case in cases:
+        run.append_edit(Edit(case, np.full((32, 32, 3), 77, dtype=np.uint8)))
+    run.finish()
+    run.write_scores([Score(case, "success", 1, 1.0) for case in cases])
+    return run
+
+
+def test_the_teacher_is_the_truth_of_a_world_without_operators(mini_world, mini_world_file, suite_file, tmp_path):
+    suite, out = load_suite(suite_file), tmp_path / "out"
+    run = teacher_run(mini_world, suite, out)
+    about = report_input([run], out, str(mini_world_file), str(suite_file))
+    assert about.truth_kind == "the teacher at full steps" and about.question == "Does it work?"
+    case = next(iter(run.read_edits().values())).case
+    truth = about.truth_picture(case)
+    assert truth is not None and (truth == 77).all()
+    assert about.truth_picture(Case("sepia", "p3", 9)) is None
+    assert about.source_picture("p0").shape == (32, 32, 3)
+    page, _ = write_report(out, str(mini_world_file), str(suite_file))
+    assert "the teacher at full steps" in page.read_text(encoding="utf-8")
+
+
+def test_bytes_of_adapters_count_the_accelerator(mini_world, suite_file):
+    stored = adapter_bytes(mini_world, load_suite(suite_file), ["sepia", "upside_down"])
+    accelerator = mini_world.accelerator().path.stat().st_size
+    assert stored["cascade"] == stored["teacher"] + accelerator > accelerator
+    assert stored["collection"] < stored["teacher"]
+
+
+def test_a_world_that_is_not_shipped_must_be_named(mini_world, suite_file, tmp_path):
+    run = teacher_run(mini_world, load_suite(suite_file), tmp_path / "out")
+    with pytest.raises(ClbenchError, match="name its file with --world"):
+        report_input([run], tmp_path, None, None)
