@@ -1,0 +1,114 @@
+"""Base models behind one small Protocol. Importing this package loads no heavy library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from clbench.registry import ClbenchError
+
+if TYPE_CHECKING:
+    from clbench.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to make: source uint8 ``(R, R, 3)``, prompt, and the seed of all its noise."""
+
+    picture: np.ndarray
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """How a picture is sampled. `guidance` is the true classifier-free scale, 1 = none.
+
+    `stochastic`: predict x0 and re-noise to the next sigma with fresh noise (the few-step student's sampler),
+    else Euler. `shift` None keeps the backbone's own schedule; a number is a static shift,
+    sigma = shift s / (1 + (shift - 1) s) for s = 1, (n-1)/n, ..., 1/n.
+    """
+
+    steps: int
+    guidance: float = 1.0
+    stochastic: bool = False
+    shift: float | None = None
+
+    @property
+    def nfe(self) -> int:
+        """Forward passes of the transformer for one picture: guidance counts twice."""
+        return self.steps * (2 if self.guidance > 1 else 1)
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values for a system's card."""
+        return asdict(self)
+
+
+class Backbone(Protocol):
+    """A frozen image-editing model with switchable adapters."""
+
+    def sample(self, jobs: Sequence[Job], sampler: Sampler) -> list[np.ndarray | None]:
+        """One uint8 ``(R, R, 3)`` per job, sampled as one batch; the same picture in any batch (1/255).
+
+        None for a picture whose values are not finite: never a black square.
+        """
+        ...
+
+    def use_adapters(self, adapters: Sequence[tuple[Path, float]]) -> None:
+        """Make exactly these LoRA files active with these weights; an empty list is the plain base."""
+        ...
+
+    def reconstruct(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+        """Each picture through the VAE's encoder (mode) and decoder."""
+        ...
+
+    def peak_memory(self) -> int:
+        """Peak bytes: allocated on the GPU since the last call, or of the whole process on a CPU."""
+        ...
+
+
+def open_backbone(world: World) -> Backbone:
+    """The world's backbone, loaded; ClbenchError if its folder is missing or no pipeline of that kind."""
+    folder = backbone_folder(world)
+    if world.backbone.kind == "flux-kontext":
+        from clbench.backbones.flux import FluxKontextBackbone
+
+        return FluxKontextBackbone.open(folder, world)
+    from clbench.backbones.qwen import QwenEditBackbone
+
+    return QwenEditBackbone.open(folder, world)
+
+
+def backbone_folder(world: World) -> Path:
+    """The backbone's folder on disk; a hub name is fetched to the hub's cache first (unless offline)."""
+    path = world.backbone_path
+    if path is None:
+        return hub_folder(str(world.backbone.hub), world.backbone.revision, local_only=False)
+    if not (path / "model_index.json").is_file():
+        raise ClbenchError(
+            f"backbone of world {world.name} not found: {path} holds no model_index.json "
+            "(a folder made by save_pretrained, or by `clbench train --stage base`)"
+        )
+    return path
+
+
+def hub_commit(name: str, revision: str | None) -> str:
+    """``hub:<name>@<commit>`` of the snapshot in use; the commit names its content."""
+    return f"hub:{name}@{hub_folder(name, revision, local_only=False).name}"
+
+
+def hub_folder(name: str, revision: str | None, local_only: bool) -> Path:
+    """Snapshot folder of a hub model; ClbenchError if it cannot be had."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=local_only))
+    except Exception as error:  # the hub client raises many kinds; all mean that the model cannot be had
+        raise ClbenchError(
+            f"backbone '{name}' cannot be had from the hub ({type(error).__name__}): download it once with a "
+            "network, or name a local folder with 'path' in [backbone]"
+        ) from None

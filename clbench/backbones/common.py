@@ -1,0 +1,171 @@
+"""What the diffusers pipelines share: adapters, samplers, cached prompts, conversions."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clbench.adapters import check_adapter, describe_adapter, load_tensors, lora_config
+from clbench.backbones import Job, Sampler
+from clbench.backbones.noise import CaseNoiseScheduler, check_library, generators
+from clbench.registry import ClbenchError
+from clbench.world import BackboneTable
+
+KEEP_ADAPTERS = 4
+"""LoRAs kept in memory. Cases are grouped by effect, so each teacher is loaded once anyway."""
+
+
+def pick_device(written: str) -> str:
+    """ "auto" becomes cuda where there is a GPU, else cpu."""
+    return written if written != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def set_threads() -> None:
+    """Let torch use the cores this process may run on, unless OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(cores)
+
+
+def hide_loading_bars() -> None:
+    """The terminal shows clbench's own progress only."""
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def open_pipeline(pipeline_class: Any, folder: Path, table: BackboneTable) -> Any:
+    """A stock pipeline from a local folder, in eval mode; never reaches for a hub."""
+    set_threads()
+    hide_loading_bars()
+    check_library()
+    try:
+        pipe = pipeline_class.from_pretrained(
+            folder, dtype=getattr(torch, table.dtype), local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise ClbenchError(f"{folder} does not open as a {pipeline_class.__name__}: {reason}") from None
+    return pipe.to(pick_device(table.device))
+
+
+class DiffusersBackbone:
+    """A stock diffusers pipeline, sampled in batches of cases; subclasses call their pipeline."""
+
+    def __init__(self, pipe: Any, table: BackboneTable, resolution: int, name: str) -> None:
+        self.pipe, self.table, self.resolution, self.name = pipe, table, resolution, name
+        pipe.set_progress_bar_config(disable=True)
+        for module in pipe.components.values():
+            if isinstance(module, torch.nn.Module):
+                module.eval().requires_grad_(False)
+        self.device = pipe.device
+        self._own_schedule = dict(pipe.scheduler.config)
+        self._shapes = _linear_shapes(pipe.transformer)
+        self._loaded: OrderedDict[str, None] = OrderedDict()
+
+    @torch.inference_mode()
+    def sample(self, jobs: Sequence[Job], sampler: Sampler) -> list[np.ndarray | None]:
+        """See `Backbone.sample`."""
+        noise = generators([job.seed for job in jobs])
+        self.pipe.scheduler = self.scheduler(sampler, noise)
+        return to_uint8(self._call(jobs, sampler, noise))
+
+    def scheduler(self, sampler: Sampler, noise: list[torch.Generator]) -> CaseNoiseScheduler:
+        """The backbone's own schedule, with the sampler's shift and stochasticity."""
+        config = self._own_schedule | {"stochastic_sampling": sampler.stochastic}
+        if sampler.shift is not None:
+            config |= {"shift": sampler.shift, "use_dynamic_shifting": False, "shift_terminal": None}
+        scheduler: Any = CaseNoiseScheduler.from_config(config)
+        scheduler.case_generators = noise
+        return scheduler
+
+    def use_adapters(self, adapters: Sequence[tuple[Path, float]]) -> None:
+        """See `Backbone.use_adapters`; ClbenchError for a LoRA of another base or a broken file."""
+        handles = [self._ensure(path) for path, _ in adapters]
+        if not handles:
+            if self._loaded:
+                self.pipe.disable_lora()
+            return
+        self.pipe.enable_lora()
+        self.pipe.set_adapters(handles, adapter_weights=[weight for _, weight in adapters])
+        self._forget_beyond(max(KEEP_ADAPTERS, len(handles)))
+
+    def peak_memory(self) -> int:
+        """See `Backbone.peak_memory`."""
+        if self.device.type == "cuda":
+            peak = int(torch.cuda.max_memory_allocated(self.device))
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return peak
+        return process_peak_bytes()
+
+    def _call(self, jobs: Sequence[Job], sampler: Sampler, noise: list[torch.Generator]) -> np.ndarray:
+        """Run the pipeline: float ``(N, R, R, 3)`` in [0, 1]."""
+        raise NotImplementedError
+
+    def _ensure(self, path: Path) -> str:
+        info = describe_adapter(path)
+        if info.handle in self._loaded:
+            self._loaded.move_to_end(info.handle)
+            return info.handle
+        check_adapter(info, self._shapes, self.name)
+        tensors = {f"transformer.{name}": tensor for name, tensor in load_tensors(info).items()}
+        metadata = {f"transformer.{key}": value for key, value in lora_config(info).items()}
+        with warnings.catch_warnings():  # peft warns of every second adapter, which is what is wanted here
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+            self.pipe.transformer.load_lora_adapter(tensors, adapter_name=info.handle, metadata=metadata)
+        self._check_all_applied(info.handle, len(tensors), path)
+        self._loaded[info.handle] = None
+        return info.handle
+
+    def _check_all_applied(self, handle: str, expected: int, path: Path) -> None:
+        """Loading counts keys: every factor of the file must now be a parameter of the model."""
+        found = sum(f".{handle}." in f"{name}." for name, _ in self.pipe.transformer.named_parameters())
+        if found != expected:
+            raise ClbenchError(f"{path}: {found} of {expected} LoRA factors applied to {self.name}")
+
+    def _forget_beyond(self, keep: int) -> None:
+        while len(self._loaded) > keep:
+            oldest, _ = self._loaded.popitem(last=False)
+            self.pipe.delete_adapters(oldest)
+
+
+def _linear_shapes(transformer: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {
+        name: tuple(module.weight.shape)
+        for name, module in transformer.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+
+
+def process_peak_bytes() -> int:
+    """Peak resident memory of this process in bytes, 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def to_tensor(pictures: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """uint8 ``(H, W, 3)`` each -> float ``(N, 3, H, W)`` in [0, 1]."""
+    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(torch.float32) / 255
+    return batch.to(device, dtype)
+
+
+def to_uint8(batch: np.ndarray) -> list[np.ndarray | None]:
+    """Float ``(N, H, W, 3)`` in [0, 1] -> uint8 each, rounded; None for a picture that is not finite."""
+    return [
+        (np.clip(p, 0, 1) * 255).round().astype(np.uint8) if np.isfinite(p).all() else None for p in batch
+    ]

@@ -1,0 +1,68 @@
+"""FLUX.1 Kontext and small models of its kind, through the stock FluxKontextPipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clbench.backbones import Job, Sampler
+from clbench.backbones.common import DiffusersBackbone, open_pipeline, to_tensor, to_uint8
+from clbench.world import BackboneTable, World
+
+Prompt = tuple[torch.Tensor, torch.Tensor]
+
+
+class FluxKontextBackbone(DiffusersBackbone):
+    """FluxKontextPipeline with prompt embeddings computed once per prompt."""
+
+    def __init__(self, pipe, table: BackboneTable, resolution: int, name: str) -> None:
+        super().__init__(pipe, table, resolution, name)
+        self._prompts: dict[str, Prompt] = {}
+
+    @classmethod
+    def open(cls, folder: Path, world: World) -> FluxKontextBackbone:
+        """Open the pipeline saved in `folder` with the world's settings."""
+        from diffusers import FluxKontextPipeline
+
+        pipe = open_pipeline(FluxKontextPipeline, folder, world.backbone)
+        return cls(pipe, world.backbone, world.resolution, world.name)
+
+    @torch.inference_mode()
+    def reconstruct(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+        """See `Backbone.reconstruct`."""
+        vae = self.pipe.vae
+        batch = to_tensor(pictures, self.device, vae.dtype) * 2 - 1
+        decoded = vae.decode(vae.encode(batch).latent_dist.mode()).sample
+        return to_uint8(((decoded + 1) / 2).float().permute(0, 2, 3, 1).cpu().numpy())
+
+    def _call(self, jobs: Sequence[Job], sampler: Sampler, noise: list[torch.Generator]) -> np.ndarray:
+        embeds, pooled = self._embed([job.prompt for job in jobs])
+        negative = {}
+        if sampler.guidance > 1:
+            negative_embeds, negative_pooled = self._embed([self.table.negative_prompt] * len(jobs))
+            negative = {
+                "negative_prompt_embeds": negative_embeds,
+                "negative_pooled_prompt_embeds": negative_pooled,
+                "true_cfg_scale": sampler.guidance,
+            }
+        side = self.resolution
+        # max_area and _auto_resize: without them the pipeline silently works at about one megapixel
+        return self.pipe(
+            image=to_tensor([job.picture for job in jobs], self.device, self.pipe.vae.dtype),
+            prompt_embeds=embeds, pooled_prompt_embeds=pooled, **negative,
+            height=side, width=side, max_area=side * side, _auto_resize=False,
+            num_inference_steps=sampler.steps, guidance_scale=self.table.embedded_guidance,
+            max_sequence_length=self.table.max_sequence_length, generator=noise, output_type="np",
+        ).images  # fmt: skip
+
+    def _embed(self, prompts: Sequence[str]) -> Prompt:
+        for prompt in set(prompts) - set(self._prompts):
+            embeds, pooled, _ = self.pipe.encode_prompt(
+                prompt, max_sequence_length=self.table.max_sequence_length
+            )
+            self._prompts[prompt] = (embeds, pooled)
+        found = [self._prompts[prompt] for prompt in prompts]
+        return torch.cat([embeds for embeds, _ in found]), torch.cat([pooled for _, pooled in found])

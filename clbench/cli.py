@@ -1,0 +1,261 @@
+"""The command line. Thin: it names things, shows progress and leaves the work to the rooms.
+
+Nothing heavy is imported here, so that `clbench --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clbench.console import print_table, say, show, told
+
+app = typer.Typer(
+    name="clbench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
+    help="Measures what effect LoRAs, their cascades with an accelerator, and their distilled collections "
+    "really do.\n\n"
+    "Start here:  [bold]clbench eval --suite demo[/bold]",
+)  # fmt: skip
+preview_app = typer.Typer(no_args_is_help=True, help="Pictures to look at before measuring.")
+app.add_typer(preview_app, name="preview")
+
+SuiteName = Annotated[
+    str, typer.Option("--suite", "-s", help="A shipped suite (clbench list suites) or a TOML file.")
+]
+WorldName = Annotated[
+    str, typer.Option("--world", "-w", help="A shipped world (clbench list worlds) or a TOML file.")
+]
+Systems = Annotated[
+    list[str] | None,
+    typer.Option("--system", help="Only this system; can be repeated. Default: the suite's."),
+]
+Effects = Annotated[
+    list[str] | None,
+    typer.Option("--effect", help="Only this effect; can be repeated. Default: the suite's."),
+]
+Images = Annotated[
+    Path | None,
+    typer.Option("--images", help="Pictures made elsewhere, DIR/<effect>/<source>.png: system 'folder'."),
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many source pictures.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder of results. Default: runs/<suite>-<world>.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse a folder of pictures with missing or unreadable ones.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results that were made from other files or settings.")
+]
+Retry = Annotated[bool, typer.Option("--retry-failed", help="Try edits again that were recorded as failed.")]
+
+
+@app.command("eval")
+@told
+def eval_(
+    suite: SuiteName, world: WorldName = "tiny", system: Systems = None, effect: Effects = None,
+    images: Images = None, limit: Limit = None, out: Out = None, strict: Strict = False,
+    overwrite: Overwrite = False, retry_failed: Retry = False,
+) -> None:  # fmt: skip
+    """Edit, score and report in turn: the main job. Stop it with Ctrl-C; the same command finishes it.
+
+    Example:  clbench eval --suite bleeding --world tiny
+    """
+    from clbench import jobs
+
+    order = jobs.Order(
+        suite, world, system or (), effect or (), images, limit, out, strict, overwrite, retry_failed
+    )
+    jobs.evaluate(order)
+
+
+@app.command()
+@told
+def edit(
+    suite: SuiteName, world: WorldName = "tiny", system: Systems = None, effect: Effects = None,
+    images: Images = None, limit: Limit = None, out: Out = None, strict: Strict = False,
+    overwrite: Overwrite = False, retry_failed: Retry = False,
+) -> None:  # fmt: skip
+    """Make the pictures of a suite: one run folder per system, resumed if it is there.
+
+    Example:  clbench edit --suite fidelity --system teacher --limit 4
+    """
+    from clbench import jobs
+
+    order = jobs.Order(
+        suite, world, system or (), effect or (), images, limit, out, strict, overwrite, retry_failed
+    )
+    show(str(jobs.edit(order)))
+
+
+@app.command()
+@told
+def score(
+    out: Annotated[Path, typer.Argument(help="Folder of results made by `clbench edit`.")],
+    suite: SuiteName,
+    world: WorldName = "tiny",
+) -> None:
+    """Compute the suite's metrics for every run in a folder and write scores.parquet beside the pictures.
+
+    Example:  clbench score runs/bleeding-tiny --suite bleeding
+    """
+    from clbench import jobs
+
+    jobs.score(out, world, suite)
+    show(str(out))
+
+
+@app.command()
+@told
+def report(
+    out: Annotated[Path, typer.Argument(help="Folder of results with scores.")],
+    world: Annotated[
+        str | None, typer.Option("--world", "-w", help="Default: the runs' own, by name.")
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option("--suite", "-s", help="Default: the runs' own, by name.")
+    ] = None,
+) -> None:
+    """Render report.html and report.md from the scores in a folder.
+
+    Example:  clbench report runs/bleeding-tiny
+    """
+    from clbench import jobs
+
+    jobs.report(out, world, suite)
+
+
+class Kind(str, Enum):
+    """What `clbench list` can list."""
+
+    effects = "effects"
+    systems = "systems"
+    metrics = "metrics"
+    suites = "suites"
+    worlds = "worlds"
+    sources = "sources"
+
+
+@app.command("list")
+@told
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], world: WorldName = "tiny") -> None:
+    """Show what there is: effects, systems, metrics, suites, worlds or sources.
+
+    Example:  clbench list effects
+    """
+    from clbench import listing
+    from clbench.world import load_world
+
+    if kind in (Kind.effects, Kind.sources):
+        rows = {Kind.effects: listing.list_effects, Kind.sources: listing.list_sources}[kind](
+            load_world(world)
+        )
+    else:
+        rows = {
+            Kind.systems: listing.list_systems, Kind.metrics: listing.list_metrics,
+            Kind.suites: listing.list_suites, Kind.worlds: listing.list_worlds,
+        }[kind]()  # fmt: skip
+    print_table(*rows)
+
+
+@preview_app.command("effects")
+@told
+def preview_effects(
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.")] = Path("effects.png"),
+    world: WorldName = "tiny",
+    effect: Effects = None,
+    draws: Annotated[int, typer.Option(min=1, help="Draws shown of a random effect.")] = 3,
+) -> None:
+    """Render a labelled contact sheet of the world's effects.
+
+    Example:  clbench preview effects -o sheet.png
+    """
+    from clbench.jobs import names
+    from clbench.preview import effects_sheet
+    from clbench.world import load_world
+
+    opened = load_world(world)
+    chosen = [opened.effect(name) for name in names(effect or ())] or [
+        e for e in opened.effects.values() if e.operator
+    ]
+    scenes = [opened.scene(source.id) for source in opened.sources[:3]]
+    show(str(effects_sheet(chosen, scenes, draws, out)))
+
+
+class Stage(str, Enum):
+    """The stages of the reference trainer."""
+
+    base = "base"
+    encoders = "encoders"
+    teachers = "teachers"
+    accelerator = "accelerator"
+    collection = "collection"
+
+
+@app.command()
+@told
+def train(
+    stage: Annotated[
+        Stage | None, typer.Option(help="One stage. Default: teachers, accelerator and collection in turn.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="A shipped recipe (tiny, smoke) or a TOML file.")] = "tiny",
+    world: WorldName = "tiny",
+    effects: Annotated[
+        list[str] | None,
+        typer.Option("--effects", help="Effect ids, repeated or with commas. Default: the recipe's."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Default: runs/train-<world>.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew instead of finishing what is there.")
+    ] = False,
+) -> None:
+    """Train adapters with the reference trainer. Stop it with Ctrl-C; the same command goes on.
+
+    Example:  clbench train --stage teachers --effects sepia,rain
+    """
+    from clbench import jobs
+
+    jobs.train(stage.value if stage else None, recipe, world, effects or (), out, not fresh)
+
+
+@app.command()
+@told
+def doctor(world: WorldName = "tiny") -> None:
+    """Say what this machine has, what the world needs, and whether everything works without a network.
+
+    Example:  clbench doctor --world tiny
+    """
+    from clbench.doctor import examine
+
+    findings = examine(world)
+    print_table(f"clbench doctor, world {world}", ["what", "state", "detail"], [f.row() for f in findings])
+    missing = [f.what for f in findings if f.state == "missing"]
+    if missing:
+        say(f"Missing: {', '.join(missing)}.", "red")
+        raise typer.Exit(1)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from clbench import __version__
+
+        show(f"clbench {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Entry point of the `clbench` command."""
+    app()

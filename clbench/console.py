@@ -1,0 +1,112 @@
+"""What the terminal shows: progress with ETA, one red sentence for a mistake, and nothing from libraries."""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import typer
+
+from clbench.registry import ClbenchError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+QUIET = {
+    "DIFFUSERS_VERBOSITY": "error",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+NOISY = (
+    r"(torch|torchvision|diffusers|transformers|peft|open_clip|timm|lpips|stlpips_pytorch|huggingface_hub)\b"
+)
+
+
+def quiet() -> None:
+    """Silence known chatter of the libraries, unless the user's environment asks for it."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", module=NOISY)
+
+
+def told(command: Callable[P, R]) -> Callable[P, R]:
+    """A command whose mistakes end in one red sentence (exit 2), and Ctrl-C in a hint (exit 130)."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        quiet()
+        try:
+            return command(*args, **kwargs)
+        except ClbenchError as error:
+            say(str(error), "red")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            from clbench.provenance import command_line
+
+            say(
+                f"Stopped; what is done is kept. The same command goes on from here:  {command_line()}",
+                "yellow",
+            )
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+def say(sentence: str, style: str = "") -> None:
+    """One line on stderr, never wrapped in the middle of a path."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True).print(Text(sentence, style=style), soft_wrap=True)
+
+
+def show(text: str) -> None:
+    """One line on stdout: what a script would read."""
+    typer.echo(text)
+
+
+def progress():
+    """A rich progress display on stderr: name, bar, n of total, time passed, time left."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description:<24}"), BarColumn(bar_width=32), MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"), TimeRemainingColumn(), console=Console(stderr=True),
+    )  # fmt: skip
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table on stdout; on a pipe it is as wide as it needs to be."""
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*[_plain(cell) for cell in row])
+    console.print(table)
+
+
+def _plain(cell: str):
+    from rich.text import Text
+
+    return Text(cell)

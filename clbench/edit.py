@@ -1,0 +1,81 @@
+"""The first of the two programs: cases -> run folder. The loop stays small; systems do the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clbench.results import Named, RunFolder, RunInfo, describe_run
+from clbench.suite import Suite
+from clbench.systems import SAMPLED, Bench
+from clbench.systems.folder import FolderSystem
+from clbench.types import Case, Edit, System
+from clbench.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one `edit` was asked for beyond the files: a part of the suite, and what to do with old work."""
+
+    effects: Sequence[str] = ()
+    limit: int | None = None
+    overwrite: bool = False
+    retry_failed: bool = False
+
+
+def prepare(
+    world: World, suite: Suite, system: System, out: Path, asked: Asked
+) -> tuple[RunFolder, list[Case]]:
+    """The run folder (new, or taken up again) and the cases that are still to do.
+
+    Raises ClbenchError if the folder cannot be written or holds a run of another cache key, or if a source
+    picture cannot be read.
+    """
+    cases = suite.cases(world, asked.effects, asked.limit)
+    for source_id in sorted({case.source for case in cases}):
+        world.source_image(source_id)  # an unreadable picture is said now, not after an hour of sampling
+    if isinstance(system, FolderSystem):
+        system.check(cases)
+    info = certificate(world, suite, system, len(cases))
+    folder = RunFolder.create(out / system.card.name, info, asked.overwrite)
+    return folder, folder.pending(cases, asked.retry_failed)
+
+
+def certificate(world: World, suite: Suite, system: System, n_cases: int) -> RunInfo:
+    """Where the pictures will come from: world, suite, card, versions, device and dtype."""
+    device, dtype = "cpu", "uint8"
+    if system.card.kind in SAMPLED:
+        from clbench.backbones.common import pick_device
+
+        device, dtype = pick_device(world.backbone.device), world.backbone.dtype
+    return describe_run(
+        Named(name=world.name, hash=world.hash), Named(name=suite.name, hash=suite.hash), system.card,
+        suite.seeds,
+        device, dtype, n_cases,
+    )  # fmt: skip
+
+
+def run(
+    folder: RunFolder, system: System, pending: Sequence[Case], seen: Callable[[Edit], None]
+) -> RunFolder:
+    """Make every pending edit, keep each at once, and mark the run complete.
+
+    `seen` is called after each edit (progress). Stopped at any moment, the folder can be taken up again.
+    """
+    for edit in system.edit(pending):
+        folder.append_edit(edit)
+        seen(edit)
+    folder.finish()
+    return folder
+
+
+def edit(world: World, suite: Suite, system: System, out: Path, asked: Asked | None = None) -> RunFolder:
+    """`prepare` and `run` in one call, silently; what a script or a test uses."""
+    folder, pending = prepare(world, suite, system, out, asked or Asked())
+    return run(folder, system, pending, lambda _: None)
+
+
+def bench_for(world: World, suite: Suite, images: Path | None = None, strict: bool = False) -> Bench:
+    """What the suite's systems are opened with; the effects are the suite's, whatever part is asked for."""
+    return Bench(world, suite.effects(world), images, strict)

@@ -1,0 +1,81 @@
+"""`clbench list`: what there is, as rows of a table. Loads no heavy library."""
+
+from __future__ import annotations
+
+from clbench.world import World, load_world, shipped_worlds
+
+Rows = tuple[str, list[str], list[list[str]]]
+
+
+def list_effects(world: World) -> Rows:
+    """Every effect of the world: flags are r (random), s / b (subject / background only), x (extension)."""
+    rows = []
+    for effect in world.effects.values():
+        flags = "".join(
+            flag
+            for flag, on in (
+                ("r", effect.random), ("s", effect.scope == "subject"), ("b", effect.scope == "background"),
+                ("x", effect.pool == "extension"), ("t", world.teacher_path(effect.id) is not None),
+            )
+            if on
+        )  # fmt: skip
+        rows.append(
+            [
+                effect.id,
+                effect.family,
+                flags,
+                effect.instruction,
+                effect.trigger,
+                ", ".join(effect.neighbours),
+            ]
+        )
+    title = (
+        f"{len(rows)} effects of world {world.name}   "
+        "(r = random, s / b = subject / background only, x = extension pool, t = taught)"
+    )
+    return title, ["id", "family", "flags", "instruction", "trigger", "neighbours"], rows
+
+
+def list_systems() -> Rows:
+    from clbench.systems import ABOUT
+
+    return "systems", ["name", "is"], [[name, about] for name, about in ABOUT.items()]
+
+
+def list_metrics() -> Rows:
+    from clbench.metrics import METRICS
+
+    cards = [METRICS.get(name) for name in METRICS]
+    rows = [
+        [c.name, str(c.version), c.direction, f"{c.bounds[0]:g} .. {c.bounds[1]:g}", c.about] for c in cards
+    ]
+    return "metrics", ["name", "version", "better", "bounds", "is"], rows
+
+
+def list_suites() -> Rows:
+    from clbench.suite import load_suite, shipped_suites
+
+    suites = [load_suite(name) for name in shipped_suites()]
+    rows = [[s.name, s.question, ", ".join(s.systems), ", ".join(s.controls)] for s in suites]
+    return "suites", ["name", "question", "systems", "controls"], rows
+
+
+def list_worlds() -> Rows:
+    rows = []
+    for name, file in shipped_worlds().items():
+        world = load_world(file)
+        table = world.table
+        rows.append(
+            [name, f"{world.resolution} px", world.backbone.kind, str(len(world.effects)),
+             str(len(world.taught)), ", ".join(c.name for c in table.candidates)]
+        )  # fmt: skip
+    return "worlds", ["name", "size", "backbone", "effects", "teachers", "candidates"], rows
+
+
+def list_sources(world: World) -> Rows:
+    rows = [[s.id, s.caption, s.subject, s.background, s.split, s.licence] for s in world.sources]
+    return (
+        f"{len(rows)} sources of world {world.name}",
+        ["id", "caption", "subject", "background", "split", "licence"],
+        rows,
+    )

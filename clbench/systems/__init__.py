@@ -1,0 +1,108 @@
+"""Systems under test: one visible list of names, and how each is opened. Loads no heavy library itself.
+
+``base``, ``teacher``, ``cascade``, ``collection`` (the world's first candidate; another one is
+``collection-<name>``), ``folder`` (pictures made elsewhere), and the controls ``truth``, ``identity``,
+``wrong-effect`` and ``noise-floor``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from clbench.backbones import Backbone, open_backbone
+from clbench.registry import ClbenchError, Registry, suggestion
+from clbench.types import System
+from clbench.world import World
+
+
+@dataclass
+class Bench:
+    """What systems are opened with: the world, the effects of the suite, and (folder) where the pictures are.
+
+    `strict` refuses a folder with missing or unreadable pictures instead of recording failed edits.
+    """
+
+    world: World
+    effects: Sequence[str]
+    images: Path | None = None
+    strict: bool = False
+    _opened: list[Backbone] = field(default_factory=list, repr=False)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The world's backbone, loaded on first use and shared by all systems."""
+        if not self._opened:
+            self._opened.append(open_backbone(self.world))
+        return self._opened[0]
+
+    @cached_property
+    def base_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Module shapes of the transformer, read from headers so that adapters are checked early."""
+        from clbench.adapters import base_shapes
+        from clbench.backbones import backbone_folder
+
+        return base_shapes(backbone_folder(self.world) / "transformer")
+
+
+Opener = Callable[[Bench, str], System]
+SYSTEMS: Registry[Opener] = Registry("system")
+ABOUT = {
+    "base": "the frozen base model with the effect's instruction, no adapter",
+    "teacher": "base + the effect's own LoRA, full steps, guidance",
+    "cascade": "base + the effect's LoRA + the accelerator LoRA, few steps",
+    "collection": "base + one LoRA for all effects, trigger and caption, few steps",
+    "folder": "pictures made elsewhere (--images DIR)",
+    "truth": "control: another draw of the true picture",
+    "identity": "control: the source, untouched",
+    "wrong-effect": "control: the truth of the nearest other effect",
+    "noise-floor": "control: another draw of the true picture, through the backbone's VAE",
+}
+CONTROLS = ("truth", "identity", "wrong-effect", "noise-floor")
+SAMPLED = ("base", "teacher", "cascade", "collection")
+
+
+def _sampled(bench: Bench, name: str) -> System:
+    from clbench.systems.sampled import open_sampled
+
+    return open_sampled(bench, name)
+
+
+def _folder(bench: Bench, name: str) -> System:
+    from clbench.systems.folder import FolderSystem
+
+    if bench.images is None:
+        raise ClbenchError("system 'folder' needs --images DIR, the folder of pictures made elsewhere")
+    return FolderSystem(bench.world, bench.images, bench.strict)
+
+
+def _control(bench: Bench, name: str) -> System:
+    from clbench.systems.controls import open_control
+
+    return open_control(bench, name)
+
+
+for _name in SAMPLED:
+    SYSTEMS.add(_name, _sampled)
+SYSTEMS.add("folder", _folder)
+for _name in CONTROLS:
+    SYSTEMS.add(_name, _control)
+
+
+def system_kind(name: str) -> str:
+    """``collection-mine`` is of kind ``collection``; every other name is its own kind."""
+    return "collection" if name.startswith("collection-") else name
+
+
+def check_system_name(name: str, where: object) -> None:
+    """ClbenchError with the nearest name if `name` is no system; `where` says who asked."""
+    if system_kind(name) not in SYSTEMS:
+        raise ClbenchError(f"{where}: unknown system '{name}'.{suggestion(name, SYSTEMS)}")
+
+
+def open_system(name: str, bench: Bench) -> System:
+    """The system of that name. All its files are checked now, before any long work; weights load later."""
+    check_system_name(name, bench.world.name)
+    return SYSTEMS.get(system_kind(name))(bench, name)

@@ -1,0 +1,82 @@
+"""Pictures made elsewhere, scored like any other system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from clbench.hashing import file_digest
+from clbench.images import PICTURE_SUFFIXES, read_rgb, reduce_to
+from clbench.provenance import hash_value
+from clbench.registry import ClbenchError
+from clbench.types import Case, Edit, SystemCard
+from clbench.world import World
+
+
+class FolderSystem:
+    """Finds each case's picture in `folder`; a missing or unreadable one is a failed Edit with a reason.
+
+    Layouts, tried in this order: ``pictures/<case id>.png`` (a run folder), ``<case id>.png`` =
+    ``<effect>/<source>/s0.png``, and ``<effect>/<source>.png``. Other picture formats are read as well.
+    """
+
+    def __init__(self, world: World, folder: Path, strict: bool) -> None:
+        if not folder.is_dir():
+            raise ClbenchError(f"folder of pictures not found: {folder}")
+        self.world, self.folder, self.strict = world, folder, strict
+        self._files = _pictures(folder)
+        if not self._files:
+            raise ClbenchError(f"{folder} holds no picture; expected {folder}/<effect>/<source>.png")
+        digest = hash_value({stem: file_digest(path) for stem, path in self._files.items()})
+        self.card = SystemCard("folder", "folder", {}, {"pictures": digest})
+
+    def edit(self, cases: Sequence[Case]) -> Iterator[Edit]:
+        """Yield one Edit for each case."""
+        for case in cases:
+            yield self._edit(case)
+
+    def check(self, cases: Sequence[Case]) -> None:
+        """With `strict`: ClbenchError naming what is missing or unreadable among the pictures of `cases`."""
+        if not self.strict:
+            return
+        missing = [case.id for case in cases if self._find(case) is None]
+        if missing:
+            shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            raise ClbenchError(f"{self.folder} lacks {len(missing)} of {len(cases)} pictures: {shown}")
+        for edit in map(self._edit, cases):
+            if edit.status != "ok":
+                raise ClbenchError(edit.reason)
+
+    def _edit(self, case: Case) -> Edit:
+        path = self._find(case)
+        if path is None:
+            return Edit(
+                case,
+                None,
+                status="failed",
+                reason=f"no picture {case.effect}/{case.source}.png in {self.folder}",
+            )
+        try:
+            picture = read_rgb(path)
+        except ClbenchError as error:
+            return Edit(case, None, status="failed", reason=str(error))
+        height, width = picture.shape[:2]
+        if height != width:
+            reason = f"{path} is {width}x{height}; a picture of this world is square"
+            return Edit(case, None, status="failed", reason=reason)
+        return Edit(case, reduce_to(picture, self.world.resolution))
+
+    def _find(self, case: Case) -> Path | None:
+        stems = [f"pictures/{case.id}", case.id]
+        if case.seed == 0 and case.steps is None:
+            stems.append(f"{case.effect}/{case.source}")
+        return next((self._files[stem] for stem in stems if stem in self._files), None)
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    """Relative path without suffix -> file, for every picture below `folder`."""
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    }

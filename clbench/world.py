@@ -1,0 +1,299 @@
+"""A world: backbone, effects, sources, teachers, an accelerator, candidates; read from one strict TOML file.
+
+Every key is documented in ``suites/worlds/tiny/world.toml``. Nothing here loads weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clbench.hashing import code_digest, file_digest, tree_digest
+from clbench.images import centre_square, hash_pixels, pictures_in, read_rgb, reduce_to
+from clbench.provenance import hash_value
+from clbench.registry import ClbenchError, suggestion
+from clbench.sources import FolderSources, SceneSources, SourcePool
+from clbench.tables import read_table
+from clbench.types import Effect, Source, TruthKind
+from clbench.world_file import BackboneTable, EncodersTable, WorldTable
+
+if TYPE_CHECKING:
+    from clbench.scenes import Scene
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA file of the world: where it is, its weight, and (few-step adapters) its number of steps."""
+
+    name: str
+    path: Path
+    weight: float = 1.0
+    steps: int | None = None
+
+
+class World:
+    """Where questions are asked. Read-only; `hash` names its content."""
+
+    def __init__(self, file: Path, table: WorldTable) -> None:
+        self.file, self.root, self.table = file, file.parent, table
+        self.name, self.resolution = table.name, table.resolution
+        self.backbone: BackboneTable = table.backbone
+        self.encoders: EncodersTable = table.encoders
+        self.effects: dict[str, Effect] = self._load_effects()
+        self._pool = self._open_sources()
+        self.work_size = self._pool.size
+        self._check_names()
+
+    @property
+    def sources(self) -> list[Source]:
+        """All sources in a stable order; ids are unique."""
+        return self._pool.sources
+
+    @cached_property
+    def _by_id(self) -> dict[str, Source]:
+        return {source.id: source for source in self.sources}
+
+    def source(self, source_id: str) -> Source:
+        """The source of that id; ClbenchError with the nearest id otherwise."""
+        if source_id not in self._by_id:
+            raise ClbenchError(
+                f"unknown source '{source_id}' in world {self.name}.{suggestion(source_id, self._by_id)}"
+            )
+        return self._by_id[source_id]
+
+    def effect(self, effect_id: str) -> Effect:
+        """The effect of that id; ClbenchError with the nearest id otherwise."""
+        if effect_id not in self.effects:
+            raise ClbenchError(
+                f"unknown effect '{effect_id}' in world {self.name}.{suggestion(effect_id, self.effects)}"
+            )
+        return self.effects[effect_id]
+
+    def source_image(self, source_id: str, size: int | None = None) -> np.ndarray:
+        """uint8 ``(size, size, 3)``; `size` None means `work_size`, where operators are applied."""
+        return reduce_to(self._pool.image(source_id), size or self.work_size)
+
+    def mask(self, source_id: str) -> np.ndarray | None:
+        """Subject mask, float32 ``(work_size, work_size)`` in [0, 1]; None where nobody knows."""
+        return self._pool.mask(source_id)
+
+    def scene(self, source_id: str) -> Scene:
+        """The composed scene behind a source; ClbenchError in a world whose sources are plain pictures."""
+        if not isinstance(self._pool, SceneSources):
+            raise ClbenchError(
+                f"world {self.name} has plain pictures as sources; composed scenes are needed here"
+            )
+        return self._pool.scene(source_id)
+
+    def references(self, effect_id: str, source_id: str) -> np.ndarray | None:
+        """The user's target picture for this source, uint8 ``(resolution, resolution, 3)``, or None.
+
+        A pair counts when its file stem is the source's id; its source picture must then be the same picture.
+        """
+        target = self._targets(effect_id).get(source_id)
+        if target is None:
+            return None
+        self._check_pair(effect_id, source_id)
+        return reduce_to(centre_square(read_rgb(target)), self.resolution)
+
+    def truth_kind(self, effect_id: str) -> TruthKind | None:
+        """How truth is known for this effect: operator, else reference pictures, else the teacher."""
+        if self.effect(effect_id).operator is not None:
+            return "operator"
+        if self._targets(effect_id):
+            return "reference"
+        return "teacher" if self.teacher_path(effect_id) is not None else None
+
+    def teacher_path(self, effect_id: str) -> Path | None:
+        """The effect's teacher LoRA; None if there is none. A file named in the table must exist."""
+        self.effect(effect_id)
+        if effect_id in self.table.teachers.files:
+            return self._existing(self.table.teachers.files[effect_id], f"teacher LoRA of '{effect_id}'")
+        if self.table.teachers.folder is None:
+            return None
+        path = self.path(self.table.teachers.folder) / f"{effect_id}.safetensors"
+        return path if path.is_file() else None
+
+    @property
+    def taught(self) -> list[str]:
+        """Effects that have a teacher adapter, in the order of the catalogue."""
+        return [effect_id for effect_id in self.effects if self.teacher_path(effect_id) is not None]
+
+    def accelerator(self) -> Adapter:
+        """The accelerator; ClbenchError if the world names none or its file is missing."""
+        table = self.table.accelerator
+        if table is None:
+            raise ClbenchError(
+                f"world {self.name} names no accelerator: add [accelerator] file = ... to {self.file}"
+            )
+        path = self._existing(table.file, "accelerator LoRA")
+        return Adapter("accelerator", path, table.weight, table.steps)
+
+    @property
+    def teacher_weight(self) -> float:
+        """Weight of the teacher LoRA inside the cascade."""
+        return 1.0 if self.table.accelerator is None else self.table.accelerator.teacher_weight
+
+    def candidate(self, name: str | None = None) -> Adapter:
+        """The candidate of that name (None: the first); ClbenchError if unknown or its file is missing."""
+        known = {candidate.name: candidate for candidate in self.table.candidates}
+        if not known:
+            raise ClbenchError(f"world {self.name} names no candidate: add [[candidates]] to {self.file}")
+        if name is not None and name not in known:
+            raise ClbenchError(f"unknown candidate '{name}' in world {self.name}.{suggestion(name, known)}")
+        table = known[name] if name is not None else self.table.candidates[0]
+        path = self._existing(table.file, f"candidate LoRA '{table.name}'")
+        return Adapter(table.name, path, table.weight, table.steps)
+
+    def path(self, written: str) -> Path:
+        """A path written in the file: absolute, or relative to the file's folder."""
+        return (self.root / Path(written).expanduser()).resolve()
+
+    @property
+    def backbone_path(self) -> Path | None:
+        """The backbone's folder, or None when it is named on a hub."""
+        return self.path(self.backbone.path) if self.backbone.path is not None else None
+
+    @cached_property
+    def hash_parts(self) -> dict[str, str]:
+        """What `hash` is made of, for messages: part -> sha256 ("absent" for weights that are not there yet).
+
+        Adapters are left out: they enter a run's cache key through the system card, so adding a candidate
+        does not make other systems' pictures stale. Teachers count where they define truth.
+        """
+        settings = self.backbone.model_dump(exclude={"path", "hub", "revision", "device", "dtype", "batch"})
+        by_teacher = [e for e in self.effects if self.truth_kind(e) == "teacher"]
+        teachers = {e: file_digest(path) for e in by_teacher if (path := self.teacher_path(e)) is not None}
+        return {
+            "settings": hash_value([self.resolution, self.work_size, settings]),
+            "backbone": self._backbone_digest(),
+            "effects": hash_value([asdict(effect) for effect in self.effects.values()]),
+            "operators": code_digest(Path(__file__).parent / "effects"),
+            "sources": self._pool.digest(),
+            "references": tree_digest(self.path(self.table.references.folder))
+            if self.table.references
+            else "none",
+            "teachers as truth": hash_value(teachers),
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of everything in the world that can change a pixel of a source, a truth or an edit."""
+        return hash_value(self.hash_parts)
+
+    def _load_effects(self) -> dict[str, Effect]:
+        effects: dict[str, Effect] = {}
+        if self.table.effects.file is not None:
+            from clbench.effects import load_effects
+
+            effects.update(load_effects(self.path(self.table.effects.file)))
+        for inline in self.table.effects.inline:
+            if inline.id in effects:
+                raise ClbenchError(f"{self.file}: effect '{inline.id}' is defined twice")
+            effects[inline.id] = inline.effect()
+            if inline.operator is not None:
+                from clbench.effects import OPERATORS
+
+                OPERATORS.get(inline.operator)
+        if not effects:
+            raise ClbenchError(
+                f"{self.file} defines no effect: give [effects] file = ... or [[effects.inline]]"
+            )
+        return effects
+
+    def _open_sources(self) -> SourcePool:
+        table = self.table.sources
+        folder = self.path(table.folder)
+        if table.kind == "scenes":
+            return SceneSources(folder, table.split, table.count or 0, table.size or 2 * self.resolution)
+        return FolderSources(folder, table.count, table.size or self.resolution, table.licence)
+
+    def _check_names(self) -> None:
+        """Every effect id written anywhere in the world must exist."""
+        written = dict.fromkeys(self.table.teachers.files, f"[teachers.files] in {self.file}")
+        if self.table.teachers.folder is not None:
+            folder = self.path(self.table.teachers.folder)
+            written |= {path.stem: str(path) for path in sorted(folder.glob("*.safetensors"))}
+        if self.table.references is not None:
+            folder = self.path(self.table.references.folder)
+            if not folder.is_dir():
+                raise ClbenchError(f"folder of reference pictures not found: {folder}")
+            written |= {path.name: str(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+        for effect_id, where in written.items():
+            if effect_id not in self.effects:
+                raise ClbenchError(
+                    f"{where}: unknown effect '{effect_id}'.{suggestion(effect_id, self.effects)}"
+                )
+        names = [candidate.name for candidate in self.table.candidates]
+        if len(set(names)) < len(names):
+            raise ClbenchError(f"{self.file}: two candidates have the same name ({', '.join(names)})")
+
+    def _targets(self, effect_id: str) -> dict[str, Path]:
+        if self.table.references is None:
+            return {}
+        folder = self.path(self.table.references.folder) / self.effect(effect_id).id
+        return pictures_in(folder / "target") if folder.is_dir() else {}
+
+    def _check_pair(self, effect_id: str, source_id: str) -> None:
+        assert self.table.references is not None
+        folder = self.path(self.table.references.folder) / effect_id / "source"
+        before = pictures_in(folder).get(source_id)
+        if before is None:
+            raise ClbenchError(
+                f"reference pair '{source_id}' of '{effect_id}' has a target but no picture in {folder}"
+            )
+        given = reduce_to(centre_square(read_rgb(before)), self.work_size)
+        if hash_pixels(given) != hash_pixels(self.source_image(source_id)):
+            raise ClbenchError(
+                f"{before} is not the same picture as the world's source '{source_id}'; rename one of them"
+            )
+
+    def _existing(self, written: str, what: str) -> Path:
+        path = self.path(written)
+        if not path.is_file():
+            raise ClbenchError(f"{what} not found: {path} (named in {self.file})")
+        return path
+
+    def _backbone_digest(self) -> str:
+        if self.backbone_path is not None:
+            return tree_digest(self.backbone_path)
+        from clbench.backbones import hub_commit
+
+        return hub_commit(str(self.backbone.hub), self.backbone.revision)
+
+
+def load_world(name: str | Path) -> World:
+    """A shipped world by name (``tiny``), or a TOML file, or a folder that holds a world.toml."""
+    file = find_world(name)
+    return World(file, read_table(file, WorldTable))
+
+
+def find_world(name: str | Path) -> Path:
+    """The TOML file meant by `name`; ClbenchError with the nearest shipped name otherwise."""
+    path = Path(name)
+    shipped = shipped_worlds()
+    if str(name) in shipped:
+        return shipped[str(name)]
+    if path.is_dir() and (path / "world.toml").is_file():
+        return (path / "world.toml").resolve()
+    if path.is_file():
+        return path.resolve()
+    raise ClbenchError(
+        f"no world '{name}': neither a shipped world nor a TOML file.{suggestion(str(name), shipped)}"
+    )
+
+
+def shipped_folder() -> Path:
+    """Shipped suites and worlds: ``suites/`` of a checkout, ``clbench/_suites`` of an installed package."""
+    here = Path(__file__).resolve().parent
+    packaged = here / "_suites"
+    return packaged if packaged.is_dir() else here.parent / "suites"
+
+
+def shipped_worlds() -> dict[str, Path]:
+    """Name -> world.toml of every shipped world."""
+    return {path.parent.name: path for path in sorted(shipped_folder().glob("worlds/*/world.toml"))}

@@ -1,0 +1,136 @@
+"""The tables of a world file, as pydantic models; every key is documented in the tiny world's world.toml."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from clbench.tables import Table
+from clbench.types import Effect, Scope
+
+
+class BackboneTable(Table):
+    """[backbone]: the frozen base model and how it is sampled."""
+
+    kind: Literal["flux-kontext", "qwen-image-edit"] = "flux-kontext"
+    path: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+    batch: int = Field(16, ge=1)
+    full_steps: int = Field(28, ge=1)
+    few_steps: int = Field(8, ge=1)
+    guidance: float = Field(4.0, ge=1.0)
+    embedded_guidance: float = Field(3.5, gt=0)
+    negative_prompt: str = ""
+    shift: float = Field(3.0, gt=0)
+    full_shift: float | None = Field(None, gt=0)
+    max_sequence_length: int = Field(512, ge=1)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> BackboneTable:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("name the backbone by exactly one of 'path' (a folder) and 'hub' (a hub name)")
+        return self
+
+
+class EffectTable(Table):
+    """[[effects.inline]]: an effect of the user's own; only id and instruction are required."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    instruction: str
+    name: str = ""
+    family: str = "custom"
+    caption: str = ""
+    trigger: str = ""
+    neighbours: tuple[str, ...] = ()
+    operator: str | None = None
+    random: bool = False
+    scope: Scope = "image"
+    pool: Literal["collection", "extension"] = "collection"
+
+    def effect(self) -> Effect:
+        plain = self.model_dump()
+        plain["name"] = self.name or self.id.replace("_", " ")
+        plain["caption"] = self.caption or self.instruction
+        plain["trigger"] = self.trigger or f"<{self.id}>"
+        return Effect(**plain)
+
+
+class EffectsTable(Table):
+    """[effects]: a catalogue file, tables in place, or both."""
+
+    file: str | None = None
+    inline: tuple[EffectTable, ...] = ()
+
+
+class SourcesTable(Table):
+    """[sources]: where the source pictures come from."""
+
+    kind: Literal["scenes", "folder"]
+    folder: str
+    split: str = "evaluation"
+    count: int | None = Field(None, ge=1)
+    size: int | None = Field(None, ge=8)
+    licence: str = "not stated"
+
+    @model_validator(mode="after")
+    def _scenes_have_a_count(self) -> SourcesTable:
+        if self.kind == "scenes" and self.count is None:
+            raise ValueError("kind = 'scenes' needs 'count', the number of scenes")
+        return self
+
+
+class TeachersTable(Table):
+    """[teachers]: a folder with ``<effect id>.safetensors``, or an explicit file per effect."""
+
+    folder: str | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+
+
+class AcceleratorTable(Table):
+    """[accelerator]: the few-step LoRA of the cascade and the weights both LoRAs get there."""
+
+    file: str
+    weight: float = 1.0
+    teacher_weight: float = 1.0
+    steps: int | None = Field(None, ge=1)
+
+
+class CandidateTable(Table):
+    """[[candidates]]: a collection adapter under test."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    file: str
+    steps: int | None = Field(None, ge=1)
+    weight: float = 1.0
+
+
+class EncodersTable(Table):
+    """[encoders]: names or local files of the metric encoders (see `clbench.encoders`)."""
+
+    clip: str = ""
+    perceptual: str = "st-lpips"
+
+
+class ReferencesTable(Table):
+    """[references]: a folder with one folder per effect id, each with source/ and target/."""
+
+    folder: str
+
+
+class WorldTable(Table):
+    """The whole file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    resolution: int = Field(ge=8)
+    backbone: BackboneTable
+    effects: EffectsTable
+    sources: SourcesTable
+    teachers: TeachersTable = TeachersTable()
+    accelerator: AcceleratorTable | None = None
+    candidates: tuple[CandidateTable, ...] = ()
+    encoders: EncodersTable = EncodersTable()
+    references: ReferencesTable | None = None

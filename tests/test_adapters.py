@@ -1,0 +1,227 @@
+"""LoRA files: dialects, ranks, checks against a base, damage, export."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+import torch
+from conftest import build_flux_pipeline, random_lora
+from safetensors.torch import load_file, save_file
+
+from clbench import adapters
+from clbench.registry import ClbenchError
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return build_flux_pipeline()
+
+
+@pytest.fixture
+def lora(pipe):
+    return random_lora(pipe, 0)
+
+
+@pytest.fixture
+def file(tmp_path, lora):
+    adapters.save_adapter(tmp_path / "a.safetensors", *lora, extra={"effect": "sepia"})
+    return tmp_path / "a.safetensors"
+
+
+def test_description_of_a_saved_adapter(file, lora):
+    factors, metadata = lora
+    info = adapters.describe_adapter(file)
+    assert info.rank == 4 and set(info.alphas.values()) == {8.0}
+    assert len(info.modules) == len(factors) // 2
+    assert info.bytes == file.stat().st_size
+    assert info.metadata["target_modules"] == metadata["target_modules"]
+    loaded = adapters.load_tensors(info)
+    assert loaded.keys() == factors.keys()
+    assert all(torch.equal(loaded[name], factors[name]) for name in factors)
+
+
+def write(path, tensors, metadata=None):
+    save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=metadata)
+    return adapters.describe_adapter(path)
+
+
+def renamed(factors, rename):
+    return {rename(name): tensor for name, tensor in factors.items()}
+
+
+DIALECTS = {
+    "diffusers": lambda n: f"transformer.{n}",
+    "peft": lambda n: f"base_model.model.{n}",
+    "peft with an adapter name": lambda n: f"base_model.model.{n.replace('.weight', '.default.weight')}",
+    "bare": lambda n: n,
+    "comfy": lambda n: f"diffusion_model.{n}",
+    "down and up": lambda n: n.replace("lora_A", "lora_down").replace("lora_B", "lora_up"),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_dialects_read_the_same(tmp_path, lora, dialect):
+    factors, _ = lora
+    info = write(tmp_path / "x.safetensors", renamed(factors, DIALECTS[dialect]))
+    loaded = adapters.load_tensors(info)
+    assert loaded.keys() == factors.keys()
+    assert all(torch.equal(loaded[name], factors[name]) for name in factors)
+    assert set(info.alphas.values()) == {4.0}, "without metadata the scale is 1"
+
+
+def test_alpha_from_tensors_config_and_patterns(tmp_path, lora):
+    factors, _ = lora
+    modules = sorted({name.rsplit(".lora_", 1)[0] for name in factors})
+    with_alpha = factors | {f"{module}.alpha": torch.tensor(float(i + 1)) for i, module in enumerate(modules)}
+    info = write(tmp_path / "alpha.safetensors", with_alpha)
+    assert [info.alphas[m] for m in modules] == [float(i + 1) for i in range(len(modules))]
+    config = adapters.lora_config(info)
+    assert config["alpha_pattern"] and config["rank_pattern"] == {}
+
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 32}))
+    info = write(tmp_path / "adapter_model.safetensors", renamed(factors, DIALECTS["peft"]))
+    assert set(info.alphas.values()) == {32.0}
+
+    packed = {"transformer.r": 4, "transformer.lora_alpha": 4, "transformer.alpha_pattern": {"to_q": 2}}
+    info = write(tmp_path / "p.safetensors", factors, {adapters.METADATA_KEY: json.dumps(packed)})
+    assert {m.endswith("to_q"): a for m, a in info.alphas.items()} == {True: 2.0, False: 4.0}
+
+
+@pytest.mark.parametrize("dialect", ["diffusers", "bare", "down and up"])
+def test_own_loading_equals_stock_loading(pipe, tmp_path, lora, dialect):
+    """Scale included: alpha 8 at rank 4. The stock loader reads the exported file, ours any dialect."""
+    from clbench.adapters import describe_adapter, load_tensors, lora_config
+
+    factors, metadata = lora
+    exported = tmp_path / "exported.safetensors"
+    adapters.save_adapter(exported, factors, metadata)
+    packed = {adapters.METADATA_KEY: json.dumps({f"transformer.{k}": v for k, v in metadata.items()})}
+    ours = write(tmp_path / "ours.safetensors", renamed(factors, DIALECTS[dialect]), packed)
+
+    stock, own = build_flux_pipeline(), build_flux_pipeline()
+    stock.load_lora_weights(str(exported), adapter_name="zz_stock")
+    own.transformer.load_lora_adapter(
+        {f"transformer.{k}": v for k, v in load_tensors(ours).items()}, adapter_name=ours.handle,
+        metadata={f"transformer.{k}": v for k, v in lora_config(describe_adapter(ours.path)).items()},
+    )  # fmt: skip
+    stock.fuse_lora()
+    own.fuse_lora()
+    theirs = {
+        k.replace(".base_layer", ""): v for k, v in stock.transformer.state_dict().items() if "lora_" not in k
+    }
+    mine = {
+        k.replace(".base_layer", ""): v for k, v in own.transformer.state_dict().items() if "lora_" not in k
+    }
+    assert theirs.keys() == mine.keys()
+    assert all(torch.allclose(theirs[k], mine[k], atol=1e-7) for k in theirs)
+    plain = pipe.transformer.state_dict()
+    assert any(not torch.equal(plain[k], mine[k]) for k in plain)
+
+
+def test_ranks_that_differ_between_modules(pipe, tmp_path):
+    q, _ = random_lora(pipe, 0, rank=2, targets=("to_q",))
+    k, _ = random_lora(pipe, 1, rank=4, targets=("to_k", "to_v"))
+    info = write(tmp_path / "mixed.safetensors", q | k)
+    assert set(info.ranks.values()) == {2, 4} and info.rank == 4
+    other = build_flux_pipeline()
+    other.transformer.load_lora_adapter(
+        {f"transformer.{n}": v for n, v in adapters.load_tensors(info).items()}, adapter_name=info.handle,
+        metadata={f"transformer.{n}": v for n, v in adapters.lora_config(info).items()},
+    )  # fmt: skip
+    shapes = {n: p.shape for n, p in other.transformer.named_parameters() if "lora_A" in n}
+    assert {s[0] for n, s in shapes.items() if "to_q" in n} == {2}
+    assert {s[0] for n, s in shapes.items() if "to_k" in n} == {4}
+
+
+def test_check_against_the_base(file, flux_folder):
+    info = adapters.describe_adapter(file)
+    shapes = adapters.base_shapes(flux_folder / "transformer")
+    adapters.check_adapter(info, shapes, "mini")
+    module = info.modules[0]
+    with pytest.raises(
+        ClbenchError, match=f"LoRA of another base: '{module}' is 32x32 in the adapter, 64x32 in mini"
+    ):
+        adapters.check_adapter(info, shapes | {module: (64, 32)}, "mini")
+    del shapes[module]
+    with pytest.raises(ClbenchError, match=f"LoRA of another base: mini has no module '{module}'"):
+        adapters.check_adapter(info, shapes, "mini")
+
+
+def test_base_shapes_are_those_of_the_model(pipe, flux_folder):
+    shapes = adapters.base_shapes(flux_folder / "transformer")
+    for name, module in pipe.transformer.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            assert shapes[name] == tuple(module.weight.shape)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_truncated_files_are_named(file, keep):
+    data = file.read_bytes()
+    file.write_bytes(data[:keep])
+    with pytest.raises(ClbenchError, match=r"a.safetensors is (truncated|no safetensors)"):
+        adapters.describe_adapter(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: {**f, "norm.weight": torch.zeros(3)}, "key 'norm.weight'"),
+        (lambda f: dict(list(f.items())[1:]), "lacks lora_A of"),
+        (
+            lambda f: {k: (v[:2] if k.endswith("to_q.lora_A.weight") else v) for k, v in f.items()},
+            "do not fit each other",
+        ),
+        (lambda f: {"x.alpha": torch.tensor(1.0)}, "holds no LoRA factors"),
+        (lambda f: f | {f"transformer.{k}": v.clone() for k, v in f.items()}, "twice"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, lora, change, message):
+    save_file({k: v.contiguous() for k, v in change(lora[0]).items()}, tmp_path / "x.safetensors")
+    with pytest.raises(ClbenchError, match=message):
+        adapters.describe_adapter(tmp_path / "x.safetensors")
+
+
+def test_files_that_are_no_adapters(tmp_path):
+    with pytest.raises(ClbenchError, match=r"adapter not found: .*gone"):
+        adapters.describe_adapter(tmp_path / "gone.safetensors")
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", 5) + b"hello")
+    with pytest.raises(ClbenchError, match="header is not JSON"):
+        adapters.describe_adapter(tmp_path / "x.safetensors")
+
+
+def test_export_needs_alpha_and_is_whole(tmp_path, lora, monkeypatch):
+    factors, metadata = lora
+    with pytest.raises(ClbenchError, match="must hold r and lora_alpha"):
+        adapters.save_adapter(tmp_path / "x.safetensors", factors, {"r": 4})
+    with pytest.raises(ClbenchError, match=r"saved as .safetensors"):
+        adapters.save_adapter(tmp_path / "x.bin", factors, metadata)
+    path = tmp_path / "x.safetensors"
+    sha = adapters.save_adapter(path, factors, metadata | {"target_modules": {"to_v", "to_q"}})
+    info = adapters.describe_adapter(path)
+    assert info.sha256 == sha and info.metadata["target_modules"] == ["to_q", "to_v"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.safetensors"]
+    assert all(name.startswith("transformer.") for name in load_file(path))
+
+
+def test_handles_have_one_width_and_hide_in_no_parameter(pipe, tmp_path):
+    parameters = [name for name, _ in pipe.transformer.named_parameters()]
+    handles = set()
+    for seed in range(5):
+        path = tmp_path / f"{seed}.safetensors"
+        adapters.save_adapter(path, *random_lora(pipe, seed))
+        handles.add(adapters.describe_adapter(path).handle)
+    assert len(handles) == 5 and len({len(h) for h in handles}) == 1
+    assert not any(handle in name for handle in handles for name in parameters)
+
+
+def test_description_needs_no_torch(file):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from clbench.adapters import describe_adapter; "
+        f"describe_adapter({str(file)!r}); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,223 @@
+"""Sampling through the stock pipeline: batches, schedules, adapters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import build_flux_pipeline, random_lora
+
+from clbench.adapters import save_adapter
+from clbench.backbones import Job, Sampler, open_backbone
+from clbench.backbones.noise import CaseNoiseScheduler, check_library, generators
+from clbench.registry import ClbenchError
+
+TOLERANCE = 1
+"""A case gives the same picture in any batch up to 1/255 (float sums differ with the batch size)."""
+FULL = Sampler(steps=3, guidance=2.0)
+FEW = Sampler(steps=2, stochastic=True, shift=3.0)
+
+
+@pytest.fixture
+def backbone(mini_world):
+    return open_backbone(mini_world)
+
+
+def jobs_of(world, prompts=("make it sepia", "turn it upside down")):
+    return [
+        Job(world.source_image(s.id, 32), p, 1000 + i)
+        for i, (s, p) in enumerate((s, p) for s in world.sources for p in prompts)
+    ]
+
+
+def largest_difference(a, b) -> int:
+    return max(int(np.abs(x.astype(int) - y.astype(int)).max()) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("sampler", [FULL, FEW])
+def test_a_case_gives_the_same_picture_in_any_batch_and_order(backbone, mini_world, sampler):
+    jobs = jobs_of(mini_world)
+    whole = backbone.sample(jobs, sampler)
+    single = [backbone.sample([job], sampler)[0] for job in jobs]
+    reverse = backbone.sample(jobs[::-1], sampler)[::-1]
+    odd = backbone.sample(jobs[:3], sampler) + backbone.sample(jobs[3:], sampler)
+    for other in (single, reverse, odd):
+        assert largest_difference(whole, other) <= TOLERANCE
+    assert largest_difference(whole[:1], whole[1:2]) > 5
+
+
+@pytest.mark.parametrize("sampler", [FULL, FEW])
+def test_a_stock_pipeline_with_the_global_seed_gives_the_same_picture(
+    backbone, mini_world, flux_folder, sampler
+):
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline
+    from PIL import Image
+
+    jobs = jobs_of(mini_world)[:3]
+    stock = FluxKontextPipeline.from_pretrained(flux_folder)
+    stock.set_progress_bar_config(disable=True)
+    stock.scheduler = FlowMatchEulerDiscreteScheduler.from_config(
+        stock.scheduler.config, stochastic_sampling=sampler.stochastic
+    )
+    expected = []
+    for job in jobs:
+        torch.manual_seed(job.seed)
+        picture = stock(
+            image=Image.fromarray(job.picture), prompt=job.prompt, negative_prompt="",
+            true_cfg_scale=sampler.guidance, num_inference_steps=sampler.steps, height=32, width=32,
+            max_area=1024, _auto_resize=False, max_sequence_length=12, generator=None,
+        ).images[0]  # fmt: skip
+        expected.append(np.asarray(picture))
+    assert largest_difference(backbone.sample(jobs, sampler), expected) <= TOLERANCE
+
+
+def test_few_step_sigmas_are_those_of_the_method(backbone):
+    scheduler = backbone.scheduler(Sampler(8, stochastic=True, shift=3.0), [])
+    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 8, 8).tolist())
+    expected = [1, 0.9545, 0.9, 0.8333, 0.75, 0.6429, 0.5, 0.3, 0]
+    np.testing.assert_allclose(scheduler.sigmas.numpy(), expected, atol=5e-5)
+
+
+def test_few_step_pictures_depend_on_the_seed_of_the_case(backbone, mini_world):
+    job = jobs_of(mini_world)[0]
+    other = Job(job.picture, job.prompt, job.seed + 1)
+    assert largest_difference(backbone.sample([job], FEW), backbone.sample([other], FEW)) > 5
+
+
+def test_scheduler_refuses_a_batch_without_generators():
+    scheduler = CaseNoiseScheduler(stochastic_sampling=True)
+    scheduler.set_timesteps(2)
+    scheduler.case_generators = generators([1])
+    with pytest.raises(ClbenchError, match="one generator for each of 2"):
+        scheduler.step(torch.zeros(2, 4), scheduler.timesteps[0], torch.zeros(2, 4))
+    check_library()
+
+
+def test_adapters_switch_on_and_off(backbone, mini_world, lora_files):
+    jobs = jobs_of(mini_world)[:2]
+    plain = backbone.sample(jobs, FULL)
+    backbone.use_adapters([(lora_files["sepia"], 1.0)])
+    with_lora = backbone.sample(jobs, FULL)
+    assert largest_difference(plain, with_lora) > 5
+    backbone.use_adapters([(lora_files["sepia"], 1.0), (lora_files["accelerator"], 0.5)])
+    assert largest_difference(with_lora, backbone.sample(jobs, FULL)) > 2
+    backbone.use_adapters([(lora_files["sepia"], 1.0)])
+    assert largest_difference(with_lora, backbone.sample(jobs, FULL)) == 0
+    backbone.use_adapters([])
+    assert largest_difference(plain, backbone.sample(jobs, FULL)) == 0
+
+
+def test_only_the_last_adapters_stay_in_memory(backbone, tmp_path):
+    pipe = build_flux_pipeline()
+    for seed in range(6):
+        save_adapter(tmp_path / f"{seed}.safetensors", *random_lora(pipe, seed))
+        backbone.use_adapters([(tmp_path / f"{seed}.safetensors", 1.0)])
+    assert len(backbone._loaded) == 4
+    assert len(backbone.pipe.transformer.peft_config) == 4
+
+
+def test_cascade_equals_stock_set_adapters(backbone, mini_world, flux_folder, lora_files):
+    from diffusers import FluxKontextPipeline
+
+    stock = FluxKontextPipeline.from_pretrained(flux_folder)
+    stock.load_lora_weights(str(lora_files["sepia"]), adapter_name="first_one")
+    stock.load_lora_weights(str(lora_files["accelerator"]), adapter_name="other_two")
+    stock.set_adapters(["first_one", "other_two"], adapter_weights=[0.7, 1.0])
+    theirs = type(backbone)(stock, mini_world.backbone, 32, "stock")
+    backbone.use_adapters([(lora_files["sepia"], 0.7), (lora_files["accelerator"], 1.0)])
+    jobs = jobs_of(mini_world)[:2]
+    assert largest_difference(backbone.sample(jobs, FEW), theirs.sample(jobs, FEW)) == 0
+
+
+def test_adapters_leave_the_reader_silent(backbone, lora_files, caplog, capsys):
+    backbone.use_adapters([(lora_files["sepia"], 1.0), (lora_files["upside_down"], 1.0)])
+    assert "missing" not in caplog.text + capsys.readouterr().err
+
+
+def test_reconstruct_keeps_shape_and_order(backbone, mini_world):
+    pictures = [mini_world.source_image(s.id, 32) for s in mini_world.sources]
+    back = backbone.reconstruct(pictures)
+    single = [backbone.reconstruct([p])[0] for p in pictures]
+    assert back[0].shape == (32, 32, 3)
+    assert largest_difference(back, single) <= TOLERANCE
+
+
+def test_a_picture_that_is_not_finite_is_none(backbone, mini_world):
+    with torch.no_grad():
+        backbone.pipe.vae.decoder.conv_out.bias.fill_(float("nan"))
+    assert backbone.sample(jobs_of(mini_world)[:1], FEW) == [None]
+
+
+def test_missing_backbone_is_one_sentence(mini_world_file):
+    from clbench.world import load_world
+
+    text = mini_world_file.read_text()
+    start = text.index('path = "')
+    mini_world_file.write_text(text[:start] + 'path = "nowhere"' + text[text.index("\n", start) :])
+    with pytest.raises(ClbenchError, match=r"nowhere holds no model_index.json"):
+        open_backbone(load_world(mini_world_file))
+
+
+def test_a_folder_of_another_pipeline_is_one_sentence(mini_world, flux_folder, tmp_path):
+    import json
+    import shutil
+
+    copy = tmp_path / "broken"
+    shutil.copytree(flux_folder, copy)
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps(index | {"transformer": ["diffusers", "NoSuchModel"]}))
+    mini_world.__dict__["backbone"] = mini_world.backbone.model_copy(update={"path": str(copy)})
+    with pytest.raises(ClbenchError, match="does not open as a FluxKontextPipeline"):
+        open_backbone(mini_world)
+
+
+class TinyQwen:
+    """The stock QwenImageEditPipeline around small random parts; numbers stand for the 7B text encoder."""
+
+    def __new__(cls):
+        from diffusers import (
+            AutoencoderKLQwenImage,
+            FlowMatchEulerDiscreteScheduler,
+            QwenImageEditPipeline,
+            QwenImageTransformer2DModel,
+        )
+
+        class Pipeline(QwenImageEditPipeline):
+            def encode_prompt(self, prompt, image=None, **_):
+                """Embeddings that depend on the prompt and the picture of each case alone."""
+                rows = []
+                for text, picture in zip(prompt, image, strict=True):
+                    seed = sum(text.encode()) + int(np.asarray(picture).astype(int).sum())
+                    rows.append(torch.randn(5, 16, generator=torch.Generator().manual_seed(seed)))
+                return torch.stack(rows), None
+
+        torch.manual_seed(0)
+        transformer = QwenImageTransformer2DModel(
+            patch_size=2, in_channels=16, out_channels=4, num_layers=1, attention_head_dim=16,
+            num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 6, 6),
+        )  # fmt: skip
+        vae = AutoencoderKLQwenImage(
+            base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
+            temperal_downsample=[False, True, True], latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+        )  # fmt: skip
+        return Pipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), vae=vae, text_encoder=None,
+            tokenizer=None, processor=None, transformer=transformer,
+        )  # fmt: skip
+
+
+def test_qwen_image_edit_is_sampled_in_batches(mini_world, monkeypatch):
+    from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit as stock
+
+    from clbench.backbones.qwen import QwenEditBackbone
+
+    # the pipeline conditions on one megapixel; a test does with less
+    monkeypatch.setattr(stock, "calculate_dimensions", lambda area, ratio: (64, 64, None))
+    backbone = QwenEditBackbone(TinyQwen(), mini_world.backbone, 32, "tiny qwen")
+    jobs = jobs_of(mini_world)[:3]
+    for sampler in (Sampler(2, guidance=2.0), FEW):
+        whole = backbone.sample(jobs, sampler)
+        assert whole[0].shape == (32, 32, 3)
+        single = [backbone.sample([job], sampler)[0] for job in jobs]
+        assert largest_difference(whole, single) <= TOLERANCE
+    assert backbone.reconstruct([job.picture for job in jobs])[0].shape == (32, 32, 3)

@@ -1,0 +1,212 @@
+"""The command line: speed of start, help, exit codes, Ctrl-C, resume."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from clbench.cli import app
+
+HEAVY = ("torch", "diffusers", "transformers", "pandas", "matplotlib", "scipy", "pyarrow", "open_clip")
+COMMANDS = (
+    ["eval"],
+    ["edit"],
+    ["score"],
+    ["report"],
+    ["list"],
+    ["train"],
+    ["doctor"],
+    ["preview", "effects"],
+)
+SUITE = """
+name = "small"
+question = "Does it work?"
+effects = "all"
+sources = 2
+systems = ["identity", "collection"]
+metrics = ["psnr"]
+"""
+runner = CliRunner()
+
+
+@pytest.fixture
+def suite_file(tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text(SUITE)
+    return file
+
+
+def clbench(*arguments, code=0):
+    result = runner.invoke(app, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_help_starts_in_under_a_second():
+    """Processor time, so that other work on the machine does not count."""
+    code = (
+        "import time; from clbench.cli import app\ntry: app(['--help'])\nfinally: print(time.process_time())"
+    )
+    used = [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True
+            ).stdout.split()[-1]
+        )
+        for _ in range(2)
+    ]
+    assert min(used) < 1.0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list", "systems"], ["list", "metrics"], ["list", "suites"]]
+)
+def test_quick_commands_import_nothing_heavy(arguments):
+    code = (
+        f"import sys; from clbench.cli import app\ntry: app({arguments!r})\n"
+        f"except SystemExit: pass\n"
+        f"print('HEAVY', [m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "HEAVY []" in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(command):
+    output = clbench(*command, "--help").output
+    assert f"Example:  clbench {' '.join(command)}" in output
+
+
+@pytest.mark.parametrize("kind", ["effects", "sources"])
+def test_list_of_a_users_world(kind, mini_world_file):
+    output = clbench("list", kind, "--world", mini_world_file).output
+    assert ("make it sepia" if kind == "effects" else "p3") in output
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [("systems", "noise-floor"), ("metrics", "psnr"), ("suites", "bleeding"), ("worlds", "tiny")],
+)
+def test_list_of_what_is_shipped(kind, word):
+    assert word in clbench("list", kind).output
+
+
+def edit_arguments(suite_file, mini_world_file, out):
+    return ["edit", "--suite", suite_file, "--world", mini_world_file, "--out", out]
+
+
+def test_edit_makes_runs_and_resumes(suite_file, mini_world_file, tmp_path):
+    arguments = edit_arguments(suite_file, mini_world_file, tmp_path / "out")
+    assert clbench(*arguments, "--system", "identity,collection", "--limit", 1).stdout.strip() == str(
+        tmp_path / "out"
+    )
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["collection", "identity"]
+    before = (tmp_path / "out" / "collection" / "edits.jsonl").read_text()
+    clbench(*arguments)
+    after = (tmp_path / "out" / "collection" / "edits.jsonl").read_text()
+    assert after.startswith(before) and len(after.splitlines()) == 4
+
+
+def test_one_effect_and_a_folder_of_pictures(suite_file, mini_world_file, tmp_path):
+    clbench(
+        *edit_arguments(suite_file, mini_world_file, tmp_path / "a"),
+        "--system",
+        "identity",
+        "--effect",
+        "sepia",
+    )
+    made = tmp_path / "a" / "identity"
+    assert len((made / "edits.jsonl").read_text().splitlines()) == 2
+    result = clbench(
+        *edit_arguments(suite_file, mini_world_file, tmp_path / "b"), "--system", "folder", "--images", made
+    )
+    assert "2 edits failed, the first: upside_down/p0/s0" in result.stderr
+    clbench(
+        *edit_arguments(suite_file, mini_world_file, tmp_path / "c"), "--system", "folder", "--images", made,
+        "--effect", "sepia", "--strict",
+    )  # fmt: skip
+
+
+def test_mistakes_end_with_one_sentence_and_code_2(suite_file, mini_world_file, tmp_path):
+    result = clbench(
+        *edit_arguments(suite_file, mini_world_file, tmp_path / "o"), "--system", "teachr", code=2
+    )
+    assert result.stderr.strip() == "mini: unknown system 'teachr'. Did you mean 'teacher'?"
+    assert not (tmp_path / "o").exists()
+    assert "No such option" in clbench("edit", "--siute", "x", code=2).output
+
+
+def test_interrupt_ends_with_130_and_says_how_to_go_on(suite_file, mini_world_file, tmp_path, monkeypatch):
+    from clbench.systems.controls import Control
+
+    real = Control.edit
+
+    def interrupted(self, cases):
+        for number, made in enumerate(real(self, cases)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield made
+
+    monkeypatch.setattr(Control, "edit", interrupted)
+    arguments = [*edit_arguments(suite_file, mini_world_file, tmp_path / "out"), "--system", "identity"]
+    assert "The same command goes on from here" in clbench(*arguments, code=130).stderr
+    monkeypatch.undo()
+    clbench(*arguments)
+    assert len((tmp_path / "out" / "identity" / "edits.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_killed_process_loses_nothing(suite_file, mini_world_file, tmp_path):
+    mini_world_file.write_text(
+        mini_world_file.read_text()
+        .replace("batch = 4", "batch = 1")
+        .replace("full_steps = 3", "full_steps = 20")
+    )
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "clbench",
+        *map(str, edit_arguments(suite_file, mini_world_file, out)),
+        "--system",
+        "teacher",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    lines = out / "teacher" / "edits.jsonl"
+    deadline = time.monotonic() + 300
+    while not (lines.exists() and lines.read_text().count("\n") >= 1) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    kept = lines.read_text().splitlines()[0]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(out)
+    assert "Warning" not in done.stderr and "Loading" not in done.stderr
+    assert lines.read_text().splitlines()[0] == kept
+    assert len({line.split('"id": "')[1].split('"')[0] for line in lines.read_text().splitlines()}) == 4
+
+
+def test_doctor_names_what_is_missing(mini_world_file, tmp_path):
+    (tmp_path / "accelerator.safetensors").unlink()
+    result = clbench("doctor", "--world", mini_world_file, code=1)
+    assert "accelerator" in result.stderr and "backbone" in result.stdout and "not needed" in result.stdout
+
+
+def test_version():
+    from clbench import __version__
+
+    assert __version__ in clbench("--version").output
+
+
+def test_preview_writes_a_sheet(tmp_path):
+    if not (Path(__file__).parents[1] / "suites/worlds/tiny/sources/sources.csv").is_file():
+        pytest.skip("the tiny world's sources are not there yet")
+    out = tmp_path / "sheet.png"
+    clbench("preview", "effects", "-o", out, "--effect", "sepia")
+    assert out.stat().st_size > 1000

@@ -1,0 +1,150 @@
+"""Cases -> run folder: resume, cache key, a killed process."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from clbench.edit import Asked, bench_for, certificate, edit, prepare, run
+from clbench.registry import ClbenchError
+from clbench.results import RunFolder
+from clbench.suite import load_suite
+from clbench.systems import open_system
+from clbench.types import Edit
+from clbench.world import load_world
+
+SUITE = """
+name = "small"
+question = "Does it work?"
+effects = "all"
+sources = 3
+systems = ["identity"]
+metrics = ["psnr"]
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text(SUITE)
+    return load_suite(file)
+
+
+@pytest.fixture
+def system(mini_world, suite):
+    return open_system("identity", bench_for(mini_world, suite))
+
+
+def counting(system):
+    """The same system, which records the cases it was asked for."""
+    asked: list[str] = []
+    real = system.edit
+
+    def edit_(cases):
+        asked.extend(case.id for case in cases)
+        return real(cases)
+
+    system.edit = edit_
+    return asked
+
+
+def test_a_run_is_complete_and_sound(mini_world, suite, system, tmp_path):
+    folder = edit(mini_world, suite, system, tmp_path / "out")
+    assert folder.path == tmp_path / "out" / "identity"
+    assert folder.info.status == "complete" and folder.validate() == []
+    assert list(folder.read_edits()) == [case.id for case in suite.cases(mini_world)]
+    picture = folder.read_picture(folder.read_edits()["sepia/p1/s0"])
+    np.testing.assert_array_equal(picture, mini_world.source_image("p1", 32))
+
+
+def test_a_stopped_run_is_finished_by_the_same_call(mini_world, suite, system, tmp_path):
+    cases = suite.cases(mini_world)
+
+    def stop(edit_: Edit) -> None:
+        if edit_.case == cases[2]:
+            raise KeyboardInterrupt
+
+    folder, pending = prepare(mini_world, suite, system, tmp_path / "out", Asked())
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, system, pending, stop)
+    half = RunFolder.open(folder.path)
+    assert half.info.status == "running" and half.validate() == [] and len(half.read_edits()) == 3
+    with (folder.path / "edits.jsonl").open("a") as lines:
+        lines.write('{"case": {"effect": "se')  # what kill -9 may leave
+    asked = counting(system)
+    whole = edit(mini_world, suite, system, tmp_path / "out")
+    assert asked == [case.id for case in cases[3:]]
+    assert whole.info.status == "complete" and len(whole.read_edits()) == 6 and whole.validate() == []
+
+
+def test_nothing_is_done_twice_and_a_limit_can_grow(mini_world, suite, system, tmp_path):
+    edit(mini_world, suite, system, tmp_path / "out", Asked(limit=1))
+    asked = counting(system)
+    edit(mini_world, suite, system, tmp_path / "out", Asked(limit=1))
+    assert asked == []
+    folder = edit(mini_world, suite, system, tmp_path / "out")
+    assert len(asked) == 4 and len(folder.read_edits()) == 6
+
+
+def test_failures_are_kept_and_tried_again_when_asked(mini_world, suite, tmp_path):
+    truth = open_system("truth", bench_for(mini_world, suite))
+    folder = edit(mini_world, suite, truth, tmp_path / "out")
+    assert {r.status for r in folder.read_edits().values()} == {"failed"}
+    asked = counting(truth)
+    edit(mini_world, suite, truth, tmp_path / "out")
+    assert asked == []
+    edit(mini_world, suite, truth, tmp_path / "out", Asked(retry_failed=True))
+    assert len(asked) == 6
+
+
+def test_another_world_is_refused_unless_overwritten(mini_world, mini_world_file, suite, system, tmp_path):
+    edit(mini_world, suite, system, tmp_path / "out")
+    mini_world_file.write_text(mini_world_file.read_text().replace("make it sepia", "make it brown"))
+    other = load_world(mini_world_file)
+    changed = open_system("identity", bench_for(other, suite))
+    with pytest.raises(ClbenchError, match="identity holds another run: world 'mini'"):
+        edit(other, suite, changed, tmp_path / "out")
+    asked = counting(changed)
+    edit(other, suite, changed, tmp_path / "out", Asked(overwrite=True))
+    assert len(asked) == 6
+
+
+def test_cache_key_knows_system_dtype_and_world(mini_world, mini_world_file, suite):
+    bench = bench_for(mini_world, suite)
+    keys = {
+        certificate(mini_world, suite, open_system(name, bench), 6).cache_key
+        for name in ("base", "teacher", "collection")
+    }
+    mini_world_file.write_text(
+        mini_world_file.read_text().replace('device = "cpu"', 'device = "cpu"\ndtype = "bfloat16"')
+    )
+    other = load_world(mini_world_file)
+    keys.add(certificate(other, suite, open_system("base", bench_for(other, suite)), 6).cache_key)
+    mini_world_file.write_text(mini_world_file.read_text().replace("few_steps = 2", "few_steps = 3"))
+    other = load_world(mini_world_file)
+    keys.add(certificate(other, suite, open_system("collection", bench_for(other, suite)), 6).cache_key)
+    assert len(keys) == 5
+
+
+def test_pictures_from_the_stock_pipeline_survive_a_resume(mini_world, suite, tmp_path):
+    bench = bench_for(mini_world, suite)
+    whole = edit(mini_world, suite, open_system("collection", bench), tmp_path / "a")
+    edit(mini_world, suite, open_system("collection", bench), tmp_path / "b", Asked(["upside_down"], 2))
+    parts = edit(mini_world, suite, open_system("collection", bench), tmp_path / "b")
+    for case_id, record in whole.read_edits().items():
+        one, other = whole.read_picture(record), parts.read_picture(parts.read_edits()[case_id])
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+        assert record.nfe == 2 and record.seconds > 0 and record.memory > 0
+    info = json.loads((whole.path / "run.json").read_text())
+    assert info["device"] == "cpu" and info["dtype"] == "float32"
+
+
+def test_an_unreadable_source_is_said_before_any_picture_is_made(mini_world_file, suite, tmp_path):
+    (tmp_path / "pictures" / "p2.png").write_bytes(b"broken")
+    world = load_world(mini_world_file)
+    system = open_system("identity", bench_for(world, suite))
+    with pytest.raises(ClbenchError, match=r"cannot read the picture .*p2.png"):
+        edit(world, suite, system, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

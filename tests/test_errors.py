@@ -1,0 +1,138 @@
+"""Bad input: one clear sentence before long work, and an exit code that is not zero."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import random_lora
+from typer.testing import CliRunner
+
+from clbench.adapters import save_adapter
+from clbench.cli import app
+from clbench.images import write_png
+
+SUITE = """
+name = "small"
+question = "Does it work?"
+effects = "all"
+sources = 2
+systems = ["teacher", "cascade", "collection"]
+metrics = ["psnr"]
+"""
+
+
+@pytest.fixture
+def refused(tmp_path, mini_world_file, monkeypatch):
+    """Runs `clbench edit` on the mini world and returns its one sentence; the backbone must not be opened."""
+    monkeypatch.setattr("clbench.systems.open_backbone", lambda world: pytest.fail("long work has begun"))
+    suite = tmp_path / "small.toml"
+    suite.write_text(SUITE)
+
+    def run(*arguments, suite_file=suite, out=tmp_path / "out"):
+        command = ["edit", "--suite", suite_file, "--world", mini_world_file, "--out", out, *arguments]
+        result = CliRunner().invoke(app, [str(part) for part in command])
+        assert result.exit_code == 2, result.output
+        lines = result.stderr.strip().splitlines()
+        assert len(lines) == 1, result.stderr
+        return lines[0]
+
+    return run
+
+
+def test_missing_files(refused, tmp_path):
+    assert "no suite 'gone.toml'" in refused(suite_file="gone.toml")
+    assert "folder of pictures not found: " in refused("--images", tmp_path / "gone")
+    (tmp_path / "collection.safetensors").unlink()
+    assert "candidate LoRA 'collection' not found" in refused()
+    (tmp_path / "accelerator.safetensors").unlink()
+    assert "accelerator LoRA not found" in refused()
+
+
+def test_unknown_effect_system_and_key(refused, tmp_path, mini_world_file):
+    assert "unknown effect 'sepai' in world mini. Did you mean 'sepia'?" in refused("--effect", "sepai")
+    assert "unknown system 'cascde'" in refused("--system", "cascde")
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(SUITE.replace("sources", "surces"))
+    assert "line 5: unknown key 'surces'" in refused(suite_file=wrong)
+    mini_world_file.write_text(mini_world_file.read_text().replace("guidance", "guidence"))
+    assert "unknown key 'guidence' in [backbone]. Did you mean 'guidance'?" in refused()
+
+
+def test_a_lora_of_another_base(refused, tmp_path):
+    from diffusers import FluxTransformer2DModel
+
+    class Other:
+        transformer = FluxTransformer2DModel(
+            patch_size=1, in_channels=32, num_layers=1, num_single_layers=1, attention_head_dim=16,
+            num_attention_heads=4, joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=(4, 6, 6),
+        )  # fmt: skip
+
+    save_adapter(tmp_path / "collection.safetensors", *random_lora(Other, 0))
+    sentence = refused()
+    assert (
+        "collection.safetensors is a LoRA of another base" in sentence
+        and "64x64 in the adapter, 32x32" in sentence
+    )
+
+
+def test_a_truncated_adapter(refused, tmp_path):
+    file = tmp_path / "teachers" / "sepia.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert "sepia.safetensors is truncated" in refused()
+
+
+def test_an_unreadable_source(refused, tmp_path):
+    (tmp_path / "pictures" / "p1.png").write_bytes((tmp_path / "pictures" / "p1.png").read_bytes()[:60])
+    assert "cannot read the picture" in refused() and "p1.png" in refused()
+
+
+def test_a_strict_folder_with_an_unreadable_picture(refused, tmp_path):
+    for effect in ("sepia", "upside_down"):
+        for source in ("p0", "p1"):
+            write_png(tmp_path / "made" / effect / f"{source}.png", np.zeros((32, 32, 3), np.uint8))
+    (tmp_path / "made" / "sepia" / "p1.png").write_bytes(b"broken")
+    sentence = refused("--system", "folder", "--images", tmp_path / "made", "--strict")
+    assert "cannot read the picture" in sentence and "sepia/p1.png" in sentence
+
+
+def test_an_output_folder_that_cannot_be_written(refused, tmp_path, monkeypatch):
+    (tmp_path / "occupied").write_text("a file stands where the folder should be")
+    assert "cannot write to the output folder" in refused(out=tmp_path / "occupied")
+
+    def read_only(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("clbench.results.tempfile.NamedTemporaryFile", read_only)
+    sentence = refused(out=tmp_path / "locked")
+    assert "cannot write to the output folder" in sentence and "Permission denied" in sentence
+
+
+def test_a_missing_backbone(refused, tmp_path, mini_world_file, flux_folder):
+    mini_world_file.write_text(mini_world_file.read_text().replace(str(flux_folder), "nowhere"))
+    assert "nowhere holds no model_index.json" in refused()
+
+
+def test_a_world_without_teachers(refused, tmp_path):
+    shutil.rmtree(tmp_path / "teachers")
+    assert "no teacher LoRA for: sepia, upside_down" in refused()
+
+
+def test_missing_metric_weights_are_said_before_any_picture(tmp_path, mini_world_file):
+    text = mini_world_file.read_text()
+    mini_world_file.write_text(text + '\n[encoders]\nclip = "encoders/gone"\n')
+    (tmp_path / "small.toml").write_text(SUITE.replace('"psnr"', '"clip_image"'))
+    command = [
+        "eval",
+        "--suite",
+        tmp_path / "small.toml",
+        "--world",
+        mini_world_file,
+        "--out",
+        tmp_path / "out",
+    ]
+    result = CliRunner().invoke(app, [str(part) for part in command])
+    assert result.exit_code == 2, result.output
+    assert len(result.stderr.strip().splitlines()) == 1 and "gone" in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clbench.certificate import Named, describe_run
+from clbench.metrics import METRICS
+from clbench.registry import ClbenchError
+from clbench.results import RunFolder
+from clbench.score import Scorer, score_run, score_runs
+from clbench.score_parts import FOLDER, ScoreParts
+from clbench.suite import Suite, SuiteTable
+from clbench.systems.controls import truth_draw
+from clbench.types import Case, Edit, Score, SystemCard
+from clbench.world import load_world
+
+EFFECTS = ("sepia", "upside_down", "rain", "subject_gold")
+WITHOUT_CLIP = tuple(name for name in METRICS if not name.startswith("clip"))
+WORLD = """
+name = "score-test"
+resolution = 64
+
+[backbone]
+kind = "flux-kontext"
+path = "backbone"
+
+[effects]
+file = "{folder}/effects.toml"
+
+[sources]
+kind = "scenes"
+folder = "{folder}/sources"
+split = "evaluation"
+count = 4
+size = 128
+
+[encoders]
+clip = ""
+perceptual = "st-lpips"
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    shipped = Path(__file__).parents[1] / "suites" / "worlds" / "tiny"
+    file = tmp_path_factory.mktemp("world") / "world.toml"
+    file.write_text(WORLD.format(folder=shipped))
+    return load_world(file)
+
+
+@pytest.fixture(scope="module")
+def suite():
+    table = SuiteTable(
+        name="small", question="?", effects=EFFECTS, sources=2, systems=("base",), metrics=(*WITHOUT_CLIP, "clip_text")
+    )
+    return Suite(Path("small.toml"), table)
+
+
+def picture(world, system: str, case: Case) -> np.ndarray:
+    if system == "identity":
+        return world.source_image(case.source, 64)
+    effect = case.effect if system == "truth" else EFFECTS[(EFFECTS.index(case.effect) + 1) % len(EFFECTS)]
+    return truth_draw(world, effect, case.source, 100 + case.seed)
+
+
+def make_run(path: Path, world, suite, system: str, failed: int = 0, cases=None) -> RunFolder:
+    cases = cases or suite.cases(world)
+    names = Named(name=world.name, hash=world.hash), Named(name=suite.name, hash=suite.hash)
+    run = RunFolder.create(path, describe_run(*names, SystemCard(system, "control"), [0], "cpu", "float32", len(cases)))
+    for number, case in enumerate(cases):
+        if number < failed:
+            run.append_edit(Edit(case, None, status="failed", reason="broken"))
+        else:
+            run.append_edit(Edit(case, picture(world, system, case), seconds=1.0))
+    return run
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory, world, suite):
+    """Runs of three controls, scored together; (folder, runs, progress calls)."""
+    out = tmp_path_factory.mktemp("runs")
+    runs = {name: make_run(out / name, world, suite, name) for name in ("truth", "identity", "wrong-effect")}
+    calls: list[tuple[str, int, int]] = []
+    score_runs(list(runs.values()), world, suite, lambda run, done, total: calls.append((run.path.name, done, total)))
+    return out, runs, calls
+
+
+def table(run: RunFolder, metric: str):
+    frame = run.read_scores()
+    return frame[frame["metric"] == metric]
+
+
+def test_controls_read_right(scored):
+    _, runs, _ = scored
+    for name, label in (("truth", None), ("identity", "source")):
+        found = table(runs[name], "attributed")
+        assert (found["other"] == (found["effect"] if label is None else label)).all()
+    wrong = table(runs["wrong-effect"], "attributed")
+    assert (wrong["other"] == [EFFECTS[(EFFECTS.index(e) + 1) % 4] for e in wrong["effect"]]).all()
+    assert (table(runs["truth"], "success")["value"] == 1).all()
+    assert (table(runs["identity"], "success")["value"] == 0).all()
+    assert table(runs["truth"], "leak_total")["value"].mean() < 0.1
+    assert table(runs["identity"], "leak_total")["value"].mean() < 0.1
+    assert table(runs["wrong-effect"], "leak_total")["value"].mean() > 0.4
+    assert table(runs["truth"], "dose")["value"].mean() == pytest.approx(1, abs=0.2)
+    assert table(runs["truth"], "subject")["value"].mean() > 4.5
+
+
+def test_every_case_has_every_metric_and_bounds_hold(scored, world, suite):
+    _, runs, _ = scored
+    for run in runs.values():
+        frame = run.read_scores()
+        cases = len(suite.cases(world))
+        for name in suite.metrics:
+            rows, card = frame[frame["metric"] == name], METRICS.get(name)
+            per_case = {"attribution_distance": len(EFFECTS) + 1, "leak": len(EFFECTS) - 1}.get(name, 1)
+            assert len(rows) == cases * per_case, name
+            good = rows[rows["status"] == "ok"]["value"]
+            assert ((good >= card.bounds[0]) & (good <= card.bounds[1])).all(), name
+        assert frame[frame["status"] != "ok"]["reason"].str.len().min() > 5
+
+
+def test_vsa_stays_under_its_bound(scored):
+    for run in scored[1].values():
+        assert table(run, "vsa")["value"].mean() <= 5 * (1 - table(run, "bcr")["value"].mean()) + 1e-9
+
+
+def test_missing_values_have_their_reason(scored):
+    run = scored[1]["truth"]
+    pixels = table(run, "psnr").set_index("effect")
+    assert "many right answers" in pixels.loc["rain", "reason"].iloc[0]
+    assert pixels.loc["sepia", "value"].min() == 100
+    assert (table(run, "clip_text")["reason"] == "the world names no CLIP").all()
+
+
+def test_progress_is_told_and_nothing_is_left_behind(scored, world, suite):
+    out, runs, calls = scored
+    assert calls[-1][1] == calls[-1][2] == len(suite.cases(world))
+    assert not list(out.glob(f"*/{FOLDER}"))
+    assert runs["truth"].validate() == []
+
+
+def test_scoring_again_alone_gives_the_same_bytes(scored, world, suite):
+    _, runs, _ = scored
+    before = {name: run.scores_file.read_bytes() for name, run in runs.items()}
+    score_run(runs["wrong-effect"], world, suite)
+    assert runs["wrong-effect"].scores_file.read_bytes() == before["wrong-effect"]
+
+
+def test_a_stopped_scoring_goes_on(tmp_path, world, suite, monkeypatch):
+    run = make_run(tmp_path / "truth", world, suite, "truth")
+
+    def stop(_run, done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score_runs([run], world, suite, stop)
+    assert len(list((run.path / FOLDER).glob("*.jsonl"))) == 1
+    import clbench.score as room
+
+    made: list[str] = []
+    plain = room.SourceScorer
+    monkeypatch.setattr(room, "SourceScorer", lambda source, scorer: made.append(source) or plain(source, scorer))
+    score_runs([run], world, suite)
+    assert len(made) == 1
+    assert len(run.read_scores()["source"].unique()) == 2
+
+
+def test_failed_edits_are_nan_with_their_reason(tmp_path, world, suite):
+    run = make_run(tmp_path / "identity", world, suite, "identity", failed=2, cases=suite.cases(world)[:3])
+    score_run(run, world, suite)
+    failed = run.read_scores()
+    failed = failed[failed["status"] == "failed"]
+    assert len(failed) == 2 * len(suite.metrics)
+    assert failed["value"].isna().all() and (failed["reason"] == "broken").all()
+
+
+def test_bad_runs_are_refused_before_work(tmp_path, world, suite):
+    stray = make_run(tmp_path / "stray", world, suite, "identity", cases=[Case("invert", suite.sources(world)[0], 0)])
+    with pytest.raises(ClbenchError, match="not part of suite small"):
+        Scorer(world, suite).score([stray])
+    small = make_run(tmp_path / "small", world, suite, "identity", failed=1, cases=suite.cases(world)[:1])
+    small.append_edit(Edit(suite.cases(world)[0], np.zeros((32, 32, 3), np.uint8)))
+    with pytest.raises(ClbenchError, match="32 x 32 px"):
+        Scorer(world, suite).score([small])
+
+
+def test_parts_count_only_for_what_they_were_made_of(tmp_path):
+    rows = [Score(Case("a", "s", 0), "psnr", 1, 3.5), Score(Case("a", "s", 1, 8), "leak", 1, math.nan, "b", "unscored", "why")]
+    parts = ScoreParts(tmp_path, ["key", 1])
+    assert parts.read("s", ["x"]) is None
+    parts.write("s", ["x"], rows)
+    kept = parts.read("s", ["x"])
+    assert kept is not None and kept[0] == rows[0] and math.isnan(kept[1].value) and kept[1].case == rows[1].case
+    assert parts.read("s", ["y"]) is None and ScoreParts(tmp_path, ["key", 2]).read("s", ["x"]) is None
+    file = next((tmp_path / FOLDER).glob("*.jsonl"))
+    file.write_text(file.read_text()[:-20])
+    assert parts.read("s", ["x"]) is None
+    parts.clear()
+    assert not (tmp_path / FOLDER).exists()

@@ -1,0 +1,203 @@
+"""Systems: plans, cards, controls, folders of pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clbench.backbones import Job, Sampler
+from clbench.images import read_rgb, write_png
+from clbench.registry import ClbenchError
+from clbench.systems import ABOUT, SYSTEMS, Bench, open_system
+from clbench.types import Case, System
+from clbench.world import load_world
+
+
+class Recorder:
+    """A backbone that records what it was asked for and returns the source."""
+
+    def __init__(self) -> None:
+        self.loaded: list[tuple] = []
+        self.calls: list[tuple[list[Job], Sampler]] = []
+
+    def use_adapters(self, adapters):
+        self.loaded.append(tuple((path.name, weight) for path, weight in adapters))
+
+    def sample(self, jobs, sampler):
+        self.calls.append((list(jobs), sampler))
+        return [job.picture for job in jobs]
+
+    def reconstruct(self, pictures):
+        return list(pictures)
+
+    def peak_memory(self):
+        return 7
+
+
+EFFECTS = ("sepia", "upside_down")
+
+
+@pytest.fixture
+def bench(mini_world):
+    bench = Bench(mini_world, EFFECTS)
+    bench._opened.append(Recorder())
+    return bench
+
+
+def cases_of(world, effects=EFFECTS, steps=None):
+    return [Case(e, s.id, 0, steps) for s in world.sources for e in effects]
+
+
+def test_every_name_has_a_sentence():
+    assert set(ABOUT) == set(SYSTEMS)
+
+
+def test_teacher_loads_each_lora_once_and_batches(bench):
+    system = open_system("teacher", bench)
+    assert isinstance(system, System)
+    edits = list(system.edit(cases_of(bench.world)))
+    assert bench.backbone.loaded == [(("sepia.safetensors", 1.0),), (("upside_down.safetensors", 1.0),)]
+    assert [len(jobs) for jobs, _ in bench.backbone.calls] == [4, 4]
+    assert {e.case.id for e in edits} == {c.id for c in cases_of(bench.world)}
+    assert edits[0].nfe == 6 and edits[0].memory == 7 and edits[0].seconds >= 0
+    assert bench.backbone.calls[0][0][0].prompt == "make it sepia"
+
+
+def test_cascade_and_collection_are_few_step_without_guidance(bench):
+    list(open_system("cascade", bench).edit(cases_of(bench.world, EFFECTS[:1])))
+    assert bench.backbone.loaded == [(("sepia.safetensors", 1.0), ("accelerator.safetensors", 1.0))]
+    list(open_system("collection", bench).edit(cases_of(bench.world)))
+    assert bench.backbone.loaded[-1] == (("collection.safetensors", 1.0),)
+    for _, sampler in bench.backbone.calls:
+        assert sampler == Sampler(2, 1.0, True, 3.0)
+    prompts = {job.prompt for job in bench.backbone.calls[-1][0]}
+    assert prompts == {"<qx1> make it sepia", "<qx2> turn it upside down"}
+
+
+def test_steps_of_the_case_win_and_are_grouped(bench):
+    cases = cases_of(bench.world, steps=4) + cases_of(bench.world, steps=1)
+    edits = list(open_system("collection", bench).edit(cases))
+    assert sorted({e.nfe for e in edits}) == [1, 4]
+    assert [s.steps for _, s in bench.backbone.calls] == [4, 4, 1, 1]
+
+
+def test_noise_is_the_same_for_every_system(bench):
+    seeds = []
+    for name in ("base", "teacher", "collection"):
+        bench.backbone.calls.clear()
+        list(open_system(name, bench).edit(cases_of(bench.world)[:1]))
+        seeds.append(bench.backbone.calls[0][0][0].seed)
+    assert len(set(seeds)) == 1
+
+
+def test_card_names_every_adapter_and_setting(bench, lora_files):
+    from clbench.provenance import hash_file
+
+    card = open_system("cascade", bench).card
+    assert set(card.adapters) == {"sepia", "upside_down", "accelerator"}
+    assert card.adapters["sepia"] == hash_file(lora_files["sepia"])
+    assert {"steps", "guidance", "stochastic", "shift", "prompt", "teacher_weight"} <= set(card.settings)
+    assert open_system("teacher", bench).card != card
+
+
+def test_a_picture_that_is_not_finite_is_a_failed_edit(bench):
+    bench.backbone.sample = lambda jobs, sampler: [None] * len(jobs)
+    edit = next(iter(open_system("base", bench).edit(cases_of(bench.world)[:1])))
+    assert edit.status == "failed" and "not finite" in edit.reason and edit.picture is None
+
+
+def test_missing_teacher_is_said_when_the_system_is_opened(bench, mini_world):
+    (mini_world.root / "teachers" / "sepia.safetensors").unlink()
+    with pytest.raises(ClbenchError, match="no teacher LoRA for: sepia"):
+        open_system("teacher", bench)
+
+
+def test_unknown_system_suggests(bench):
+    with pytest.raises(ClbenchError, match="Did you mean 'teacher'"):
+        open_system("teachr", bench)
+    with pytest.raises(ClbenchError, match="unknown candidate 'mine'"):
+        open_system("collection-mine", bench)
+
+
+def test_identity_returns_the_source(bench):
+    for edit in open_system("identity", bench).edit(cases_of(bench.world)):
+        np.testing.assert_array_equal(edit.picture, bench.world.source_image(edit.case.source, 32))
+
+
+def test_controls_without_a_known_truth_fail_with_a_reason(bench):
+    edits = list(open_system("truth", bench).edit(cases_of(bench.world)[:1]))
+    assert edits[0].status == "failed" and "no operator, no reference" in edits[0].reason
+
+
+def test_wrong_effect_takes_the_neighbour_within_the_suite(bench):
+    card = open_system("wrong-effect", bench).card
+    assert card.settings["wrong"] == {"sepia": "upside_down", "upside_down": "sepia"}
+    with pytest.raises(ClbenchError, match="at least two effects"):
+        open_system("wrong-effect", Bench(bench.world, ["sepia"]))
+
+
+@pytest.fixture
+def operator_world(mini_world_file):
+    text = mini_world_file.read_text()
+    text = text.replace('id = "sepia"', 'id = "sepia"\noperator = "sepia"')
+    text = text.replace('id = "upside_down"', 'id = "upside_down"\noperator = "rain"\nrandom = true')
+    mini_world_file.write_text(text.replace('folder = "pictures"', 'folder = "pictures"\nsize = 64'))
+    return load_world(mini_world_file)
+
+
+def test_truth_of_a_random_effect_is_another_draw(operator_world):
+    from clbench.systems.controls import truth_draw
+
+    bench = Bench(operator_world, EFFECTS)
+    bench._opened.append(Recorder())
+    source = operator_world.sources[0].id
+    cases = [Case("upside_down", source, 0), Case("sepia", source, 0), Case("upside_down", source, 1)]
+    rain, sepia, more_rain = [e.picture for e in open_system("truth", bench).edit(cases)]
+    assert rain.shape == (32, 32, 3)
+    np.testing.assert_array_equal(rain, truth_draw(operator_world, "upside_down", source, 100))
+    np.testing.assert_array_equal(sepia, truth_draw(operator_world, "sepia", source, 0))
+    assert (rain != more_rain).any()
+    wrong = next(iter(open_system("wrong-effect", bench).edit(cases)))
+    np.testing.assert_array_equal(wrong.picture, sepia)
+    floor = next(iter(open_system("noise-floor", bench).edit(cases)))
+    np.testing.assert_array_equal(floor.picture, truth_draw(operator_world, "upside_down", source, 200))
+
+
+@pytest.mark.parametrize("layout", ["{e}/{s}.png", "{e}/{s}/s0.png", "pictures/{e}/{s}/s0.png"])
+def test_folder_layouts(mini_world, tmp_path, layout):
+    made = tmp_path / "made"
+    cases = cases_of(mini_world)
+    for case in cases[1:]:
+        picture = np.full((64, 64, 3), 10 * len(case.source), np.uint8)
+        write_png(made / layout.format(e=case.effect, s=case.source), picture)
+    bench = Bench(mini_world, EFFECTS, made)
+    edits = {e.case.id: e for e in open_system("folder", bench).edit(cases)}
+    assert edits[cases[0].id].status == "failed" and cases[0].source in edits[cases[0].id].reason
+    assert all(edits[c.id].picture.shape == (32, 32, 3) for c in cases[1:])
+    system = open_system("folder", Bench(mini_world, EFFECTS, made, strict=True))
+    with pytest.raises(ClbenchError, match=f"lacks 1 of {len(cases)} pictures: {cases[0].id}"):
+        system.check(cases)
+    system.check(cases[1:])
+
+
+def test_folder_card_knows_its_pixels(mini_world, tmp_path):
+    made = tmp_path / "made"
+    case = cases_of(mini_world)[0]
+    file = made / case.effect / f"{case.source}.png"
+    write_png(file, np.zeros((32, 32, 3), np.uint8))
+    before = open_system("folder", Bench(mini_world, EFFECTS, made)).card
+    write_png(file, np.ones((32, 32, 3), np.uint8))
+    assert open_system("folder", Bench(mini_world, EFFECTS, made)).card != before
+    assert (read_rgb(file) == 1).all()
+
+
+def test_unreadable_and_oblong_pictures_fail_with_a_reason(mini_world, tmp_path):
+    made = tmp_path / "made"
+    first, second = cases_of(mini_world)[:2]
+    write_png(made / first.effect / f"{first.source}.png", np.zeros((32, 40, 3), np.uint8))
+    (made / second.effect).mkdir()
+    (made / second.effect / f"{second.source}.png").write_bytes(b"no picture")
+    reasons = [
+        e.reason for e in open_system("folder", Bench(mini_world, EFFECTS, made)).edit([first, second])
+    ]
+    assert "40x32" in reasons[0] and "cannot read the picture" in reasons[1]

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clbench.images import hash_pixels, write_png
+from clbench.truth import DRAWS, SPARE_DRAWS, Truths, paint_over, target_caption
+from clbench.types import Effect, Source
+from clbench.world import load_world
+
+WORLD = """
+name = "truths"
+resolution = 64
+
+[backbone]
+kind = "flux-kontext"
+path = "backbone"
+
+[sources]
+kind = "folder"
+folder = "pictures"
+size = 128
+
+[references]
+folder = "references"
+
+[[effects.inline]]
+id = "sepia"
+instruction = "make it sepia"
+operator = "sepia"
+
+[[effects.inline]]
+id = "rain"
+instruction = "let it rain"
+operator = "rain"
+random = true
+
+[[effects.inline]]
+id = "gold"
+instruction = "make the subject gold"
+operator = "subject_gold"
+scope = "subject"
+
+[[effects.inline]]
+id = "glow"
+instruction = "make it glow"
+
+[[effects.inline]]
+id = "unknown"
+instruction = "do something"
+"""
+
+
+@pytest.fixture
+def world(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        picture = np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+        write_png(tmp_path / "pictures" / f"{name}.png", picture)
+    for side in ("source", "target"):
+        write_png(tmp_path / "references" / "glow" / side / "a.png", _read(tmp_path / "pictures" / "a.png"))
+    (tmp_path / "world.toml").write_text(WORLD)
+    return load_world(tmp_path / "world.toml")
+
+
+def _read(path):
+    from clbench.images import read_rgb
+
+    return read_rgb(path)
+
+
+def test_known_operators_give_exact_truths_with_draws(world):
+    truths = Truths(world)
+    sepia, rain = truths.truth("sepia", "a"), truths.truth("rain", "a")
+    assert sepia.kind == "operator" and sepia.draws.shape == (1, 64, 64, 3)
+    assert rain.draws.shape == (DRAWS, 64, 64, 3)
+    assert len({hash_pixels(draw) for draw in rain.draws}) == DRAWS
+    assert truths.truth("rain", "a") is rain
+    again = Truths(world).truth("rain", "a")
+    assert np.array_equal(again.draws, rain.draws)
+    spare = truths.spare("rain", "a")
+    assert spare is not None and len(spare) == SPARE_DRAWS and truths.spare("sepia", "a") is None
+    assert not {hash_pixels(d) for d in spare} & {hash_pixels(d) for d in rain.draws}
+
+
+def test_the_truth_control_agrees_with_the_scorer(world):
+    from clbench.systems.controls import truth_draw
+
+    assert np.array_equal(Truths(world).truth("rain", "b").draws[2], truth_draw(world, "rain", "b", 2))
+
+
+def test_reference_pictures_come_second_and_missing_truth_has_a_reason(world):
+    truths = Truths(world)
+    assert truths.truth("glow", "a").kind == "reference"
+    missing = truths.truth("glow", "b")
+    assert not missing.known and "no reference picture" in missing.reason
+    assert not truths.truth("unknown", "a").known
+    gold = truths.truth("gold", "a")
+    assert not gold.known and "has no mask" in gold.reason
+
+
+def test_composed_truths_need_both_operators(world):
+    truths = Truths(world)
+    both = truths.composed("sepia", "rain", "a", draws=2)
+    assert both is not None and both.shape == (2, 64, 64, 3)
+    assert truths.composed("rain", "sepia", "a").shape == (1, 64, 64, 3)
+    assert truths.composed("glow", "sepia", "a") is None
+    assert truths.composed("sepia", "glow", "a") is None
+    assert truths.composed("sepia", "gold", "a") is None
+
+
+def test_painting_over_removes_the_subject():
+    image = np.full((64, 64, 3), 100, np.uint8)
+    mask = np.zeros((64, 64), np.float32)
+    image[20:40, 20:40], mask[20:40, 20:40] = 255, 1
+    painted = paint_over(image, mask)
+    assert abs(int(painted.max()) - 100) <= 5
+    assert paint_over(image, np.ones((64, 64), np.float32)).std() == 0
+
+
+def test_target_caption_joins_scene_and_effect():
+    effect = Effect("sepia", "Sepia", "colour", "make it sepia", "a sepia photograph", "<x>")
+    assert target_caption(Source("a", "", "", caption="a cat"), effect) == "a cat, a sepia photograph"
+    assert target_caption(Source("a", "", ""), effect) == "a sepia photograph"

@@ -1,0 +1,252 @@
+"""World files: strictness, paths, hashes, a user's own world, the shipped one."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from clbench.images import hash_pixels, read_rgb, write_png
+from clbench.registry import ClbenchError
+from clbench.world import find_world, load_world, shipped_worlds
+
+
+def edit(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def line_of(file, needle):
+    return next(i for i, line in enumerate(file.read_text().splitlines(), 1) if needle in line)
+
+
+def test_a_users_own_world_needs_no_code(mini_world):
+    assert [s.id for s in mini_world.sources] == ["p0", "p1", "p2", "p3"]
+    assert mini_world.taught == ["sepia", "upside_down"]
+    assert mini_world.effect("sepia").caption == "make it sepia"
+    assert mini_world.source_image("p0").shape == (32, 32, 3)
+    assert mini_world.source_image("p0", 16).shape == (16, 16, 3)
+    assert mini_world.mask("p0") is None
+    assert mini_world.accelerator().path.name == "accelerator.safetensors"
+    assert mini_world.candidate().name == "collection"
+    assert mini_world.truth_kind("sepia") == "teacher"
+
+
+def test_pictures_of_any_shape_lose_only_their_ends(mini_world):
+    picture = read_rgb(mini_world.root / "pictures" / "p0.png")
+    assert picture.shape == (48, 60, 3)
+    middle = mini_world.source_image("p0", 32)
+    assert np.abs(middle[16, 16].astype(int) - picture[24, 30].astype(int)).max() < 40
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "table", "near"),
+    [
+        ("full_steps", "ful_steps", r"\[backbone\]", "full_steps"),
+        ("resolution", "resolutoin", "the top level", "resolution"),
+        ("[accelerator]\nfile", "[accelerator]\nfle", r"\[accelerator\]", "file"),
+        ('trigger = "<qx2>"', 'triger = "<qx2>"', r"\[effects\]\[inline\]", "trigger"),
+        ("[teachers]", "[teacher]", "the top level", "teachers"),
+    ],
+)
+def test_unknown_key_names_file_line_table_and_nearest_key(mini_world_file, old, new, table, near):
+    edit(mini_world_file, old, new)
+    wrong = new.split("\n")[-1].split(" =")[0].strip("[]")
+    number = line_of(mini_world_file, new.split("\n")[-1])
+    with pytest.raises(
+        ClbenchError, match=rf"world.toml line {number}: unknown key '{wrong}' in {table}.*'{near}'"
+    ):
+        load_world(mini_world_file)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("resolution = 32", 'resolution = "big"', "key 'resolution'.*'big'"),
+        ("full_steps = 3", "full_steps = 0", "full_steps.*greater than or equal to 1, not 0"),
+        ('name = "mini"\n', "", "key 'name' is missing"),
+        ('device = "cpu"', 'device = "cpu"\nhub = "some/name"', "exactly one of 'path'"),
+        ("[backbone]", "[backbone", "not valid TOML"),
+        ('id = "sepia"', 'id = "upside_down"', "'upside_down' is defined twice"),
+        ('folder = "pictures"', 'folder = "nowhere"', "folder of pictures not found: .*nowhere"),
+        ('folder = "pictures"', 'folder = "teachers"', "holds no picture"),
+        ('trigger = "<qx1>"', 'operator = "sepiaa"', "unknown operator 'sepiaa'.*Did you mean 'sepia'"),
+    ],
+)
+def test_bad_values_are_one_sentence(mini_world_file, old, new, message):
+    edit(mini_world_file, old, new)
+    with pytest.raises(ClbenchError, match=message) as error:
+        load_world(mini_world_file)
+    assert "\n" not in str(error.value)
+
+
+def test_teacher_files_must_name_effects(mini_world_file):
+    folder = mini_world_file.parent / "teachers"
+    shutil.copy(folder / "sepia.safetensors", folder / "sepai.safetensors")
+    with pytest.raises(
+        ClbenchError, match=r"sepai.safetensors: unknown effect 'sepai'. Did you mean 'sepia'"
+    ):
+        load_world(mini_world_file)
+
+
+def test_explicit_teacher_map(mini_world_file):
+    edit(
+        mini_world_file,
+        '[teachers]\nfolder = "teachers"',
+        '[teachers.files]\nsepia = "teachers/upside_down.safetensors"',
+    )
+    world = load_world(mini_world_file)
+    assert world.taught == ["sepia"]
+    edit(mini_world_file, "teachers/upside_down.safetensors", "gone.safetensors")
+    with pytest.raises(ClbenchError, match=r"teacher LoRA of 'sepia' not found: .*gone.safetensors"):
+        _ = load_world(mini_world_file).taught
+
+
+def test_missing_adapters_are_named(mini_world_file):
+    for name in ("accelerator", "collection"):
+        (mini_world_file.parent / f"{name}.safetensors").unlink()
+    world = load_world(mini_world_file)
+    with pytest.raises(ClbenchError, match=r"accelerator LoRA not found: .*accelerator.safetensors"):
+        world.accelerator()
+    with pytest.raises(ClbenchError, match="candidate LoRA 'collection' not found"):
+        world.candidate()
+
+
+def test_unknown_names_suggest(mini_world):
+    for ask, near in (
+        (lambda: mini_world.effect("sepai"), "sepia"),
+        (lambda: mini_world.source("p00"), "p0"),
+    ):
+        with pytest.raises(ClbenchError, match=f"Did you mean '{near}'"):
+            ask()
+    with pytest.raises(ClbenchError, match="no world 'tinyy'"):
+        find_world("tinyy")
+
+
+def with_references(mini_world_file):
+    root = mini_world_file.parent
+    folder = root / "references" / "sepia"
+    (folder / "source").mkdir(parents=True)
+    shutil.copy(root / "pictures" / "p1.png", folder / "source")
+    write_png(folder / "target" / "p1.png", np.full((40, 40, 3), 99, np.uint8))
+    edit(mini_world_file, "[accelerator]", '[references]\nfolder = "references"\n\n[accelerator]')
+    return folder
+
+
+def test_references_match_by_stem_and_must_be_the_same_picture(mini_world_file):
+    folder = with_references(mini_world_file)
+    world = load_world(mini_world_file)
+    assert world.truth_kind("sepia") == "reference"
+    assert (world.references("sepia", "p1") == 99).all()
+    assert world.references("sepia", "p0") is None and world.references("upside_down", "p1") is None
+    write_png(folder / "source" / "p1.png", np.zeros((40, 40, 3), np.uint8))
+    with pytest.raises(ClbenchError, match="is not the same picture as the world's source 'p1'"):
+        world.references("sepia", "p1")
+    (folder / "source" / "p1.png").unlink()
+    with pytest.raises(ClbenchError, match="has a target but no picture"):
+        world.references("sepia", "p1")
+
+
+def test_references_of_an_unknown_effect(mini_world_file):
+    folder = with_references(mini_world_file)
+    folder.rename(folder.with_name("sepai"))
+    with pytest.raises(ClbenchError, match="unknown effect 'sepai'"):
+        load_world(mini_world_file)
+
+
+def test_hash_covers_every_file_that_changes_a_pixel(mini_world_file, flux_folder, tmp_path):
+    with_references(mini_world_file)
+    copy = tmp_path / "own_backbone"
+    shutil.copytree(flux_folder, copy)
+    edit(mini_world_file, str(flux_folder), "own_backbone")
+    seen = {load_world(mini_world_file).hash}
+
+    def differs_now():
+        value = load_world(mini_world_file).hash
+        assert value not in seen
+        seen.add(value)
+
+    assert load_world(mini_world_file).hash in seen
+    write_png(tmp_path / "pictures" / "p3.png", np.zeros((32, 32, 3), np.uint8))
+    differs_now()
+    write_png(tmp_path / "references" / "sepia" / "target" / "p1.png", np.zeros((32, 32, 3), np.uint8))
+    differs_now()
+    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    differs_now()
+    edit(mini_world_file, "make it sepia", "make it brown")
+    differs_now()
+    edit(mini_world_file, "guidance = 2.0", "guidance = 3.0")
+    differs_now()
+    shutil.copy(tmp_path / "accelerator.safetensors", tmp_path / "teachers" / "upside_down.safetensors")
+    differs_now()  # the teacher is the truth of an effect without operator and reference
+
+
+def test_hash_ignores_place_device_and_candidates(mini_world_file, tmp_path):
+    before = load_world(mini_world_file).hash
+    edit(mini_world_file, "batch = 4", "batch = 2")
+    shutil.copy(tmp_path / "accelerator.safetensors", tmp_path / "collection.safetensors")
+    moved = tmp_path.parent / f"{tmp_path.name}-moved"
+    tmp_path.rename(moved)
+    assert load_world(moved).hash == before
+    moved.rename(tmp_path)
+
+
+def test_large_files_are_hashed_once(tmp_path, monkeypatch):
+    from clbench import hashing
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(hashing, "REMEMBER_ABOVE", 10)
+    read = []
+    real = hashing.hash_file
+    monkeypatch.setattr(hashing, "hash_file", lambda path: read.append(path) or real(path))
+    file = tmp_path / "weights.bin"
+    file.write_bytes(b"x" * 100)
+    assert hashing.file_digest(file) == hashing.file_digest(file) == real(file)
+    assert len(read) == 1
+    file.write_bytes(b"y" * 101)
+    assert hashing.file_digest(file) == real(file)
+    assert len(read) == 2
+
+
+def test_shipped_tiny_world():
+    if not (shipped_worlds()["tiny"].parent / "effects.toml").is_file():
+        pytest.skip("the catalogue is not there yet")
+    world = load_world("tiny")
+    assert (world.resolution, world.work_size) == (64, 128)
+    assert len(world.effects) >= 60
+    assert len(world.sources) == 100 == len({s.id for s in world.sources})
+    source = world.sources[0]
+    assert source.caption and source.subject and source.background
+    assert world.source_image(source.id).shape == (128, 128, 3)
+    assert world.mask(source.id).shape == (128, 128)
+    assert hash_pixels(world.source_image(source.id)) == source.sha256
+
+
+def test_every_key_is_documented_in_the_shipped_file():
+    from clbench import world_file as module
+    from clbench.tables import Table
+
+    text = shipped_worlds()["tiny"].read_text()
+    tables = [
+        t for t in vars(module).values() if isinstance(t, type) and issubclass(t, Table) and t is not Table
+    ]
+    for table in tables:
+        for key in table.model_fields:
+            assert f"{key} = " in text or f"[{key}]" in text or f"[{key}." in text or f".{key}]" in text, key
+
+
+def test_code_is_hashed_by_what_it_does(tmp_path):
+    from clbench.hashing import code_digest
+
+    file = tmp_path / "operators.py"
+    file.write_text('def f(x):\n    """Doc."""\n    return x + 1  # why\n')
+    before = code_digest(tmp_path)
+    file.write_text('"""New."""\n\n\ndef f(x):\n    return (x + 1)\n')
+    assert code_digest(tmp_path) == before
+    file.write_text("def f(x):\n    return x + 2\n")
+    assert code_digest(tmp_path) != before
