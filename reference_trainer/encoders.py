@@ -160,7 +160,7 @@ def train_clip(
         texts = clip.encode_text(tokenize(captions), normalize=True)
         loss = contrastive_loss(images, texts, captions, clip.logit_scale.exp().clamp(max=100))
         norm = learner.step(loss, trapezoid(update, config.updates, config.warmup, config.decay_share))
-        return {"loss": float(loss.detach()), "norm": norm, "scale": float(clip.logit_scale.exp())}
+        return {"loss": float(loss.detach()), "norm": norm, "scale": float(clip.logit_scale.detach().exp())}
 
     habits = HabitsTable(checkpoint_every=config.checkpoint_every, sheet_every=config.updates)
     job = Job(step, lambda update: None, {"learner": learner, "dice": DiceState(dice)}, config.updates)

@@ -15,6 +15,7 @@ from torch import Tensor
 from clbench.general import instruction_corpus
 from clbench.hashing import tree_digest
 from clbench.scenes import load_pool
+from clbench.types import Effect
 from reference_trainer.checkpoint import DiceState, finish, finished
 from reference_trainer.config import HabitsTable
 from reference_trainer.dice import Dice
@@ -29,6 +30,18 @@ from reference_trainer.sheets import write_sheet
 from reference_trainer.vae import batches, build_vae, psnr_per_picture, render_scenes, set_latent_scale, vae_losses
 
 Report = Callable[[Progress], None]
+
+
+def train_base(
+    config: BaseConfig, sources: Path, effects: Sequence[Effect], out: Path, resume: bool, report: Report
+) -> Path:
+    """Train autoencoder, text encoders and transformer; returns the pipeline folder ``out/backbone``.
+
+    Of the effects only their words are used, so that the tokenizers give each a token of its own.
+    """
+    vae = train_vae(config, sources, out, resume, report)
+    corpus = instruction_corpus(load_pool(sources)) + [line for e in effects for line in (e.instruction, e.caption)]
+    return train_edits(config, sources, corpus, vae, out, resume, report)
 
 
 def recipe_key(*parts: object) -> str:

@@ -32,7 +32,7 @@ file = "{tiny}/effects.toml"
 [sources]
 kind = "scenes"
 folder = "{tiny}/sources"
-count = 4
+count = 8
 
 [teachers]
 folder = "trained/teachers"

@@ -1,0 +1,1 @@
+"""Makes the adapters that clbench measures: teachers, an accelerator and a CollectionLoRA."""

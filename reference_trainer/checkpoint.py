@@ -1,0 +1,141 @@
+"""Checkpoints: adapter and trainer state only, complete or absent, and exact on resume.
+
+A checkpoint is a folder ``<update, six digits>/`` with ``state.safetensors`` and, written last,
+``complete.json``; it is prepared beside its place and renamed, so a killed run never leaves half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from clbench.hashing import file_digest
+from clbench.registry import ClbenchError
+from reference_trainer.dice import Dice
+
+SCHEMA = 1
+
+
+class Stateful(Protocol):
+    """What a checkpoint keeps."""
+
+    def tensors(self) -> dict[str, Tensor]: ...
+
+    def restore(self, flat: Mapping[str, Tensor]) -> None: ...
+
+
+@dataclass
+class DiceState:
+    """Dice as something a checkpoint keeps."""
+
+    dice: Dice
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"generator": self.dice.state()}
+
+    def restore(self, flat: Mapping[str, Tensor]) -> None:
+        self.dice.restore(flat["generator"])
+
+
+class Checkpoints:
+    """The checkpoints of one training; `key` names everything that decides its result."""
+
+    def __init__(self, folder: Path, key: str, keep: int = 2) -> None:
+        self.folder, self.key, self.keep = folder, key, keep
+
+    def save(self, update: int, parts: Mapping[str, Stateful]) -> Path:
+        """Write the state after `update` updates; older checkpoints beyond `keep` are removed afterwards."""
+        flat = {f"{name}:{key}": t.contiguous() for name, part in parts.items() for key, t in part.tensors().items()}
+        final, part = self.folder / f"{update:06d}", self.folder / f".{update:06d}.part"
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            save_file(flat, part / "state.safetensors")
+            mark = {"schema": SCHEMA, "update": update, "key": self.key, "sha256": file_digest(part / "state.safetensors")}
+            write_json(part / "complete.json", mark)
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(part, final)
+        except OSError as error:
+            raise ClbenchError(f"cannot write the checkpoint {final}: {error}") from None
+        for old in self.complete()[: -self.keep]:
+            shutil.rmtree(old)
+        return final
+
+    def complete(self) -> list[Path]:
+        """Folders of complete checkpoints, oldest first."""
+        found = self.folder.glob("[0-9]*") if self.folder.is_dir() else []
+        return sorted(path for path in found if (path / "complete.json").is_file())
+
+    def newest(self) -> Path | None:
+        """The last good checkpoint."""
+        complete = self.complete()
+        return complete[-1] if complete else None
+
+    def resume(self, parts: Mapping[str, Stateful]) -> int:
+        """Restore the newest checkpoint into `parts`; returns the number of updates done, 0 without one.
+
+        ClbenchError when the checkpoint belongs to another recipe or its file is damaged.
+        """
+        path = self.newest()
+        if path is None:
+            return 0
+        mark = read_json(path / "complete.json")
+        if mark["key"] != self.key:
+            raise ClbenchError(
+                f"{path} was made by another recipe, world or version; use another --out, or --no-resume to start anew"
+            )
+        state = path / "state.safetensors"
+        if not state.is_file() or file_digest(state) != mark["sha256"]:
+            raise ClbenchError(f"{state} is damaged; delete {path} to resume from the checkpoint before")
+        flat = load_file(state)
+        for name, part in parts.items():
+            part.restore({key.removeprefix(f"{name}:"): t for key, t in flat.items() if key.startswith(f"{name}:")})
+        return int(mark["update"])
+
+    def clear(self) -> None:
+        """Forget all checkpoints."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def finish(mark: Path, key: str, adapter: Path, facts: Mapping[str, Any]) -> None:
+    """The completion mark of a finished adapter: written last, by an atomic rename."""
+    write_json(mark, {"schema": SCHEMA, "key": key, "adapter": adapter.name, "sha256": file_digest(adapter), **facts})
+
+
+def finished(mark: Path, key: str, adapter: Path) -> bool:
+    """Whether `adapter` is complete; ClbenchError when it was made by something else or changed since."""
+    if not mark.is_file():
+        return False
+    made = read_json(mark)
+    if made["key"] != key:
+        raise ClbenchError(
+            f"{adapter} was made by another recipe, world or version; use another --out, or --no-resume to make it anew"
+        )
+    return adapter.is_file() and file_digest(adapter) == made["sha256"]
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write by an atomic rename, so that the file is whole or absent."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise ClbenchError(f"cannot write {path}: {error}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file; ClbenchError if it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ClbenchError(f"cannot read {path}: {error}") from None

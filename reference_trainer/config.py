@@ -1,0 +1,175 @@
+"""The recipe: one strict TOML file for all stages of `clbench train`; unknown keys and names are errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from clbench.registry import ClbenchError, Registry
+from clbench.tables import Table, read_table
+from reference_trainer.losses import GUIDANCE
+from reference_trainer.networks import LoraForward, Modules
+from reference_trainer.pretrain_config import BaseConfig, EncodersConfig
+from reference_trainer.prompting import StudentPrompt
+from reference_trainer.schedule import ANCHOR_TIME, SCORE_TIME, TARGET_GENERATION, TARGET_SCORE
+from reference_trainer.streams import ROUTING
+
+
+def _known(registry: Registry, name: str) -> str:
+    try:
+        registry.get(name)
+    except ClbenchError as error:
+        raise ValueError(str(error).removesuffix(".")) from None  # pydantic adds the file, the line and the key
+    return name
+
+
+class LoraTable(Table):
+    """Size of an adapter. `modules` all = attention, feed-forward and modulation, the paper's list."""
+
+    rank: int = Field(default=8, ge=1)
+    alpha: float | None = Field(default=None, gt=0, description="None: alpha = rank, scale 1")
+    modules: Modules = "all"
+
+    @property
+    def alpha_value(self) -> float:
+        return float(self.rank) if self.alpha is None else self.alpha
+
+
+class HabitsTable(Table):
+    """What every stage does besides training: checkpoints, logs, sample sheets."""
+
+    checkpoint_every: int = Field(default=100, ge=1, description="updates between checkpoints")
+    keep: int = Field(default=2, ge=1, description="checkpoints kept")
+    sheet_every: int = Field(default=250, ge=1, description="updates between sample sheets; one is made at update 0")
+    sheet_rows: int = Field(default=8, ge=1)
+    tensorboard: bool = True
+
+
+class TeachersConfig(Table):
+    """[teachers]: one recipe for all effect teachers (flow matching on before/after pairs)."""
+
+    lora: LoraTable = LoraTable()
+    pairs: int = Field(default=20, ge=1, description="before/after pairs per effect")
+    folder: str | None = Field(default=None, description="<effect>/source and target; None: known operators on scenes")
+    updates: int = Field(default=250, ge=1)
+    batch: int = Field(default=8, ge=1)
+    lr: float = Field(default=2e-3, gt=0)
+    warmup: int = Field(default=10, ge=0, description="updates of linear warm-up")
+    decay: bool = Field(default=True, description="cosine decay of the learning rate to a tenth")
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
+    time: str = "shifted"
+    prompt_dropout: float = Field(default=0.1, ge=0, le=1, description="share of empty prompts, for guidance")
+    lora_forward: LoraForward = "merged"
+    habits: HabitsTable = HabitsTable()
+
+    _time = field_validator("time")(lambda name: _known(SCORE_TIME, name))
+
+
+class LossesTable(Table):
+    """The three parts of C2F-DO, each with a switch and a weight (the paper: all on, equal weights)."""
+
+    dmd_bs: bool = True
+    dmd_ts: bool = True
+    ta_fm: bool = True
+    dmd_bs_weight: float = Field(default=1.0, ge=0)
+    dmd_ts_weight: float = Field(default=1.0, ge=0)
+    ta_fm_weight: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _something(self) -> LossesTable:
+        if not (self.dmd_bs or self.dmd_ts or self.ta_fm):
+            raise ValueError("all losses are switched off")
+        return self
+
+
+class TimesTable(Table):
+    """Named samplers of times; `paper` and `code` where the paper and its public code differ."""
+
+    score: str = "shifted"
+    fake_score: str = "shifted"
+    target_generation: str = "paper"
+    target_score: str = "paper"
+    anchor: str = "paper"
+
+    _score = field_validator("score", "fake_score")(lambda name: _known(SCORE_TIME, name))
+    _generation = field_validator("target_generation")(lambda name: _known(TARGET_GENERATION, name))
+    _target = field_validator("target_score")(lambda name: _known(TARGET_SCORE, name))
+    _anchor = field_validator("anchor")(lambda name: _known(ANCHOR_TIME, name))
+
+
+class StudentConfig(Table):
+    """What accelerator and collection share: few-step distillation of a student."""
+
+    lora: LoraTable = LoraTable(rank=32)
+    fake_lora: LoraTable | None = Field(default=None, description="None: as the student's")
+    updates: int = Field(default=500, ge=1, description="student updates")
+    warm_start: int = Field(default=0, ge=0, description="of these, first updates with joint flow matching alone")
+    batch: int = Field(default=8, ge=1)
+    steps: int = Field(default=4, ge=1, description="sampling steps of the student")
+    shift: float = Field(default=3.0, gt=0, description="shift of the student's times; the scheduler must use it too")
+    fake_updates: int = Field(default=5, ge=0, description="fake-score updates per student update")
+    rollout: Literal["shared", "fresh"] = Field(
+        default="shared", description="shared: one rollout serves all updates of a round; fresh: one for each"
+    )
+    lr: float = Field(default=5e-4, gt=0)
+    fake_lr: float = Field(default=5e-4, gt=0)
+    warmup: int = Field(default=10, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=10.0, gt=0)
+    ema: float = Field(default=0.0, ge=0, lt=1, description="0: no averaging; else the decay per student update")
+    guidance: float | None = Field(default=None, ge=0, description="weight of the teacher's guidance; None: the world's")
+    guidance_convention: str = "usual"
+    losses: LossesTable = LossesTable()
+    times: TimesTable = TimesTable()
+    general_sources: int = Field(default=256, ge=0, description="examples of the general stream")
+    general_targets: bool = Field(default=False, description="store the base's outputs for the general stream too")
+    target_steps: int | None = Field(default=None, ge=1, description="steps of stored outputs; None: the world's full steps")
+    pictures: str | None = Field(default=None, description="folder of source pictures; None: the world's distillation scenes")
+    lora_forward: LoraForward = "merged"
+    habits: HabitsTable = HabitsTable()
+
+    _guidance = field_validator("guidance_convention")(lambda name: _known(GUIDANCE, name))
+
+    @model_validator(mode="after")
+    def _within(self) -> StudentConfig:
+        if self.warm_start > self.updates:
+            raise ValueError(f"warm_start {self.warm_start} is more than updates {self.updates}")
+        return self
+
+
+class AcceleratorConfig(StudentConfig):
+    """[accelerator]: the plain base as the only teacher, general stream alone."""
+
+    general_sources: int = Field(default=256, ge=1)
+    general_targets: bool = True
+
+
+class CollectionConfig(StudentConfig):
+    """[collection]: both streams, every effect's teacher."""
+
+    p_switch: float = Field(default=0.5, ge=0, le=1, description="probability of the effect stream")
+    routing: str = "sample"
+    effect_sources: int = Field(default=32, ge=1, description="stored teacher outputs per effect")
+    prompt: StudentPrompt = "aop"
+
+    _routing = field_validator("routing")(lambda name: _known(ROUTING, name))
+
+
+class Recipe(Table):
+    """The whole file."""
+
+    seed: int = 0
+    base: BaseConfig = BaseConfig()
+    encoders: EncodersConfig = EncodersConfig()
+    teachers: TeachersConfig = TeachersConfig()
+    accelerator: AcceleratorConfig = AcceleratorConfig()
+    collection: CollectionConfig = CollectionConfig()
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """A shipped recipe by name (``tiny``, ``smoke``) or a TOML file; ClbenchError naming file, line and key."""
+    shipped = Path(__file__).parent / "recipes" / f"{name}.toml"
+    return read_table(shipped if shipped.is_file() else Path(name), Recipe)

@@ -1,0 +1,141 @@
+"""Few-step distillation: one round of updates, shared by accelerator and collection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clbench.adapters import save_adapter
+from clbench.types import seed_from
+from reference_trainer.checkpoint import DiceState, finish, finished
+from reference_trainer.config import StudentConfig
+from reference_trainer.dice import Dice
+from reference_trainer.learner import Learner
+from reference_trainer.loop import Job, Progress, train
+from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone
+from reference_trainer.objective import Objective
+from reference_trainer.prompting import Prompts
+from reference_trainer.rollout import Trajectory, simulate
+from reference_trainer.sheets import write_sheet
+from reference_trainer.streams import Batch, Router
+from reference_trainer.workshop import Workshop
+
+
+@dataclass
+class Distillation:
+    """A student and its fake score over one backbone; `update` is the whole training step."""
+
+    backbone: Backbone
+    config: StudentConfig
+    objective: Objective
+    router: Router
+    student: Learner
+    fake: Learner
+    dice: Dice
+
+    def update(self, update: int) -> dict[str, float]:
+        """One round: K fake-score updates, then one student update (or a warm-start update of the student)."""
+        batch = self._draw(update)
+        if update < self.config.warm_start:
+            loss, logs = self.objective.warm_start_loss(batch)
+            return logs | self._step(loss, update)
+        trajectory = self._rollout(batch)
+        logs: dict[str, float] = {}
+        for _ in range(self.config.fake_updates if self._needs_fake else 0):
+            if self.config.rollout == "fresh":
+                batch = self._draw(update)
+                trajectory = self._rollout(batch)
+            step, row = trajectory.exits(self.dice)
+            loss, logs = self.objective.fake_loss(batch, trajectory.predictions[step, row])
+            logs["grad/fake_score"] = self.fake.step(loss, update - self.config.warm_start)
+        if self.config.rollout == "fresh":
+            batch = self._draw(update)
+            trajectory = self._rollout(batch)
+        loss, student_logs = self.objective.student_loss(batch, trajectory)
+        return logs | student_logs | self._step(loss, update)
+
+    @property
+    def _needs_fake(self) -> bool:
+        return self.config.losses.dmd_bs or self.config.losses.dmd_ts
+
+    def _draw(self, update: int) -> Batch:
+        return self.router.draw(self.dice, update, self.config.batch)
+
+    def _rollout(self, batch: Batch) -> Trajectory:
+        return simulate(self.backbone, self.objective.sigmas, batch.source, batch.student_prompts, self.dice)
+
+    def _step(self, loss: Tensor, update: int) -> dict[str, float]:
+        # without any row that a switched-on loss applies to, there is nothing to learn from this batch
+        return {"grad/student": self.student.step(loss, update) if loss.requires_grad else 0.0}
+
+
+def add_roles(backbone: Backbone, config: StudentConfig, seed: int, stage: str) -> None:
+    """Student and fake score as fresh adapters; both start as the plain base."""
+    fake = config.lora if config.fake_lora is None else config.fake_lora
+    for name, lora in ((STUDENT, config.lora), (FAKE_SCORE, fake)):
+        generator = torch.Generator().manual_seed(seed_from(stage, seed, name))
+        backbone.add_new(name, lora.rank, lora.alpha_value, lora.modules, generator)
+
+
+def prepare(
+    backbone: Backbone, config: StudentConfig, router: Router, unconditional: Prompts, guidance: float, dice: Dice
+) -> Distillation:
+    """The distillation at update 0; `add_roles` must have put the roles over the backbone."""
+    objective = Objective(backbone, config, unconditional, guidance, dice)
+    wd = config.weight_decay
+    student = Learner(backbone, STUDENT, config.lr, config.clip, config.warmup, None, wd, config.ema)
+    fake = Learner(backbone, FAKE_SCORE, config.fake_lr, config.clip, config.warmup, None, wd)
+    return Distillation(backbone, config, objective, router, student, fake, dice)
+
+
+@dataclass(frozen=True)
+class SheetRows:
+    """Fixed examples for sample sheets: source and reference latents ``(R, T, C)``, what the student sees."""
+
+    labels: list[str]
+    source: Tensor
+    reference: Tensor
+    prompts: Prompts
+
+
+def run_distillation(
+    shop: Workshop, training: Distillation, rows: SheetRows, what: str, adapter: Path, key: str,
+    facts: Mapping[str, Any], resume: bool,
+) -> Iterator[Progress]:  # fmt: skip
+    """Train to the end, then export `adapter` and mark it complete. Work files lie in a folder beside it."""
+    work, config = adapter.with_suffix(""), training.config
+    state = {"student": training.student, "fake_score": training.fake, "dice": DiceState(training.dice)}
+    job = Job(training.update, _sheets(shop, training, rows, work), state, config.updates)
+    for update, logs in train(job, work, key, config.habits, resume):
+        yield Progress(what, update + 1, config.updates, logs)
+    header = {f"clbench.{name}": str(value) for name, value in facts.items()}
+    header |= {"clbench.steps": str(config.steps), "clbench.shift": str(config.shift)}
+    save_adapter(adapter, training.student.weights(), training.backbone.config(STUDENT).to_dict(), header)
+    finish(work / "complete.json", key, adapter, dict(facts))
+
+
+def is_finished(adapter: Path, key: str) -> bool:
+    """Whether `adapter` was completed by the same recipe."""
+    return finished(adapter.with_suffix("") / "complete.json", key, adapter)
+
+
+def _sheets(shop: Workshop, training: Distillation, rows: SheetRows, work: Path) -> Callable[[int], Path]:
+    """Draws source | reference (stored output) | student at its few steps, always with equal noise."""
+    source, reference = shop.space.decode(rows.source), shop.space.decode(rows.reference)
+
+    def draw(update: int) -> Path:
+        dice = Dice(torch.Generator().manual_seed(seed_from("sheet", "student")), device=shop.device)
+        with training.student.averaged():
+            done = simulate(training.backbone, training.objective.sigmas, rows.source, rows.prompts, dice)
+        columns: list[tuple[str, np.ndarray]] = [
+            ("source", source), ("full steps", reference), (f"student {update}", shop.space.decode(done.predictions[-1])),
+        ]  # fmt: skip
+        return write_sheet(work / "sheets", update, columns, rows.labels)
+
+    return draw

@@ -1,0 +1,113 @@
+"""An adapter under training: its parameters, its optimizer, and optionally its running average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from reference_trainer.losses import NonFiniteError
+from reference_trainer.networks import Backbone
+
+
+def learning_rate(base: float, update: int, warmup: int, decay_over: int | None) -> float:
+    """Linear warm-up over `warmup` updates; then constant, or a cosine to a tenth at update `decay_over`."""
+    if update < warmup:
+        return base * (update + 1) / warmup
+    if decay_over is None:
+        return base
+    progress = (update - warmup) / max(1, decay_over - warmup)
+    return base * (0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+class Learner:
+    """AdamW (.9, .999) on one adapter of a backbone; `step` is the only place where weights change."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        name: str,
+        lr: float,
+        clip: float,
+        warmup: int = 0,
+        decay_over: int | None = None,
+        weight_decay: float = 0.0,
+        ema: float = 0.0,
+    ) -> None:
+        self.name, self.lr, self.clip, self.warmup, self.decay_over = name, lr, clip, warmup, decay_over
+        self.parameters = backbone.parameters(name)
+        self.optimizer = torch.optim.AdamW(
+            list(self.parameters.values()), lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay, foreach=True
+        )
+        self.ema = ema
+        self.average = {key: p.detach().clone() for key, p in self.parameters.items()} if ema else {}
+
+    def step(self, loss: Tensor, update: int) -> float:
+        """One update; returns the gradient norm before clipping. NonFiniteError leaves the weights untouched."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = [p for p in self.parameters.values() if p.grad is not None]
+        average_over_processes(parameters)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))
+        if not math.isfinite(norm):
+            raise NonFiniteError(f"gradient norm of {self.name} is {norm}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.lr, update, self.warmup, self.decay_over)
+        self.optimizer.step()
+        self._follow()
+        return norm
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        for key, value in self.average.items():
+            value.lerp_(self.parameters[key], 1 - self.ema)
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is exported: the running average where there is one, else the parameters."""
+        source: Mapping[str, Tensor] = self.average or self.parameters
+        return {key: value.detach().clone() for key, value in source.items()}
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the backbone carries the exported weights."""
+        kept = {key: p.detach().clone() for key, p in self.parameters.items()}
+        self._write(self.weights())
+        try:
+            yield
+        finally:
+            self._write(kept)
+
+    @torch.no_grad()
+    def _write(self, values: Mapping[str, Tensor]) -> None:
+        for key, parameter in self.parameters.items():
+            parameter.copy_(values[key])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs, flat."""
+        flat = {f"weight/{key}": p.detach().clone() for key, p in self.parameters.items()}
+        flat |= {f"average/{key}": value.clone() for key, value in self.average.items()}
+        for key, parameter in self.parameters.items():
+            for part, value in self.optimizer.state.get(parameter, {}).items():
+                flat[f"adam/{part}/{key}"] = value.clone()
+        return flat
+
+    def restore(self, flat: Mapping[str, Tensor]) -> None:
+        self._write({key: flat[f"weight/{key}"] for key in self.parameters})
+        self.average = {key: flat[f"average/{key}"].clone() for key in self.average}
+        for key, parameter in self.parameters.items():
+            parts = [name.split("/")[1] for name in flat if name.startswith("adam/") and name.endswith(f"/{key}")]
+            if parts:
+                self.optimizer.state[parameter] = {part: flat[f"adam/{part}/{key}"].clone() for part in parts}
+
+
+def average_over_processes(parameters: list[torch.nn.Parameter]) -> None:
+    """Mean gradient over all processes of a data-parallel run; nothing to do in a single process."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return
+    for parameter in parameters:
+        assert parameter.grad is not None
+        torch.distributed.all_reduce(parameter.grad)
+        parameter.grad /= torch.distributed.get_world_size()

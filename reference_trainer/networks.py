@@ -1,0 +1,304 @@
+"""One frozen backbone; Teacher, Student and FakeScore are adapters over it.
+
+Parameters live in peft LoRA layers put there by diffusers' `add_adapter`, so what is trained here is what the
+stock pipeline loads. Inside `Backbone.predict` each of those layers takes its path from one shared plan: which
+rows of the batch belong to which adapter. A batch can mix any number of frozen adapters and the plain base in
+one forward pass; a pass with gradient belongs to one role alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from diffusers import FluxTransformer2DModel
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from clbench.adapters import check_adapter, describe_adapter, load_tensors, lora_config
+from clbench.registry import ClbenchError
+from reference_trainer.prompting import Prompts
+
+LoraForward = Literal["merged", "low-rank"]
+Modules = Literal["all", "attention"]
+STUDENT, FAKE_SCORE = "student", "fake_score"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows start..stop of the batch use `adapter`; None is the plain base."""
+
+    adapter: str | None
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the transformer sees: noisy and source latents ``(B, T, C)``, times ``(B,)`` and prompts."""
+
+    noisy: Tensor
+    source: Tensor
+    time: Tensor
+    prompts: Prompts
+
+    def __len__(self) -> int:
+        return len(self.noisy)
+
+    def take(self, index: Tensor) -> Inputs:
+        return Inputs(self.noisy[index], self.source[index], self.time[index], self.prompts.take(index))
+
+    @staticmethod
+    def cat(parts: Sequence[Inputs]) -> Inputs:
+        return Inputs(
+            torch.cat([p.noisy for p in parts]),
+            torch.cat([p.source for p in parts]),
+            torch.cat([p.time for p in parts]),
+            Prompts.cat([p.prompts for p in parts]),
+        )
+
+
+def target_modules(transformer: FluxTransformer2DModel, modules: Modules = "all") -> list[str]:
+    """Full names of the linear layers that carry an adapter.
+
+    `all` is the paper's list: attention, feed-forward and modulation of every block; `attention` leaves the
+    last two kinds out. Embedders and the output layer carry none.
+    """
+    names = [
+        name.removesuffix(".base_layer")  # where an adapter has been put in already
+        for name, module in transformer.named_modules()
+        if isinstance(module, nn.Linear)
+        and ".lora_" not in name
+        and name.split(".")[0] in ("transformer_blocks", "single_transformer_blocks")
+    ]
+    return [n for n in names if ".attn." in n] if modules == "attention" else names
+
+
+class Backbone:
+    """The frozen transformer, its adapters, and the one way to run them.
+
+    `image_ids` are the ``(2 T, 3)`` ids of noisy and source latents, `text_length` the number of prompt tokens,
+    `embedded_guidance` the value for models with a guidance embedding. `lora_forward` chooses how a layer adds its
+    adapter: ``merged`` forms W + s B A first (faster where tokens outnumber the width, as in the tiny world),
+    ``low-rank`` adds s B (A x) (smaller, for large models). Both give the same numbers up to rounding.
+    """
+
+    def __init__(
+        self,
+        transformer: FluxTransformer2DModel,
+        image_ids: Tensor,
+        text_length: int,
+        lora_forward: LoraForward = "merged",
+        embedded_guidance: float = 1.0,
+    ) -> None:
+        self.transformer = transformer.requires_grad_(False).eval()
+        self.device = transformer.device
+        self.image_ids = image_ids.to(self.device)
+        self.text_ids = torch.zeros(text_length, 3, device=self.device)
+        self.lora_forward: LoraForward = lora_forward
+        self.embedded_guidance = embedded_guidance
+        self._shapes = {n: tuple(m.weight.shape) for n, m in transformer.named_modules() if isinstance(m, nn.Linear)}
+        self._plan: list[Group] = []
+        self._layers: dict[str, LoraLayer] = {}
+        self._merged: dict[tuple[str, str], tuple[tuple[int, int], Tensor]] = {}
+
+    # ---- adapters ---------------------------------------------------------------------------------------------
+    def add(self, name: str, config: LoraConfig, trainable: bool) -> None:
+        """Put a new adapter over the backbone; its weights are undefined until `reset` or `load`."""
+        before = {p: p.requires_grad for p in self.transformer.parameters()}
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # peft draws from the global generator
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+            self.transformer.add_adapter(config, name)
+        self._layers = {n: m for n, m in self.transformer.named_modules() if isinstance(m, LoraLayer)}
+        for parameter in self.transformer.parameters():
+            parameter.requires_grad_(before.get(parameter, False))
+        for parameter in self.parameters(name).values():
+            parameter.requires_grad_(trainable)
+
+    def add_new(self, name: str, rank: int, alpha: float, modules: Modules, generator: torch.Generator) -> None:
+        """A fresh trainable adapter of the given rank."""
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=alpha,  # type: ignore[arg-type]  # peft accepts floats
+            lora_dropout=0.0,
+            target_modules=target_modules(self.transformer, modules),
+        )
+        self.add(name, config, trainable=True)
+        self.reset(name, generator)
+
+    @torch.no_grad()
+    def reset(self, name: str, generator: torch.Generator) -> None:
+        """Start the adapter anew as peft does: A uniform (Kaiming, a = sqrt 5) from `generator`, B zero."""
+        for key, parameter in self.parameters(name).items():
+            if "lora_A" in key:
+                bound = parameter.shape[1] ** -0.5
+                parameter.copy_(torch.rand(parameter.shape, generator=generator) * 2 * bound - bound)
+            else:
+                parameter.zero_()
+
+    def add_frozen(self, name: str, path: Path) -> None:
+        """A finished adapter from a LoRA file; ClbenchError naming the file unless every key applies."""
+        info = describe_adapter(path)
+        check_adapter(info, self._shapes, "this backbone")
+        self.add(name, LoraConfig(**lora_config(info)), trainable=False)
+        self.load(name, load_tensors(info), str(path))
+
+    def parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """The adapter's own parameters by their key in a file (``<module>.lora_A.weight``)."""
+        tail = f".{name}.weight"
+        found = {
+            key.removesuffix(tail) + ".weight": parameter
+            for key, parameter in self.transformer.named_parameters()
+            if key.endswith(tail) and ".lora_" in key
+        }
+        if not found:
+            raise ClbenchError(f"the backbone has no adapter called '{name}'")
+        return found
+
+    def state(self, name: str) -> dict[str, Tensor]:
+        """A detached copy of the adapter's parameters."""
+        return {key: parameter.detach().clone() for key, parameter in self.parameters(name).items()}
+
+    @torch.no_grad()
+    def load(self, name: str, state: Mapping[str, Tensor], origin: str) -> None:
+        """Overwrite the adapter's parameters; ClbenchError unless keys and shapes are the same."""
+        mine = self.parameters(name)
+        odd = sorted(set(mine) ^ set(state))
+        if odd:
+            raise ClbenchError(f"{origin} does not fit this backbone: {len(odd)} keys differ, the first is '{odd[0]}'")
+        for key, parameter in mine.items():
+            if parameter.shape != state[key].shape:
+                raise ClbenchError(
+                    f"{origin} does not fit this backbone: '{key}' has shape {tuple(state[key].shape)}, "
+                    f"expected {tuple(parameter.shape)}"
+                )
+            parameter.copy_(state[key])
+
+    def config(self, name: str) -> LoraConfig:
+        return self.transformer.peft_config[name]
+
+    # ---- forward ----------------------------------------------------------------------------------------------
+    def predict(self, inputs: Inputs, adapters: str | Sequence[str | None] | None) -> Tensor:
+        """Velocities ``(B, T, C)`` of one adapter, or of one adapter per sample (None = plain base).
+
+        With gradient enabled all samples must belong to one adapter, so that a gradient reaches one role only.
+        """
+        names = [adapters] * len(inputs) if adapters is None or isinstance(adapters, str) else list(adapters)
+        if len(names) != len(inputs):
+            raise ValueError(f"{len(names)} adapters for {len(inputs)} samples")
+        if torch.is_grad_enabled() and len(set(names)) > 1:
+            raise ValueError("a pass with gradient must belong to one role, got a mix of adapters")
+        order = sorted(range(len(names)), key=lambda i: names[i] or "")
+        groups = _groups([names[i] for i in order])
+        if len(groups) == 1:
+            return self._forward(inputs, groups)
+        index = torch.tensor(order, device=self.device)
+        return self._forward(inputs.take(index), groups)[torch.argsort(index)]
+
+    def _forward(self, inputs: Inputs, groups: list[Group]) -> Tensor:
+        guidance = None
+        if self.transformer.config["guidance_embeds"]:
+            guidance = torch.full((len(inputs),), self.embedded_guidance, device=self.device)
+        with self._routed(groups):
+            out = self.transformer(
+                hidden_states=torch.cat([inputs.noisy, inputs.source], dim=1),
+                timestep=inputs.time,
+                guidance=guidance,
+                pooled_projections=inputs.prompts.pooled,
+                encoder_hidden_states=inputs.prompts.tokens,
+                txt_ids=self.text_ids,
+                img_ids=self.image_ids,
+                return_dict=False,
+            )[0]
+        return out[:, : inputs.noisy.shape[1]]
+
+    @contextmanager
+    def _routed(self, groups: list[Group]) -> Iterator[None]:
+        """Give every LoRA layer our forward for the length of one pass; peft's own is untouched otherwise."""
+        if self._plan:
+            raise RuntimeError("a forward pass of this backbone is already under way")
+        self._plan = groups
+        for name, layer in self._layers.items():
+            object.__setattr__(layer, "forward", partial(self._layer_forward, name, layer))
+        try:
+            yield
+        finally:
+            self._plan = []
+            for layer in self._layers.values():
+                object.__delattr__(layer, "forward")
+
+    def _layer_forward(self, name: str, layer: LoraLayer, x: Tensor) -> Tensor:
+        base = _base(layer)
+        if len(self._plan) == 1:
+            return self._one(name, layer, self._plan[0].adapter, x)
+        if self.lora_forward == "low-rank":
+            out = F.linear(x, base.weight, base.bias)
+            for group in self._plan:
+                _add_low_rank(out[group.start : group.stop], layer, group.adapter, x[group.start : group.stop])
+            return out
+        out = x.new_empty(*x.shape[:-1], base.out_features)
+        for group in self._plan:
+            rows = x[group.start : group.stop].reshape(-1, x.shape[-1])
+            weight = self._weight(name, layer, group.adapter)
+            torch.addmm(base.bias, rows, weight.T, out=out[group.start : group.stop].view(-1, base.out_features))
+        return out
+
+    def _one(self, name: str, layer: LoraLayer, adapter: str | None, x: Tensor) -> Tensor:
+        base = _base(layer)
+        if adapter is None or adapter not in layer.lora_A:
+            return F.linear(x, base.weight, base.bias)
+        a, b = _factors(layer, adapter)
+        if self.lora_forward == "merged":
+            return F.linear(x, self._weight(name, layer, adapter), base.bias)
+        return F.linear(x, base.weight, base.bias) + F.linear(F.linear(x, a), b) * layer.scaling[adapter]
+
+    def _weight(self, name: str, layer: LoraLayer, adapter: str | None) -> Tensor:
+        """W + s B A; without gradient it is kept until A or B changes (torch counts in-place changes)."""
+        base = _base(layer).weight
+        if adapter is None or adapter not in layer.lora_A:
+            return base
+        a, b = _factors(layer, adapter)
+        if torch.is_grad_enabled():
+            # autograd then forms the whole weight's gradient before A's and B's; that costs no more than skinny
+            # products at these widths (measured with rank 8 and 32 at width 128)
+            return torch.addmm(base, b, a, alpha=layer.scaling[adapter])
+        version = (a._version, b._version)
+        kept = self._merged.get((name, adapter))
+        if kept is None or kept[0] != version:
+            kept = (version, torch.addmm(base, b, a, alpha=layer.scaling[adapter]))
+            self._merged[name, adapter] = kept
+        return kept[1]
+
+
+def _base(layer: LoraLayer) -> nn.Linear:
+    return cast(nn.Linear, layer.base_layer)
+
+
+def _factors(layer: LoraLayer, adapter: str) -> tuple[Tensor, Tensor]:
+    """A ``(r, in)`` and B ``(out, r)``."""
+    return cast(nn.Linear, layer.lora_A[adapter]).weight, cast(nn.Linear, layer.lora_B[adapter]).weight
+
+
+def _add_low_rank(out: Tensor, layer: LoraLayer, adapter: str | None, x: Tensor) -> None:
+    if adapter is not None and adapter in layer.lora_A:
+        a, b = _factors(layer, adapter)
+        out += F.linear(F.linear(x, a), b) * layer.scaling[adapter]
+
+
+def _groups(names: Sequence[str | None]) -> list[Group]:
+    """Runs of equal neighbours."""
+    groups: list[Group] = []
+    for index, name in enumerate(names):
+        if groups and groups[-1].adapter == name:
+            groups[-1] = Group(name, groups[-1].start, index + 1)
+        else:
+            groups.append(Group(name, index, index + 1))
+    return groups

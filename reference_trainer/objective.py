@@ -1,0 +1,170 @@
+"""Which losses, which weights, who gets gradients: the coarse-to-fine distillation objective (C2F-DO).
+
+Student, on every row:       w_bs DMD_BS                (own few-step samples against teacher and fake score)
+Student, where y is stored:  w_ts DMD_TS + w_ta TA-FM   (fine and coarse anchoring to the teacher's output)
+Fake score, K times first:   flow matching on the student's own detached samples
+
+Teacher and base never get a gradient; one pass serves all student losses, one serves all scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reference_trainer.config import StudentConfig
+from reference_trainer.dice import Dice
+from reference_trainer.losses import GUIDANCE, dmd, dmd_gradient, flow_matching, per_sample_mean, ta_fm
+from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, Inputs
+from reference_trainer.prompting import Prompts
+from reference_trainer.rollout import Trajectory
+from reference_trainer.schedule import (
+    ANCHOR_TIME,
+    SCORE_TIME,
+    TARGET_GENERATION,
+    TARGET_SCORE,
+    add_noise,
+    student_sigmas,
+    to_x0,
+)
+from reference_trainer.streams import Batch
+
+Logs = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One loss's share of the student's pass: rows of the batch, what the student sees there, and how noisy."""
+
+    rows: Tensor
+    noisy: Tensor
+    time: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def _part(rows: Tensor, noisy: Tensor, time: Tensor) -> Part:
+    """The given rows of a whole batch; numbers are drawn for whole batches so that switches leave the dice alone."""
+    return Part(rows, noisy[rows], time[rows])
+
+
+class Objective:
+    """The objective of one run; `dice` is its only source of randomness."""
+
+    def __init__(self, backbone: Backbone, config: StudentConfig, unconditional: Prompts, guidance: float, dice: Dice) -> None:
+        self.backbone, self.config, self.dice = backbone, config, dice
+        self.unconditional, self.guidance = unconditional, guidance
+        self.sigmas = student_sigmas(config.steps, config.shift).to(dice.device)
+        self.fine_sigmas = TARGET_GENERATION.get(config.times.target_generation)(self.sigmas)
+        self._score_time = SCORE_TIME.get(config.times.score)
+        self._fake_time = SCORE_TIME.get(config.times.fake_score)
+        self._target_score = TARGET_SCORE.get(config.times.target_score)
+        self._anchor_time = ANCHOR_TIME.get(config.times.anchor)
+        self._guide = GUIDANCE.get(config.guidance_convention)
+
+    # ---- student ----------------------------------------------------------------------------------------------
+    def student_loss(self, batch: Batch, trajectory: Trajectory) -> tuple[Tensor, Logs]:
+        """The student's loss (a float64 scalar) on one batch and the numbers worth logging."""
+        losses = self.config.losses
+        everywhere, anchored = torch.arange(len(batch), device=self.dice.device), batch.has_target.nonzero().flatten()
+        t_bs = self._score_time(self.dice, len(batch), self.config.shift)
+        t_ts = self._target_score(self.dice, len(batch), self.config.shift)
+        t_ta = self._anchor_time(self.dice, len(batch), self.config.shift, t_bs)
+        eps_ta = self._noise(batch)
+
+        bs = self._simulated(trajectory, everywhere if losses.dmd_bs else everywhere[:0])
+        ts = self._target_simulated(batch, anchored if losses.dmd_ts else anchored[:0])
+        ta = _part(anchored if losses.ta_fm else anchored[:0], add_noise(batch.target, eps_ta, t_ta), t_ta)
+        if not len(bs) + len(ts) + len(ta):
+            return torch.zeros((), dtype=torch.float64), {}
+
+        v_bs, v_ts, v_ta = self._student_pass(batch, [bs, ts, ta])
+        x_bs, x_ts = to_x0(bs.noisy, v_bs, bs.time), to_x0(ts.noisy, v_ts, ts.time)
+        g_bs, g_ts, logs = self._score(batch, bs, ts, x_bs, x_ts, t_bs, t_ts)
+
+        terms = {
+            "dmd_bs": losses.dmd_bs_weight * dmd(x_bs, g_bs).sum(),
+            "dmd_ts": losses.dmd_ts_weight * dmd(x_ts, g_ts).sum(),
+            "ta_fm": losses.ta_fm_weight * ta_fm(v_ta, batch.target[ta.rows], eps_ta[ta.rows]).double().sum(),
+        }
+        loss = torch.stack(list(terms.values())).sum() / len(batch)
+        counts = {"dmd_bs": len(bs), "dmd_ts": len(ts), "ta_fm": len(ta)}
+        logs |= {f"loss/{name}": float(term.detach()) / counts[name] for name, term in terms.items() if counts[name]}
+        return loss, logs | {"loss/student": float(loss.detach())}
+
+    def warm_start_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+        """Joint flow matching of the student on stored targets at all times: TA-FM alone, before distillation."""
+        rows = batch.has_target.nonzero().flatten()
+        eps, time = self._noise(batch), ANCHOR_TIME.get("uniform")(self.dice, len(batch), 1.0, torch.empty(0))
+        part = _part(rows, add_noise(batch.target, eps, time), time)
+        (v,) = self._student_pass(batch, [part])
+        loss = ta_fm(v, batch.target[rows], eps[rows]).double().sum() / max(len(rows), 1)
+        return loss, {"loss/ta_fm": float(loss.detach()), "loss/student": float(loss.detach())}
+
+    # ---- fake score -------------------------------------------------------------------------------------------
+    def fake_loss(self, batch: Batch, samples: Tensor) -> tuple[Tensor, Logs]:
+        """Flow matching of the fake score on the student's detached samples ``(B, T, C)``, a scalar."""
+        samples, eps = samples.detach(), self._noise(batch)
+        time = self._fake_time(self.dice, len(batch), self.config.shift)
+        inputs = Inputs(add_noise(samples, eps, time), batch.source, time, batch.student_prompts)
+        loss = flow_matching(self.backbone.predict(inputs, FAKE_SCORE), samples, eps).mean()
+        return loss, {"loss/fake_score": float(loss.detach())}
+
+    # ---- the passes -------------------------------------------------------------------------------------------
+    def _noise(self, batch: Batch) -> Tensor:
+        return self.dice.normal(len(batch), tuple(batch.source.shape[1:]))
+
+    def _simulated(self, trajectory: Trajectory, rows: Tensor) -> Part:
+        """DMD_BS: a random state of the student's own rollout."""
+        step, row = trajectory.exits(self.dice)
+        return _part(rows, trajectory.states[step, row], trajectory.sigmas[step])
+
+    def _target_simulated(self, batch: Batch, rows: Tensor) -> Part:
+        """DMD_TS: the stored output y noised to one of the student's fine steps, t_gen."""
+        time = self.fine_sigmas[self.dice.integers(len(batch), len(self.fine_sigmas))]
+        return _part(rows, add_noise(batch.target, self._noise(batch), time), time)
+
+    def _student_pass(self, batch: Batch, parts: list[Part]) -> list[Tensor]:
+        """The student's velocities for all parts in one forward pass with gradient."""
+        rows = torch.cat([p.rows for p in parts])
+        noisy, time = torch.cat([p.noisy for p in parts]), torch.cat([p.time for p in parts])
+        v = self.backbone.predict(Inputs(noisy, batch.source[rows], time, batch.student_prompts.take(rows)), STUDENT)
+        return list(v.split([len(p) for p in parts]))
+
+    @torch.no_grad()
+    def _score(
+        self, batch: Batch, bs: Part, ts: Part, x_bs: Tensor, x_ts: Tensor, t_bs: Tensor, t_ts: Tensor
+    ) -> tuple[Tensor, Tensor, Logs]:
+        """DMD gradients of both parts: fake score, teacher and unconditional teacher in one mixed forward pass."""
+        eps_bs, eps_ts = self._noise(batch), self._noise(batch)
+        rows, x = torch.cat([bs.rows, ts.rows]), torch.cat([x_bs, x_ts]).detach()
+        if not len(rows):
+            return x_bs, x_ts, {}
+        time = torch.cat([t_bs[bs.rows], t_ts[ts.rows]])
+        noisy = add_noise(x, torch.cat([eps_bs[bs.rows], eps_ts[ts.rows]]), time)
+        teachers = [batch.teachers[row] for row in rows.tolist()]
+        fake, cond, uncond = self._three_scores(batch, rows, noisy, time, teachers)
+        real = self._guide(cond, uncond, self.guidance)
+        gradient = dmd_gradient(x, fake, real)
+        logs = {
+            "score/matching": float(per_sample_mean((fake - cond).abs()).mean()),
+            "score/guidance": float(per_sample_mean((real - cond).abs()).mean()),
+            "score/distance": float(per_sample_mean((x - real).abs()).mean()),
+        }
+        g_bs, g_ts = gradient.split([len(bs), len(ts)])
+        return g_bs, g_ts, logs
+
+    def _three_scores(
+        self, batch: Batch, rows: Tensor, noisy: Tensor, time: Tensor, teachers: list[str | None]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        count = len(rows)
+        prompts = Prompts.cat(
+            [batch.student_prompts.take(rows), batch.teacher_prompts.take(rows), self.unconditional.repeat(count)]
+        )
+        thrice = Inputs(noisy.repeat(3, 1, 1), batch.source[rows].repeat(3, 1, 1), time.repeat(3), prompts)
+        v = self.backbone.predict(thrice, [FAKE_SCORE] * count + teachers + teachers)
+        fake, cond, uncond = to_x0(thrice.noisy, v, thrice.time).chunk(3)
+        return fake, cond, uncond

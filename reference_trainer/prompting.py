@@ -1,0 +1,118 @@
+"""Asymmetric orthogonal prompting: who sees which words, their embeddings, and how orthogonal they are.
+
+A teacher sees the effect's own instruction; student and fake score see ``trigger caption`` (CollectionLoRA, AOP).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import FluxKontextPipeline
+from torch import Tensor
+
+from clbench.registry import ClbenchError
+from clbench.types import Effect
+
+StudentPrompt = Literal["aop", "caption", "instruction"]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Embedded prompts: `tokens` ``(B, L, D)`` of the T5 encoder, `pooled` ``(B, P)`` of the CLIP encoder."""
+
+    tokens: Tensor
+    pooled: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def take(self, index: Tensor) -> Prompts:
+        return Prompts(self.tokens[index], self.pooled[index])
+
+    def repeat(self, count: int) -> Prompts:
+        """`count` copies of a single prompt."""
+        return Prompts(self.tokens.expand(count, -1, -1), self.pooled.expand(count, -1))
+
+    @staticmethod
+    def cat(parts: Sequence[Prompts]) -> Prompts:
+        return Prompts(torch.cat([p.tokens for p in parts]), torch.cat([p.pooled for p in parts]))
+
+
+def student_prompt(effect: Effect, style: StudentPrompt = "aop") -> str:
+    """``[v_i, c_i]`` (aop), the caption without trigger, or the teacher's instruction (the ablation without AOP)."""
+    if style == "aop":
+        return effect.student_prompt
+    return effect.caption if style == "caption" else effect.instruction
+
+
+class PromptCache:
+    """Prompt embeddings, each text encoded once (alone, so that a result never depends on its neighbours)."""
+
+    def __init__(self, pipeline: FluxKontextPipeline, length: int, negative: str = "") -> None:
+        self._pipe = pipeline
+        self.length, self.negative = length, negative
+        self._known: dict[str, Prompts] = {}
+
+    @torch.no_grad()
+    def _encode(self, text: str) -> Prompts:
+        tokens, pooled, _ = self._pipe.encode_prompt(text, max_sequence_length=self.length)
+        assert tokens is not None and pooled is not None
+        return Prompts(tokens, pooled)
+
+    def one(self, text: str) -> Prompts:
+        """Embeddings of one prompt, batch 1."""
+        if text not in self._known:
+            self._known[text] = self._encode(text)
+        return self._known[text]
+
+    def many(self, texts: Sequence[str]) -> Prompts:
+        """Embeddings of several prompts in order."""
+        return Prompts.cat([self.one(text) for text in texts])
+
+    def unconditional(self) -> Prompts:
+        """The embedding of the negative prompt (usually empty), the other side of guidance."""
+        return self.one(self.negative)
+
+
+def directions(prompts: Prompts) -> Tensor:
+    """One unit vector per prompt ``(B, L D + P)``: tokens and pooled part, each of norm 1 before both are joined."""
+    tokens = torch.nn.functional.normalize(prompts.tokens.flatten(1).double(), dim=1)
+    pooled = torch.nn.functional.normalize(prompts.pooled.double(), dim=1)
+    return torch.cat([tokens, pooled], dim=1) / 2**0.5
+
+
+def gram(prompts: Prompts) -> Tensor:
+    """Cosines between all prompts ``(B, B)``, 1 on the diagonal; the identity is perfect orthogonality."""
+    unit = directions(prompts)
+    return unit @ unit.T
+
+
+def coherence(matrix: Tensor) -> float:
+    """Mean absolute off-diagonal cosine of a Gram matrix: 0 is orthogonal, 1 is all the same."""
+    n = len(matrix)
+    if n < 2:
+        return 0.0
+    return float((matrix.abs().sum() - matrix.diagonal().abs().sum()) / (n * (n - 1)))
+
+
+def choose_triggers(cache: PromptCache, captions: Sequence[str], pool: Sequence[str]) -> list[str]:
+    """One trigger per caption from `pool`, greedily the one whose prompt is closest to orthogonal to those chosen.
+
+    "Closest" is the smallest largest |cosine| to the prompts ``trigger caption`` already chosen; ties go to the
+    earlier candidate. Each trigger is used once. ClbenchError when the pool is smaller than the effects.
+    """
+    if len(set(pool)) < len(captions):
+        raise ClbenchError(f"{len(captions)} effects need as many triggers, the pool has {len(set(pool))}")
+    left = list(dict.fromkeys(pool))
+    chosen: list[str] = []
+    units = torch.empty(0, 0)
+    for caption in captions:
+        candidates = directions(cache.many([f"{trigger} {caption}" for trigger in left]))
+        worst = (candidates @ units.T).abs().amax(1) if chosen else torch.zeros(len(left))
+        best = int(worst.argmin())
+        units = torch.cat([units, candidates[best : best + 1]]) if chosen else candidates[best : best + 1]
+        chosen.append(left.pop(best))
+    return chosen

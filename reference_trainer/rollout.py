@@ -1,0 +1,90 @@
+"""Sampling inside the trainer: the student's few steps, and the teachers' full steps, in mixed batches.
+
+Both equal the stock pipeline's result for the same noise (tests); they are here because one batch may hold
+different adapters, which the pipeline cannot do, and because each random draw comes from given dice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reference_trainer.dice import Dice
+from reference_trainer.losses import usual_guidance
+from reference_trainer.networks import STUDENT, Backbone, Inputs
+from reference_trainer.prompting import Prompts
+from reference_trainer.schedule import add_noise, to_x0
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A rollout of n steps: what the student saw at each step and the picture it predicted there.
+
+    `states` and `predictions` are ``(n, B, T, C)`` without gradient, `sigmas` ``(n,)``; ``predictions[-1]`` is the
+    finished sample.
+    """
+
+    states: Tensor
+    predictions: Tensor
+    sigmas: Tensor
+
+    def exits(self, dice: Dice) -> tuple[Tensor, Tensor]:
+        """A random step and the row for each sample: index tensors ``(B,)`` into `states` and `predictions`."""
+        count = self.states.shape[1]
+        return dice.integers(count, len(self.sigmas)), torch.arange(count, device=self.states.device)
+
+
+@torch.no_grad()
+def simulate(
+    backbone: Backbone, sigmas: Tensor, source: Tensor, prompts: Prompts, dice: Dice, adapter: str | None = STUDENT
+) -> Trajectory:
+    """Backward simulation: the student's own sampler from pure noise.
+
+    At each step predict x0, then re-noise it to the next sigma with fresh noise (stochastic sampling; diffusers'
+    FlowMatchEulerDiscreteScheduler with `stochastic_sampling`).
+    """
+    count = len(source)
+    x = dice.normal(count, tuple(source.shape[1:]))
+    states, predictions = [], []
+    for step, sigma in enumerate(sigmas):
+        time = sigma.expand(count)
+        x0 = to_x0(x, backbone.predict(Inputs(x, source, time, prompts), adapter), time)
+        states.append(x)
+        predictions.append(x0)
+        if step + 1 < len(sigmas):
+            x = add_noise(x0, dice.normal(count, tuple(x0.shape[1:])), sigmas[step + 1].expand(count))
+    return Trajectory(torch.stack(states), torch.stack(predictions), sigmas)
+
+
+@torch.no_grad()
+def sample_teachers(
+    backbone: Backbone,
+    source: Tensor,
+    prompts: Prompts,
+    unconditional: Prompts,
+    adapters: Sequence[str | None],
+    noise: Tensor,
+    sigmas: Tensor,
+    guidance: float,
+) -> Tensor:
+    """Full-step samples ``(B, T, C)`` of one adapter per sample: Euler steps with classifier-free guidance.
+
+    As FluxKontextPipeline with `true_cfg_scale`; `sigmas` ``(steps,)`` are its times. Guidance 1 leaves the
+    unconditional pass out; otherwise both passes, and all adapters, share one forward pass per step.
+    """
+    count, x = len(source), noise
+    guided = guidance != 1.0
+    both = Prompts.cat([prompts, unconditional.repeat(count)]) if guided else prompts
+    for sigma, following in zip(sigmas, [*sigmas[1:], sigmas.new_zeros(())], strict=True):
+        time = sigma.expand(count)
+        inputs = Inputs(x, source, time, prompts)
+        if guided:
+            inputs = Inputs(torch.cat([x, x]), torch.cat([source, source]), torch.cat([time, time]), both)
+        v = backbone.predict(inputs, [*adapters, *adapters] if guided else adapters)
+        if guided:
+            v = usual_guidance(*v.chunk(2), guidance)
+        x = x + (following - sigma) * v
+    return x

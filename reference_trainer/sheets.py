@@ -1,0 +1,37 @@
+"""Sample sheets: the same sources and noise at every stage of a training, as one PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from clbench.images import write_png
+
+MARGIN, HEAD = 4, 14
+
+
+def sheet(columns: Sequence[tuple[str, np.ndarray]], rows: Sequence[str], zoom: int = 2) -> np.ndarray:
+    """A labelled grid, uint8: each column is (heading, pictures ``(R, S, S, 3)``), each row has a label above it."""
+    side = columns[0][1].shape[1] * zoom
+    width, height = len(columns) * (side + MARGIN) + MARGIN, len(rows) * (side + HEAD) + HEAD + MARGIN
+    canvas = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(canvas)
+    for c, (heading, pictures) in enumerate(columns):
+        x = MARGIN + c * (side + MARGIN)
+        draw.text((x, 1), heading, fill="black")
+        for r, picture in enumerate(pictures):
+            big = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
+            canvas.paste(big, (x, HEAD + r * (side + HEAD) + HEAD))
+    for r, label in enumerate(rows):
+        draw.text((MARGIN, HEAD + r * (side + HEAD)), label, fill="gray")
+    return np.asarray(canvas)
+
+
+def write_sheet(folder: Path, update: int, columns: Sequence[tuple[str, np.ndarray]], rows: Sequence[str]) -> Path:
+    """Write ``<folder>/<update>.png``."""
+    path = folder / f"{update:06d}.png"
+    write_png(path, sheet(columns, rows))
+    return path

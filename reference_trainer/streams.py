@@ -1,0 +1,160 @@
+"""Probabilistic dual-stream routing: where batches come from (CollectionLoRA, PDSR).
+
+The effect stream gives (source, effect i, teacher i, stored teacher output y); the general stream gives (source,
+general instruction) with the plain base as teacher. All latents and prompt embeddings are computed beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clbench.registry import ClbenchError, Registry
+from clbench.types import seed_from
+from reference_trainer.dice import Dice
+from reference_trainer.prompting import Prompts
+
+CODE_ROUTING_PERIOD = 20
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of both streams mixed.
+
+    `source` and `target` are ``(B, T, C)``; a target counts only where `has_target` ``(B,)`` is true. `teachers`
+    names the adapter of the real score per sample, None = the plain base. `names` says for logs where each row
+    comes from: an effect id or "general".
+    """
+
+    source: Tensor
+    target: Tensor
+    has_target: Tensor
+    teachers: list[str | None]
+    names: list[str]
+    teacher_prompts: Prompts
+    student_prompts: Prompts
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Examples that share one structure.
+
+    `source` ``(N, T, C)``, `target` ``(N, T, C)`` or None, `kind` ``(N,)`` the row of `teachers`, `names` and both
+    prompt tables. Kinds are drawn uniformly, then an example of that kind, so unequal counts do not matter.
+    """
+
+    source: Tensor
+    target: Tensor | None
+    kind: Tensor
+    teachers: list[str | None]
+    names: list[str]
+    teacher_prompts: Prompts
+    student_prompts: Prompts
+
+    def __post_init__(self) -> None:
+        missing = sorted(set(range(len(self.names))) - set(self.kind.tolist()))
+        if missing:
+            raise ClbenchError(f"no training example for '{self.names[missing[0]]}'")
+
+    def draw(self, dice: Dice, count: int) -> tuple[Tensor, Tensor]:
+        """Indices of `count` examples and of their kinds."""
+        kinds = dice.integers(count, len(self.names))
+        luck = dice.uniform(count)
+        members = [(self.kind == k).nonzero().flatten() for k in kinds.tolist()]
+        index = torch.stack([m[int(u * len(m))] for m, u in zip(members, luck.tolist(), strict=True)])
+        return index, kinds
+
+    def batch(self, dice: Dice, count: int) -> Batch:
+        """A batch of this stream alone."""
+        index, kinds = self.draw(dice, count)
+        target = self.source[index] if self.target is None else self.target[index]
+        return Batch(
+            self.source[index],
+            target,
+            torch.full((count,), self.target is not None),
+            [self.teachers[k] for k in kinds.tolist()],
+            [self.names[k] for k in kinds.tolist()],
+            self.teacher_prompts.take(kinds),
+            self.student_prompts.take(kinds),
+        )
+
+
+# ---- routing: which rows of a batch come from the effect stream ---------------------------------------------------
+# (dice, seed, update, batch size, p) -> bool (B,)
+ROUTING: Registry[Callable[[Dice, int, int, int, float], Tensor]] = Registry("routing")
+
+
+@ROUTING.register("sample")
+def per_sample(dice: Dice, seed: int, update: int, count: int, p: float) -> Tensor:
+    """Each sample draws for itself, so every batch mixes effects and the general stream."""
+    return dice.uniform(count) < p
+
+
+@ROUTING.register("batch")
+def per_batch(dice: Dice, seed: int, update: int, count: int, p: float) -> Tensor:
+    """One draw per update for the whole batch (the paper)."""
+    return _coin(seed, "batch", update, p).expand(count)
+
+
+@ROUTING.register("every-20")
+def per_period(dice: Dice, seed: int, update: int, count: int, p: float) -> Tensor:
+    """One draw for twenty updates, per process (the public code)."""
+    return _coin(seed, f"period/{dice.rank}", update // CODE_ROUTING_PERIOD, p).expand(count)
+
+
+def _coin(seed: int, what: str, index: int, p: float) -> Tensor:
+    generator = torch.Generator().manual_seed(seed_from("routing", seed, what, index))
+    return torch.rand((), generator=generator) < p
+
+
+@dataclass(frozen=True)
+class Router:
+    """Mixes the two streams: with probability `p_switch` a row (batch, period) comes from the effect stream.
+
+    Without one of the streams every row comes from the other.
+    """
+
+    effects: Stream | None
+    general: Stream | None
+    p_switch: float
+    routing: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.effects is None and self.general is None:
+            raise ClbenchError("training needs an effect stream or a general stream, both are empty")
+        ROUTING.get(self.routing)
+
+    def draw(self, dice: Dice, update: int, count: int) -> Batch:
+        """The batch of one update. Both streams are always drawn, so the dice do not depend on the routing."""
+        if self.effects is None or self.general is None:
+            only = self.effects or self.general
+            assert only is not None
+            return only.batch(dice, count)
+        chosen = ROUTING.get(self.routing)(dice, self.seed, update, count, self.p_switch)
+        return merge(chosen, self.effects.batch(dice, count), self.general.batch(dice, count))
+
+
+def merge(chosen: Tensor, yes: Batch, no: Batch) -> Batch:
+    """Row by row `yes` where `chosen` ``(B,)`` is true, `no` elsewhere."""
+    picks = chosen.tolist()
+    wide = chosen.view(-1, 1, 1)
+
+    def prompts(a: Prompts, b: Prompts) -> Prompts:
+        return Prompts(torch.where(wide, a.tokens, b.tokens), torch.where(chosen.view(-1, 1), a.pooled, b.pooled))
+
+    return Batch(
+        torch.where(wide, yes.source, no.source),
+        torch.where(wide, yes.target, no.target),
+        torch.where(chosen, yes.has_target, no.has_target),
+        [a if c else b for c, a, b in zip(picks, yes.teachers, no.teachers, strict=True)],
+        [a if c else b for c, a, b in zip(picks, yes.names, no.names, strict=True)],
+        prompts(yes.teacher_prompts, no.teacher_prompts),
+        prompts(yes.student_prompts, no.student_prompts),
+    )

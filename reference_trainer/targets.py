@@ -1,0 +1,62 @@
+"""Stored teacher outputs y: made once, kept by content, so that a changed teacher or source is made again."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from clbench.provenance import hash_value
+from clbench.registry import ClbenchError
+from reference_trainer.dice import Dice
+from reference_trainer.networks import Backbone
+from reference_trainer.prompting import Prompts
+from reference_trainer.rollout import sample_teachers
+
+VERSION = 1
+
+
+class TargetStore:
+    """Full-step outputs of teachers (or of the plain base) under ``<folder>/<key>.safetensors``."""
+
+    def __init__(self, folder: Path, backbone: Backbone, sigmas: Tensor, guidance: float, unconditional: Prompts) -> None:
+        self.folder, self.backbone = folder, backbone
+        self.sigmas, self.guidance, self.unconditional = sigmas, guidance, unconditional
+
+    def get(
+        self, what: Sequence[object], adapter: str | None, source: Tensor, prompts: Prompts, seed: int, batch: int = 16
+    ) -> Generator[int, None, Tensor]:
+        """Outputs ``(N, T, C)`` for `source`; `what` names teacher, base, sources and prompts by content.
+
+        Yields how many outputs were done since the last time. The noise depends on `seed` alone.
+        """
+        key = hash_value([VERSION, list(what), self.sigmas.tolist(), self.guidance, seed, len(source)])
+        path = self.folder / f"{key[:32]}.safetensors"
+        if path.is_file():
+            yield len(source)
+            return load_file(path)["target"].to(source.device)
+        noise = Dice(torch.Generator().manual_seed(seed), device=source.device).normal(len(source), tuple(source.shape[1:]))
+        done = []
+        for start in range(0, len(source), batch):
+            rows = torch.arange(start, min(start + batch, len(source)), device=source.device)
+            done.append(self._sample(adapter, source[rows], prompts.take(rows), noise[rows]))
+            yield len(rows)
+        target = torch.cat(done)
+        self._write(path, target)
+        return target
+
+    def _sample(self, adapter: str | None, source: Tensor, prompts: Prompts, noise: Tensor) -> Tensor:
+        names = [adapter] * len(source)
+        return sample_teachers(self.backbone, source, prompts, self.unconditional, names, noise, self.sigmas, self.guidance)
+
+    def _write(self, path: Path, target: Tensor) -> None:
+        part = path.with_suffix(".part")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file({"target": target.cpu().contiguous()}, part)
+            part.replace(path)
+        except OSError as error:
+            raise ClbenchError(f"cannot write stored targets to {self.folder}: {error}") from None

@@ -1,0 +1,127 @@
+"""Effect teachers: one LoRA per effect by flow matching on before/after pairs, one recipe for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clbench.adapters import save_adapter
+from clbench.provenance import hash_value
+from clbench.types import Effect, seed_from
+from reference_trainer.checkpoint import DiceState, finish, finished
+from reference_trainer.config import TeachersConfig
+from reference_trainer.dice import Dice
+from reference_trainer.examples import Pair, pixels, teacher_pairs
+from reference_trainer.learner import Learner
+from reference_trainer.loop import Job, Progress, train
+from reference_trainer.losses import flow_matching
+from reference_trainer.networks import Backbone, Inputs
+from reference_trainer.prompting import Prompts
+from reference_trainer.rollout import sample_teachers
+from reference_trainer.schedule import SCORE_TIME, add_noise
+from reference_trainer.sheets import write_sheet
+from reference_trainer.workshop import Workshop
+
+TEACHER = "teacher"
+VERSION = 1
+
+
+@dataclass
+class TeacherTraining:
+    """One effect's training: `update` is the whole training step."""
+
+    backbone: Backbone
+    config: TeachersConfig
+    learner: Learner
+    dice: Dice
+    source: Tensor
+    target: Tensor
+    instruction: Prompts
+    unconditional: Prompts
+    shift: float
+
+    def update(self, update: int) -> dict[str, float]:
+        """Flow matching on a batch of pairs; some prompts are dropped so that guidance has its other side."""
+        count = self.config.batch
+        index = self.dice.integers(count, len(self.source))
+        eps = self.dice.normal(count, tuple(self.source.shape[1:]))
+        time = SCORE_TIME.get(self.config.time)(self.dice, count, self.shift)
+        keep = (self.dice.uniform(count) >= self.config.prompt_dropout).long()
+        prompts = Prompts.cat([self.unconditional, self.instruction]).take(keep)
+        inputs = Inputs(add_noise(self.target[index], eps, time), self.source[index], time, prompts)
+        loss = flow_matching(self.backbone.predict(inputs, TEACHER), self.target[index], eps).mean()
+        norm = self.learner.step(loss, update)
+        return {"loss/teacher": float(loss.detach()), "grad/teacher": norm}
+
+
+def train_teacher(
+    shop: Workshop, backbone: Backbone, effect: Effect, config: TeachersConfig, seed: int, out: Path, resume: bool
+) -> Iterator[Progress]:
+    """Train one teacher to ``out/<effect>.safetensors``; nothing is done when it is complete already."""
+    pairs = teacher_pairs(shop.world, effect, config.pairs, config.folder)
+    adapter, work = out / f"{effect.id}.safetensors", out / "work" / effect.id
+    key = _key(shop, effect, config, seed, pairs)
+    if resume and finished(work / "complete.json", key, adapter):
+        yield Progress(f"teacher {effect.id}", config.updates, config.updates, {})
+        return
+    training = _prepare(shop, backbone, effect, config, seed, pairs)
+    state = {"teacher": training.learner, "dice": DiceState(training.dice)}
+    job = Job(training.update, _sheets(shop, training, pairs, work, config.habits.sheet_rows), state, config.updates)
+    for update, logs in train(job, work, key, config.habits, resume):
+        yield Progress(f"teacher {effect.id}", update + 1, config.updates, logs)
+    facts = {"clbench.stage": "teacher", "clbench.effect": effect.id, "clbench.instruction": effect.instruction}
+    save_adapter(adapter, training.learner.weights(), backbone.config(TEACHER).to_dict(), facts)
+    finish(work / "complete.json", key, adapter, {"effect": effect.id, "pairs": len(pairs)})
+
+
+def add_teacher(backbone: Backbone, config: TeachersConfig) -> None:
+    """The adapter that all teachers are trained in, one after another."""
+    lora = config.lora
+    backbone.add_new(TEACHER, lora.rank, lora.alpha_value, lora.modules, torch.Generator().manual_seed(0))
+
+
+def _key(shop: Workshop, effect: Effect, config: TeachersConfig, seed: int, pairs: list[Pair]) -> str:
+    settings = config.model_dump(exclude={"habits", "folder", "lora_forward"})
+    pictures = pixels([p.source for p in pairs]) + pixels([p.target for p in pairs])
+    return hash_value([VERSION, shop.digest, settings, seed, effect.instruction, pictures])
+
+
+def _prepare(
+    shop: Workshop, backbone: Backbone, effect: Effect, config: TeachersConfig, seed: int, pairs: list[Pair]
+) -> TeacherTraining:
+    backbone.reset(TEACHER, torch.Generator().manual_seed(seed_from("teacher", seed, effect.id, "weights")))
+    learner = Learner(
+        backbone, TEACHER, config.lr, config.clip, config.warmup,
+        config.updates if config.decay else None, config.weight_decay,
+    )  # fmt: skip
+    return TeacherTraining(
+        backbone, config, learner,
+        Dice.seeded(seed_from("teacher", seed, effect.id, "dice"), shop.device),
+        shop.space.encode([p.source for p in pairs]), shop.space.encode([p.target for p in pairs]),
+        shop.prompts.one(effect.instruction), shop.prompts.unconditional(), shop.world.backbone.shift,
+    )  # fmt: skip
+
+
+def _sheets(shop: Workshop, training: TeacherTraining, pairs: list[Pair], work: Path, rows: int):
+    """A function that draws source | target | teacher at full steps for the first pairs, always with equal noise."""
+    count = min(rows, len(pairs))
+    noise = Dice.seeded(seed_from("sheet", "teacher"), shop.device).normal(count, shop.space.shape)
+
+    def draw(update: int) -> Path:
+        sample = sample_teachers(
+            training.backbone, training.source[:count], training.instruction.repeat(count), training.unconditional,
+            [TEACHER] * count, noise, shop.full_sigmas(), shop.world.backbone.guidance,
+        )  # fmt: skip
+        columns = [
+            ("source", np.stack([p.source for p in pairs[:count]])),
+            ("target", np.stack([p.target for p in pairs[:count]])),
+            (f"teacher {update}", shop.space.decode(sample)),
+        ]
+        return write_sheet(work / "sheets", update, columns, [f"pair {index}" for index in range(count)])
+
+    return draw

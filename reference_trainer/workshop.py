@@ -1,0 +1,61 @@
+"""Everything a stage of training shares: the world's pipeline, its latents, prompts, and full-step schedule."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import FluxKontextPipeline
+from diffusers.pipelines.flux.pipeline_flux_kontext import calculate_shift
+from torch import Tensor
+
+from clbench.backbones import backbone_folder
+from clbench.backbones.common import open_pipeline
+from clbench.hashing import tree_digest
+from clbench.registry import ClbenchError
+from clbench.world import World
+from reference_trainer.latents import LatentSpace
+from reference_trainer.networks import Backbone, LoraForward
+from reference_trainer.prompting import PromptCache
+
+
+class Workshop:
+    """A world opened for training. Weights are float32; nothing here is trained."""
+
+    def __init__(self, world: World) -> None:
+        if world.backbone.kind != "flux-kontext":
+            raise ClbenchError(f"the reference trainer knows kind = 'flux-kontext', not '{world.backbone.kind}'")
+        self.world = world
+        self.folder: Path = backbone_folder(world)
+        table = world.backbone.model_copy(update={"dtype": "float32"})
+        self.pipe: FluxKontextPipeline = open_pipeline(FluxKontextPipeline, self.folder, table)
+        for module in self.pipe.components.values():
+            if isinstance(module, torch.nn.Module):
+                module.eval().requires_grad_(False)
+        self.space = LatentSpace(self.pipe, world.resolution)
+        self.prompts = PromptCache(self.pipe, world.backbone.max_sequence_length, world.backbone.negative_prompt)
+        self.device = self.pipe.device
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the backbone's files and of how the world samples it."""
+        return tree_digest(self.folder)
+
+    def backbone(self, lora_forward: LoraForward) -> Backbone:
+        """The frozen transformer without adapters; one per workshop, since adapters stay in it."""
+        table = self.world.backbone
+        return Backbone(self.pipe.transformer, self.space.ids(), table.max_sequence_length, lora_forward, table.embedded_guidance)
+
+    def full_sigmas(self, steps: int | None = None) -> Tensor:
+        """The times ``(steps,)`` of the pipeline's full-step sampling, as the `teacher` system uses them."""
+        table, scheduler = self.world.backbone, self.pipe.scheduler
+        steps = table.full_steps if steps is None else steps
+        if table.full_shift is not None:
+            changed = {"shift": table.full_shift, "use_dynamic_shifting": False, "shift_terminal": None}
+            scheduler = type(scheduler).from_config(dict(scheduler.config) | changed)
+        c = scheduler.config
+        mu = calculate_shift(self.space.tokens, c.base_image_seq_len, c.max_image_seq_len, c.base_shift, c.max_shift)
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)  # type: ignore[arg-type]
+        return scheduler.sigmas[:-1].to(self.device, torch.float32)

@@ -1,0 +1,82 @@
+"""Checkpoints are whole or absent; a finished adapter is recognised; logs survive a kill."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from clbench.registry import ClbenchError
+from reference_trainer.checkpoint import Checkpoints, DiceState, finish, finished
+from reference_trainer.dice import Dice
+from reference_trainer.logs import Logbook, read_log
+
+
+def test_round_trip_keeps_the_newest(tmp_path):
+    dice = Dice.seeded(1)
+    checkpoints = Checkpoints(tmp_path, "key", keep=2)
+    for update in (1, 2, 3):
+        dice.normal(1, ())
+        checkpoints.save(update, {"dice": DiceState(dice)})
+    expected = dice.normal(3, ())
+    other = Dice.seeded(99)
+    assert Checkpoints(tmp_path, "key").resume({"dice": DiceState(other)}) == 3
+    assert torch.equal(other.normal(3, ()), expected)
+    assert [path.name for path in checkpoints.complete()] == ["000002", "000003"]
+
+
+def test_an_unfinished_checkpoint_does_not_count(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "key")
+    checkpoints.save(5, {"dice": DiceState(Dice.seeded(1))})
+    broken = checkpoints.save(6, {"dice": DiceState(Dice.seeded(1))})
+    (broken / "complete.json").unlink()
+    assert checkpoints.resume({"dice": DiceState(Dice.seeded(2))}) == 5
+
+
+def test_another_recipe_and_a_damaged_file_are_refused(tmp_path):
+    path = Checkpoints(tmp_path, "key").save(1, {"dice": DiceState(Dice.seeded(1))})
+    with pytest.raises(ClbenchError, match="another recipe"):
+        Checkpoints(tmp_path, "other").resume({})
+    (path / "state.safetensors").write_bytes(b"x")
+    with pytest.raises(ClbenchError, match="is damaged"):
+        Checkpoints(tmp_path, "key").resume({})
+
+
+def test_completion_mark(tmp_path):
+    adapter, mark = tmp_path / "a.safetensors", tmp_path / "complete.json"
+    adapter.write_bytes(b"weights")
+    assert not finished(mark, "key", adapter)
+    finish(mark, "key", adapter, {"effect": "fx"})
+    assert finished(mark, "key", adapter)
+    with pytest.raises(ClbenchError, match="another recipe"):
+        finished(mark, "other", adapter)
+    adapter.write_bytes(b"changed")
+    assert not finished(mark, "key", adapter)
+
+
+def test_log_drops_what_will_be_done_again(tmp_path):
+    book = Logbook(tmp_path, tensorboard=False)
+    for update in range(4):
+        book.write(update, {"loss": update / 3})
+    book.close()
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"update": 4, "lo')  # a torn line
+    Logbook(tmp_path, start=2, tensorboard=False).close()
+    assert read_log(tmp_path / "log.jsonl") == [{"update": 0, "loss": 0.0}, {"update": 1, "loss": 0.333333}]
+
+
+def test_tensorboard_files_are_written(tmp_path):
+    book = Logbook(tmp_path)
+    book.write(0, {"loss": 1.0})
+    book.close()
+    assert list((tmp_path / "tensorboard").glob("events*"))
+    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"update": 0, "loss": 1.0}
+
+
+def test_unwritable_folder_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ClbenchError, match="cannot write"):
+        Checkpoints(tmp_path / "file" / "x", "key").save(1, {})
+    with pytest.raises(ClbenchError, match="cannot write the log"):
+        Logbook(tmp_path / "file" / "x", tensorboard=False)

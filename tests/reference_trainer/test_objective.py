@@ -1,0 +1,154 @@
+"""The objective: each switch does what it says, gradients reach the right role, the parts weigh what they should."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from reference_trainer.config import LossesTable, StudentConfig, TimesTable
+from reference_trainer.dice import Dice
+from reference_trainer.losses import NonFiniteError
+from reference_trainer.objective import Objective
+from reference_trainer.rollout import simulate
+from reference_trainer.streams import Batch
+
+SWITCHES = {"dmd_bs": False, "dmd_ts": False, "ta_fm": False}
+
+
+@pytest.fixture
+def setup(make_backbone, make_inputs, cache):
+    """A function: (objective, batch, trajectory, dice) for given settings; rows 0 and 1 have targets, row 2 has none."""
+    backbone, inputs = make_backbone(), make_inputs(3)
+    batch = Batch(
+        inputs.source, inputs.noisy, torch.tensor([True, True, False]), ["teacher_0000", "teacher_0001", None],
+        ["a", "b", "general"], cache.many(["make it blue", "make it red", "remove it"]),
+        cache.many(["<a> blue", "<b> red", "remove it"]),
+    )  # fmt: skip
+
+    def make(guidance: float = 3.0, **settings):
+        dice = Dice.seeded(4)
+        objective = Objective(backbone, StudentConfig(**settings), cache.unconditional(), guidance, dice)
+        path = simulate(backbone, objective.sigmas, batch.source, batch.student_prompts, Dice.seeded(9))
+        return objective, batch, path, dice
+
+    return make
+
+
+def value(setup, guidance: float = 3.0, **settings) -> float:
+    objective, batch, path, _ = setup(guidance, **settings)
+    return float(objective.student_loss(batch, path)[0].detach())
+
+
+def only(name: str, **weights) -> LossesTable:
+    return LossesTable(**(SWITCHES | {name: True} | weights))
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_each_loss_has_a_switch_and_a_weight(setup, name):
+    objective, batch, path, _ = setup(losses=only(name))
+    loss, logs = objective.student_loss(batch, path)
+    assert {key for key in logs if key.startswith("loss/")} == {f"loss/{name}", "loss/student"}
+    rows = 3 if name == "dmd_bs" else 2  # general rows know DMD_BS alone
+    assert float(loss.detach()) == pytest.approx(logs[f"loss/{name}"] * rows / 3)
+    doubled = value(setup, losses=only(name, **{f"{name}_weight": 2.0}))
+    assert doubled == pytest.approx(2 * float(loss.detach()))
+
+
+def test_the_objective_is_the_sum_of_its_parts(setup):
+    parts = [value(setup, losses=only(name)) for name in SWITCHES]
+    assert value(setup) == pytest.approx(sum(parts), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"times": TimesTable(score="uniform")},
+        {"times": TimesTable(target_generation="code")},
+        {"times": TimesTable(target_score="code")},
+        {"times": TimesTable(anchor="code")},
+        {"guidance_convention": "code"},
+        {"steps": 8},
+        {"shift": 1.0},
+    ],
+)
+def test_each_switch_changes_the_loss(setup, settings):
+    assert value(setup, **settings) != pytest.approx(value(setup), rel=1e-6)
+
+
+def test_code_guidance_four_is_usual_five(setup):
+    assert value(setup, 4.0, guidance_convention="code") == pytest.approx(value(setup, 5.0), rel=1e-5)
+
+
+def test_switches_leave_the_dice_alone(setup):
+    states = []
+    for losses in (LossesTable(), only("dmd_bs"), only("ta_fm")):
+        objective, batch, path, dice = setup(losses=losses)
+        objective.student_loss(batch, path)
+        states.append(dice.state())
+    assert all(torch.equal(states[0], state) for state in states)
+
+
+def test_student_loss_reaches_the_student_alone(setup):
+    objective, batch, path, _ = setup()
+    objective.student_loss(batch, path)[0].backward()
+    assert reached(objective) == {"student"}
+
+
+def test_fake_loss_reaches_the_fake_score_alone(setup):
+    objective, batch, path, _ = setup()
+    objective.fake_loss(batch, path.predictions[-1])[0].backward()
+    assert reached(objective) == {"fake_score"}
+
+
+def test_warm_start_is_flow_matching_on_targets_alone(setup):
+    objective, batch, _, _ = setup()
+    loss, logs = objective.warm_start_loss(batch)
+    loss.backward()
+    assert reached(objective) == {"student"}
+    assert set(logs) == {"loss/ta_fm", "loss/student"}
+
+
+def reached(objective) -> set[str]:
+    named = objective.backbone.transformer.named_parameters()
+    return {name.split(".")[-2] for name, p in named if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+def test_rows_without_any_loss_give_no_gradient(setup):
+    objective, batch, path, _ = setup(losses=only("ta_fm"))
+    general = Batch(
+        batch.source, batch.target, torch.zeros(3, dtype=torch.bool), [None] * 3, ["general"] * 3,
+        batch.teacher_prompts, batch.student_prompts,
+    )  # fmt: skip
+    loss, _ = objective.student_loss(general, path)
+    assert not loss.requires_grad and float(loss) == 0
+
+
+def test_a_broken_teacher_stops_training(setup):
+    objective, batch, path, _ = setup()
+    with torch.no_grad():
+        next(iter(objective.backbone.parameters("teacher_0001").values())).fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match="distribution matching gradient"):
+        objective.student_loss(batch, path)
+
+
+def test_a_teacher_matters_for_its_own_rows_only(setup):
+    """Changing teacher 1 changes the gradients of row 1 alone: the mixed pass keeps rows apart."""
+    objective, batch, _, _ = setup()
+    noisy, rows, time = batch.target, torch.arange(3), torch.full((3,), 0.6)
+    with torch.no_grad():
+        before = objective._three_scores(batch, rows, noisy, time, batch.teachers)
+        for parameter in objective.backbone.parameters("teacher_0001").values():
+            parameter.mul_(1.5)
+        after = objective._three_scores(batch, rows, noisy, time, batch.teachers)
+    torch.testing.assert_close(before[0], after[0])
+    changed = [(b - a).abs().amax((1, 2)) > 1e-5 for b, a in zip(before[1:], after[1:], strict=True)]
+    assert [c.tolist() for c in changed] == [[False, True, False]] * 2
+
+
+def test_unknown_names_raise():
+    with pytest.raises(ValueError, match="unknown time of a score"):
+        TimesTable(score="lognormal")
+    with pytest.raises(ValueError, match="unknown guidance convention"):
+        StudentConfig(guidance_convention="mine")
+    with pytest.raises(ValueError, match="switched off"):
+        LossesTable(**SWITCHES)

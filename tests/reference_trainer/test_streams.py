@@ -1,0 +1,76 @@
+"""Routing: which rows come from which stream, and that it depends on the seed alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from clbench.registry import ClbenchError
+from reference_trainer.dice import Dice
+from reference_trainer.prompting import Prompts
+from reference_trainer.streams import Router, Stream
+
+
+def stream(name: str, value: float, kinds: int, targets: bool) -> Stream:
+    source = torch.full((6, 2, 3), value)
+    prompts = Prompts(torch.full((kinds, 4, 5), value), torch.full((kinds, 5), value))
+    teachers = [f"{name}_{k}" if targets else None for k in range(kinds)]
+    return Stream(source, source + 1 if targets else None, torch.arange(6) % kinds, teachers, [name] * kinds, prompts, prompts)
+
+
+EFFECTS, GENERAL = stream("fx", 1.0, 3, True), stream("general", -1.0, 2, False)
+
+
+def share(routing: str, update: int, p: float = 0.5) -> float:
+    batch = Router(EFFECTS, GENERAL, p, routing, 0).draw(Dice.seeded(update), update, 64)
+    return float(batch.has_target.float().mean())
+
+
+def test_rows_stay_together():
+    batch = Router(EFFECTS, GENERAL, 0.5, "sample", 0).draw(Dice.seeded(0), 0, 32)
+    for i, name in enumerate(batch.names):
+        value = 1.0 if name == "fx" else -1.0
+        assert (batch.source[i] == value).all() and (batch.student_prompts.tokens[i] == value).all()
+        assert (batch.teachers[i] is None) == (name == "general") == (not batch.has_target[i])
+    assert {"fx", "general"} == set(batch.names)
+
+
+def test_per_sample_mixes_and_per_batch_does_not():
+    assert 0.2 < share("sample", 0) < 0.8
+    for routing in ("batch", "every-20"):
+        assert {share(routing, u) for u in range(60)} == {0.0, 1.0}
+
+
+def test_the_code_redraws_every_twenty_updates():
+    shares = [share("every-20", u) for u in range(200)]
+    assert all(len(set(shares[i : i + 20])) == 1 for i in range(0, 200, 20))
+    assert len({tuple(shares[i : i + 20]) for i in range(0, 200, 20)}) == 2
+    per_batch = [share("batch", u) for u in range(20)]
+    assert len(set(per_batch)) == 2
+
+
+@pytest.mark.parametrize(("p", "expected"), [(0.0, 0.0), (1.0, 1.0)])
+def test_extreme_probabilities(p, expected):
+    assert {share(routing, 3, p) for routing in ("sample", "batch", "every-20")} == {expected}
+
+
+def test_one_stream_alone_and_none():
+    assert set(Router(EFFECTS, None, 0.1, "sample", 0).draw(Dice.seeded(0), 0, 8).names) == {"fx"}
+    assert set(Router(None, GENERAL, 0.9, "sample", 0).draw(Dice.seeded(0), 0, 8).names) == {"general"}
+    with pytest.raises(ClbenchError, match="both are empty"):
+        Router(None, None, 0.5, "sample", 0)
+
+
+def test_unknown_routing_and_a_kind_without_examples():
+    with pytest.raises(ClbenchError, match="Did you mean 'sample'"):
+        Router(EFFECTS, GENERAL, 0.5, "samples", 0)
+    with pytest.raises(ClbenchError, match="no training example for 'b'"):
+        Stream(
+            torch.zeros(1, 2, 3), None, torch.tensor([0]), [None, None], ["a", "b"],
+            EFFECTS.teacher_prompts, EFFECTS.student_prompts,
+        )  # fmt: skip
+
+
+def test_same_dice_same_batch():
+    a, b = (Router(EFFECTS, GENERAL, 0.5, "sample", 0).draw(Dice.seeded(7), 3, 8) for _ in range(2))
+    assert a.names == b.names and torch.equal(a.source, b.source)

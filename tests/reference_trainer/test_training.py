@@ -1,0 +1,227 @@
+"""All three stages on a user's own world: teachers, accelerator, collection; resume, export, errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clbench.images import write_png
+from clbench.registry import ClbenchError
+from reference_trainer.config import Recipe
+from reference_trainer.dice import Dice
+from reference_trainer.logs import read_log
+from reference_trainer.train import run
+
+HABITS = {"checkpoint_every": 2, "sheet_every": 4, "sheet_rows": 2, "tensorboard": False}
+STUDENT = {
+    "lora": {"rank": 4, "alpha": 8}, "updates": 4, "batch": 4, "steps": 2, "fake_updates": 2, "general_sources": 4,
+    "lr": 2e-3, "fake_lr": 2e-3, "warmup": 0, "habits": HABITS,
+}  # fmt: skip
+
+
+@pytest.fixture
+def shop_floor(mini_world, tmp_path):
+    """(world, recipe, out): two effects with two pairs each in a folder, pictures to distil on, tiny settings."""
+    rng = np.random.default_rng(1)
+    for effect in ("sepia", "upside_down"):
+        for i in range(2):
+            picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            write_png(tmp_path / "pairs" / effect / "source" / f"p{i}.png", picture)
+            write_png(tmp_path / "pairs" / effect / "target" / f"p{i}.png", picture[::-1].copy())
+            write_png(tmp_path / "distil" / f"{effect}{i}.png", picture[:, ::-1].copy())
+    teachers = {"lora": {"rank": 2, "alpha": 4}, "updates": 4, "batch": 2, "folder": str(tmp_path / "pairs"), "habits": HABITS}
+    pictures = str(tmp_path / "distil")
+    recipe = Recipe.model_validate(
+        {
+            "teachers": teachers,
+            "accelerator": STUDENT | {"pictures": pictures},
+            "collection": STUDENT | {"pictures": pictures, "effect_sources": 2, "ema": 0.5, "warm_start": 1},
+        }
+    )
+    return mini_world, recipe, tmp_path / "out"
+
+
+def changed(recipe: Recipe, stage: str, **settings) -> Recipe:
+    table = getattr(recipe, stage).model_copy(update=settings)
+    return recipe.model_copy(update={stage: table})
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(stage, recipe, world, out, after):
+    """Run until `after` updates were reported, then be killed."""
+
+    def report(progress):
+        if progress.what.startswith(stage[:7]) and progress.done >= after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(stage, recipe, world, None, out, report=report)
+
+
+@pytest.mark.parametrize("stage", ["teachers", "accelerator", "collection"])
+def test_resumed_run_ends_with_the_same_weights(shop_floor, stage):
+    file = "teachers/sepia" if stage == "teachers" else stage
+    world, recipe, out = shop_floor
+    run(stage, recipe, world, None, out / "whole")
+    interrupted(stage, recipe, world, out / "killed", after=3)
+    assert not (out / "killed" / f"{file}.safetensors").exists()
+    run(stage, recipe, world, None, out / "killed")
+    whole, resumed = (load_file(out / name / f"{file}.safetensors") for name in ("whole", "killed"))
+    assert set(whole) == set(resumed)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert any(float(t.abs().sum()) > 0 for key, t in whole.items() if "lora_B" in key)
+
+
+def test_files_of_a_collection_and_what_its_header_says(shop_floor):
+    from safetensors import safe_open
+
+    from clbench.adapters import describe_adapter
+
+    world, recipe, out = shop_floor
+    seen = []
+    (path,) = run("collection", recipe, world, None, out, report=seen.append)
+    work = out / "collection"
+    assert [p.name for p in sorted((work / "sheets").iterdir())] == ["000000.png", "000004.png"]
+    assert [line["update"] for line in read_log(work / "log.jsonl")] == [0, 1, 2, 3]
+    logged = read_log(work / "log.jsonl")[-1]
+    assert {"loss/dmd_bs", "loss/fake_score", "grad/student", "score/guidance", "score/matching", "seconds"} <= set(logged)
+    assert {p.what for p in seen} == {"teacher outputs", "collection"}
+    info = describe_adapter(path)
+    assert info.rank == 4 and set(info.alphas.values()) == {8.0}
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    assert header["clbench.effects"] == "sepia upside_down" and header["clbench.steps"] == "2"
+
+
+def test_a_finished_run_does_nothing_and_another_recipe_is_refused(shop_floor):
+    world, recipe, out = shop_floor
+    (path,) = run("accelerator", recipe, world, None, out)
+    before = path.stat().st_mtime_ns
+    run("accelerator", recipe, world, None, out)
+    assert path.stat().st_mtime_ns == before
+    other = changed(recipe, "accelerator", lr=1e-5)
+    with pytest.raises(ClbenchError, match="made by another recipe"):
+        run("accelerator", other, world, None, out)
+    run("accelerator", other, world, None, out, resume=False)
+    assert path.stat().st_mtime_ns != before
+
+
+def test_stored_targets_are_made_once(shop_floor, monkeypatch):
+    world, recipe, out = shop_floor
+    run("collection", recipe, world, None, out)
+    stored = sorted((out / "targets").iterdir())
+    assert len(stored) == 2  # one file per effect
+    from reference_trainer import targets
+
+    monkeypatch.setattr(targets, "sample_teachers", None)  # a second making would fail
+    run("collection", changed(recipe, "collection", lr=1e-5), world, None, out, resume=False)
+    assert sorted((out / "targets").iterdir()) == stored
+
+
+def test_export_gives_the_same_pictures_in_the_stock_pipeline(shop_floor, flux_folder):
+    """load_lora_weights of stock diffusers, alpha = 2 rank: the same latents as the trainer's own sampler."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline
+
+    from reference_trainer.rollout import simulate
+    from reference_trainer.schedule import student_sigmas
+    from reference_trainer.workshop import Workshop
+
+    world, recipe, out = shop_floor
+    (path,) = run("collection", changed(recipe, "collection", lr=0.05), world, None, out)
+    shop = Workshop(world)
+    backbone = shop.backbone("merged")
+    backbone.add_frozen("student", path)
+    picture = world.source_image("p0", 32)
+    prompts = shop.prompts.one("<qx1> make it sepia")
+    mine = simulate(
+        backbone, student_sigmas(2), shop.space.encode([picture]), prompts, Dice(torch.Generator().manual_seed(3))
+    ).predictions[-1]
+
+    stock = FluxKontextPipeline.from_pretrained(flux_folder, local_files_only=True)
+    stock.load_lora_weights(path)
+    applied = [name for name, _ in stock.transformer.named_parameters() if ".lora_" in name]
+    assert len(applied) == len(load_file(path))  # every key applied, none left over
+    stock.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, stochastic_sampling=True)
+    stock.set_progress_bar_config(disable=True)
+    torch.manual_seed(3)
+    noise = torch.randn(1, *shop.space.shape)
+    call = {"height": 32, "width": 32, "max_area": 1024, "_auto_resize": False, "max_sequence_length": 12}
+    theirs = stock(
+        image=torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255, prompt="<qx1> make it sepia",
+        num_inference_steps=2, latents=noise, output_type="latent", **call,
+    ).images  # fmt: skip
+    torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_teacher_overfits_its_pairs(shop_floor):
+    world, recipe, out = shop_floor
+    lively = changed(recipe, "teachers", updates=60, batch=8, lr=2e-2, prompt_dropout=0.0)
+    run("teachers", lively, world, ["sepia"], out)
+    losses = [line["loss/teacher"] for line in read_log(out / "teachers" / "work" / "sepia" / "log.jsonl")]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+
+def test_warm_start_learns_the_targets(shop_floor):
+    world, recipe, out = shop_floor
+    warm = changed(recipe, "collection", updates=60, warm_start=60, batch=8, lr=2e-2, ema=0.0, p_switch=1.0)
+    run("collection", warm, world, None, out)
+    losses = [line["loss/ta_fm"] for line in read_log(out / "collection" / "log.jsonl")]
+    assert np.mean(losses[-10:]) < 0.95 * np.mean(losses[:10])
+
+
+def test_fresh_rollouts_differ_from_shared_ones(shop_floor):
+    world, recipe, out = shop_floor
+    weights = []
+    for rollout in ("shared", "fresh"):
+        (path,) = run("accelerator", changed(recipe, "accelerator", rollout=rollout), world, None, out / rollout)
+        weights.append(load_file(path))
+    assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_non_finite_loss_stops_and_names_the_last_good_checkpoint(shop_floor, monkeypatch):
+    from reference_trainer import teacher
+
+    world, recipe, out = shop_floor
+    real, calls = teacher.flow_matching, []
+
+    def broken(predicted, x0, eps):
+        calls.append(1)
+        return real(predicted * float("nan") if len(calls) == 4 else predicted, x0, eps)
+
+    monkeypatch.setattr(teacher, "flow_matching", broken)
+    with pytest.raises(ClbenchError, match=r"stopped at update 3: .*not finite.* last good checkpoint is .*000002"):
+        run("teachers", recipe, world, ["sepia"], out)
+
+
+@pytest.mark.parametrize(
+    ("stage", "effects", "settings", "message"),
+    [
+        ("teachers", ["sepai"], {}, "Did you mean 'sepia'"),
+        ("teachers", ["sepia", "sepia"], {}, "named twice"),
+        ("teachers", None, {"folder": "nowhere"}, "folder of pictures not found"),
+        ("teachers", None, {"folder": None}, "no known operator"),
+        ("accelerator", None, {"pictures": None}, "no scenes to distil on"),
+        ("nonsense", None, {}, "unknown stage"),
+    ],
+)
+def test_mistakes_are_one_sentence(shop_floor, stage, effects, settings, message):
+    world, recipe, out = shop_floor
+    if settings:
+        recipe = changed(recipe, stage, **settings)
+    with pytest.raises(ClbenchError, match=message):
+        run(stage, recipe, world, effects, out)
+
+
+def test_a_collection_without_teachers(shop_floor):
+    world, recipe, out = shop_floor
+    for path in (world.root / "teachers").iterdir():
+        path.unlink()
+    with pytest.raises(ClbenchError, match="no teacher to distil"):
+        run("collection", recipe, world, None, out)
+    with pytest.raises(ClbenchError, match="'sepia' has no teacher"):
+        run("collection", recipe, world, ["sepia"], out)
