@@ -38,7 +38,7 @@ class Kind:
 KINDS: Registry[Kind] = Registry("general edit")
 
 
-def _kind(name: str, weight: float, random: bool = False):  # noqa: ANN202 - a decorator
+def _kind(name: str, weight: float, random: bool = False):
     def add(draw: Callable[[Scene, Pool, np.random.Generator], tuple[str, np.ndarray]]) -> object:
         KINDS.add(name, Kind(name, weight, random, draw))
         return draw

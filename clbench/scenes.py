@@ -172,7 +172,8 @@ def caption_of(spec: SceneSpec, pool: Pool) -> str:
 def with_article(name: str) -> str:
     """`name` with its indefinite article; plurals and mass names stay bare."""
     head = name.split(" in ")[0].split(" by ")[0].split(" with ")[0].split(" on ")[0].split(" of ")[0].split()[-1]
-    if head.endswith("s") and not head.endswith("ss") and head not in {"bus", "cactus", "octopus", "hibiscus", "lotus", "compass"}:
+    singular = {"bus", "cactus", "octopus", "hibiscus", "lotus"}
+    if head.endswith("s") and not head.endswith("ss") and head not in singular:
         return name
     return f"{'an' if name[0] in 'aeiou' and not name.startswith(('un', 'eu')) else 'a'} {name}"
 

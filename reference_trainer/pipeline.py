@@ -31,13 +31,16 @@ def build_transformer(config: BaseConfig) -> FluxTransformer2DModel:
         axes_dims_rope=table.rope_axes,
     )
     for name, module in transformer.named_modules():
-        if isinstance(module, nn.Linear) and (name == "proj_out" or name.endswith(("norm.linear", "norm1.linear", "norm1_context.linear"))):
+        modulates = name.endswith(("norm.linear", "norm1.linear", "norm1_context.linear"))
+        if isinstance(module, nn.Linear) and (modulates or name == "proj_out"):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
     return transformer
 
 
-def build_pipeline(config: BaseConfig, corpus: Sequence[str], vae: AutoencoderKL | None = None, seed: int = 0) -> FluxKontextPipeline:
+def build_pipeline(
+    config: BaseConfig, corpus: Sequence[str], vae: AutoencoderKL | None = None, seed: int = 0
+) -> FluxKontextPipeline:
     """A pipeline with untrained text encoders and transformer, and `vae` or an untrained autoencoder.
 
     `corpus` holds sentences with the words that should be one token each; anything else is spelled in pieces.

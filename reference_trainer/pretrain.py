@@ -27,7 +27,16 @@ from reference_trainer.optim import PretrainLearner, trapezoid
 from reference_trainer.pipeline import build_pipeline
 from reference_trainer.pretrain_config import BaseConfig
 from reference_trainer.sheets import write_sheet
-from reference_trainer.vae import batches, build_vae, psnr_per_picture, render_scenes, set_latent_scale, vae_losses
+from reference_trainer.vae import (
+    batches,
+    build_vae,
+    decode,
+    encode,
+    psnr_per_picture,
+    render_scenes,
+    set_latent_scale,
+    vae_losses,
+)
 
 Report = Callable[[Progress], None]
 
@@ -80,7 +89,7 @@ def train_vae(config: BaseConfig, sources: Path, out: Path, resume: bool, report
 
     def sheet(update: int) -> None:
         with torch.no_grad():
-            restored = vae.decode(vae.encode(shown / 127.5 - 1).latent_dist.mode()).sample
+            restored = decode(vae, encode(vae, shown / 127.5 - 1))
         columns = [("source", to_pictures(shown / 255)), ("restored", to_pictures(restored / 2 + 0.5))]
         write_sheet(out / "vae-training" / "sheets", update, columns, [""] * len(shown))
 
@@ -139,7 +148,8 @@ def train_edits(
 
     def step(update: int) -> dict[str, float]:
         source, target, prompts = examples.batch(dice.integers(table.batch, len(examples)))
-        prompts = [p if keep else "" for p, keep in zip(prompts, dice.uniform(table.batch) >= table.drop_instruction, strict=True)]
+        kept = dice.uniform(table.batch) >= table.drop_instruction
+        prompts = [prompt if keep else "" for prompt, keep in zip(prompts, kept, strict=True)]
         time = torch.sigmoid(dice.normal(table.batch, ()) * table.time_std + table.time_mean)
         noise = dice.normal(table.batch, space.shape)
         noisy = torch.lerp(target, noise, time[:, None, None])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast  # type: ignore[attr-defined]
 
 from reference_trainer.pretrain_config import TextConfig
 
@@ -45,7 +45,7 @@ def bpe_tokenizer(corpus: Sequence[str], config: TextConfig) -> CLIPTokenizer:
     tokens = ["<|startoftext|>", "<|endoftext|>", *characters, *(c + "</w>" for c in characters)]
     tokens += [left + right for left, right in merges]
     vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=config.pooled_length)
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=config.pooled_length)  # type: ignore[arg-type]
 
 
 def learn_merges(words: Iterable[str], most: int) -> list[tuple[str, str]]:
@@ -114,9 +114,9 @@ def build_clip_text(config: TextConfig, tokenizer: CLIPTokenizer) -> CLIPTextMod
             num_attention_heads=config.clip_heads,
             max_position_embeddings=config.pooled_length,
             projection_dim=config.clip_width,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,  # type: ignore[arg-type]
+            bos_token_id=tokenizer.bos_token_id,  # type: ignore[arg-type]
+            eos_token_id=tokenizer.eos_token_id,  # type: ignore[arg-type]
         )
     )
     return model.eval()

@@ -27,9 +27,9 @@ def build_vae(config: VaeConfig, resolution: int) -> AutoencoderKL:
     vae = AutoencoderKL(
         in_channels=3,
         out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * blocks,
-        up_block_types=("UpDecoderBlock2D",) * blocks,
-        block_out_channels=config.channels,
+        down_block_types=("DownEncoderBlock2D",) * blocks,  # type: ignore[arg-type]  # annotated as tuples of one
+        up_block_types=("UpDecoderBlock2D",) * blocks,  # type: ignore[arg-type]
+        block_out_channels=config.channels,  # type: ignore[arg-type]
         layers_per_block=config.layers,
         latent_channels=config.latents,
         norm_num_groups=config.groups,
@@ -46,6 +46,16 @@ def build_vae(config: VaeConfig, resolution: int) -> AutoencoderKL:
         bias[config.latents :] = -7.0
         vae.encoder.conv_out.weight[config.latents :] *= 0.1
     return vae
+
+
+def encode(vae: AutoencoderKL, batch: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) in [-1, 1] -> the mode of their latents, unscaled."""
+    return vae.encode(batch, return_dict=False)[0].mode()
+
+
+def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Unscaled latents -> pictures (N, 3, H, W), about [-1, 1]."""
+    return vae.decode(latents, return_dict=False)[0]  # type: ignore[return-value]
 
 
 def render_scenes(pool: Pool, split: str, count: int, resolution: int) -> Tensor:
@@ -110,8 +120,8 @@ class VaeLosses:
 
 def vae_losses(vae: AutoencoderKL, batch: Tensor, generator: torch.Generator) -> VaeLosses:
     """Pixel loss (mean of absolute and squared error) and KL per latent number of a batch in [-1, 1]."""
-    posterior = vae.encode(batch).latent_dist
-    restored = vae.decode(posterior.sample(generator)).sample
+    (posterior,) = vae.encode(batch, return_dict=False)
+    restored = decode(vae, posterior.sample(generator))
     error = restored - batch
     return VaeLosses(error.abs().mean() * 0.5 + error.square().mean() * 2, posterior.kl().mean() / posterior.mean[0].numel())
 
@@ -122,7 +132,7 @@ def psnr_per_picture(vae: AutoencoderKL, pictures: Tensor, batch: int = 32) -> T
     with torch.no_grad():
         for part in pictures.split(batch):
             wanted = part.float() / 255
-            restored = vae.decode(vae.encode(wanted * 2 - 1).latent_dist.mode()).sample
+            restored = decode(vae, encode(vae, wanted * 2 - 1))
             restored = ((restored / 2 + 0.5).clamp(0, 1) * 255).round() / 255
             found.append(-10 * (restored - wanted).square().mean(dim=(1, 2, 3)).clamp(min=1e-10).log10())
     return torch.cat(found)
@@ -131,5 +141,5 @@ def psnr_per_picture(vae: AutoencoderKL, pictures: Tensor, batch: int = 32) -> T
 def set_latent_scale(vae: AutoencoderKL, pictures: Tensor) -> None:
     """Write the shift and the scaling that give latents of `pictures` mean 0 and standard deviation 1 overall."""
     with torch.no_grad():
-        latents = torch.cat([vae.encode(p.float() / 127.5 - 1).latent_dist.mode() for p in pictures[:1024].split(32)])
+        latents = torch.cat([encode(vae, p.float() / 127.5 - 1) for p in pictures[:1024].split(32)])
     vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=float(1 / latents.std()))

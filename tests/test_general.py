@@ -51,5 +51,5 @@ def test_the_corpus_covers_the_instructions(pool):
 
 
 def test_unknown_kind_is_one_sentence(pool):
-    with pytest.raises(ClbenchError, match="unknown general edit 'mirrored'.*'mirror'"):
+    with pytest.raises(ClbenchError, match=r"unknown general edit 'mirrored'.*'mirror'"):
         draw_edit(scene_of(pool, "teacher", 0), pool, np.random.default_rng(0), "mirrored")

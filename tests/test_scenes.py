@@ -64,7 +64,7 @@ def test_a_scene_depends_on_its_index_alone(pool):
     again = scene_of(load_pool(SOURCES, "evaluation"), "evaluation", 7)
     assert first.spec == again.spec and np.array_equal(first.image, again.image)
     assert first.image.shape == (128, 128, 3) and first.image.dtype == np.uint8
-    assert first.mask.shape == (128, 128) and 0 <= first.mask.min() and first.mask.max() <= 1
+    assert first.mask.shape == (128, 128) and first.mask.min() >= 0 and first.mask.max() <= 1
 
 
 def test_outside_the_mask_a_scene_is_its_background(pool):

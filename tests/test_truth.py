@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clbench.images import hash_pixels, write_png
-from clbench.truth import DRAWS, SPARE_DRAWS, Truths, paint_over, target_caption
+from clbench.truth import DRAWS, Truths, paint_over, target_caption
 from clbench.types import Effect, Source
 from clbench.world import load_world
 
@@ -78,9 +78,6 @@ def test_known_operators_give_exact_truths_with_draws(world):
     assert truths.truth("rain", "a") is rain
     again = Truths(world).truth("rain", "a")
     assert np.array_equal(again.draws, rain.draws)
-    spare = truths.spare("rain", "a")
-    assert spare is not None and len(spare) == SPARE_DRAWS and truths.spare("sepia", "a") is None
-    assert not {hash_pixels(d) for d in spare} & {hash_pixels(d) for d in rain.draws}
 
 
 def test_the_truth_control_agrees_with_the_scorer(world):
