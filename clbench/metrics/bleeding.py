@@ -1,0 +1,278 @@
+"""The bleeding meter: which effect is an output, and how much of every other effect is in it (floor 1, pure).
+
+Everything happens in a feature space whitened by nuisance (`whitening`), one source picture at a time, because
+only with the source at hand can effects be told apart. Three questions:
+
+- **attribution**: the distance of the output to the truth of every effect and to the untouched source;
+- **dose**: how far it went from the source (0) to its own truth (1);
+- **leak** of effect j into an output asked for effect i: the output's deviation from its own truth is explained by
+  a non-negative mixture of what every j would do there, in both forms of the ordered pair: j's change of the source
+  added to i's truth, and operator j applied to i's truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from clbench.metrics.features import FeatureSpace, Layout
+from clbench.metrics.mixture import non_negative_mixture
+from clbench.metrics.nuisance import apply_nuisance
+from clbench.metrics.whitening import NoiseModel, channel_means, channel_shares, pool_channels, project_out, tangents_of
+from clbench.types import seed_from
+
+SOURCE, NONE = "source", "none"
+DOSE_STEP = 0.25
+"""Leak directions are secants at this dose: texture energies are curved, and small doses are what matters."""
+LEAK_GATE = 4.0
+"""A leak below this many standard errors reads 0."""
+WINDOW_AREA = 0.25
+"""Share of the picture that a window of the feature space covers."""
+CLEAN_ANSWERS = 8
+"""Clean answers that a leak frame reads, to know what is no leak."""
+LEAK_DRAWS = 2
+"""Draws of a random effect that are averaged for its leak directions."""
+NOISE_LEVELS = torch.logspace(-0.6, 5, 225, dtype=torch.float64)
+"""Noise variances that a distance tries, from 1/4 of the nuisance on, in steps of 6 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """`margin`: an answer must be nearer than every other by this factor.
+
+    An output is none of the labels when it is farther from the nearest one than all of: `nuisance` (a distance that
+    nuisance alone does not reach), `reach` times that truth's own distance from the source, and `spread` times the
+    distance of its farthest draw from the other draws. Noise lies beyond 0.6, half an effect at 0.5.
+    """
+
+    margin: float = 0.98
+    nuisance: float = 3.0
+    reach: float = 0.55
+    spread: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One right answer in whitened features: `centre` (D,), draw `variance` (D,), `tangents` (T, D)."""
+
+    centre: Tensor
+    variance: Tensor
+    tangents: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFrame:
+    """What the meter knows about one source: the source, its truths (K, 3, H, W) per effect, and their candidates.
+
+    `labels` are the effects in the given order, then "source"; `draws` (K, D) their whitened features. An output
+    farther than `limit` (N + 1,) from its nearest label is none of them.
+    """
+
+    source: Tensor
+    truths: Mapping[str, Tensor]
+    labels: tuple[str, ...]
+    draws: tuple[Tensor, ...]
+    candidates: tuple[Candidate, ...]
+    limit: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LeakFrame:
+    """Leak directions around the truth of one asked effect of one source.
+
+    `forms` (2, J, D) are the directions of the other effects `others` (J names): added, composed. A composed form
+    that nobody knows is zero. `own` (O, D) are the directions along which the asked effect itself may be weak or strong.
+    `baseline` (J,) is the largest reading of clean answers, made from the truth by nuisance and by its other draws.
+    """
+
+    asked: str
+    others: tuple[str, ...]
+    candidate: Candidate
+    change: Tensor
+    forms: Tensor
+    own: Tensor
+    baseline: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class BleedingMeter:
+    """A feature space, its noise model and thresholds; `source_frame`, then the questions."""
+
+    space: FeatureSpace
+    noise: NoiseModel
+    thresholds: Thresholds = Thresholds()
+
+    def source_frame(self, source: Tensor, truths: Mapping[str, Tensor]) -> SourceFrame:
+        """The frame of `source` (3, H, W) with `truths`: per effect its draws (K, 3, H, W), all in [0, 1]."""
+        if SOURCE in truths or NONE in truths:
+            raise ValueError(f"an effect cannot be called '{SOURCE}' or '{NONE}'")
+        names = (*truths, SOURCE)
+        draws = [*truths.values(), source[None]]
+        features = self.noise.whiten(self.space.embed(torch.cat(draws))).split([len(d) for d in draws])
+        tangents = self.noise.whiten(tangents_of(torch.stack([d[0] for d in draws]), self.space.embed))
+        candidates = tuple(self._candidate(f, t) for f, t in zip(features, tangents, strict=True))
+        return SourceFrame(source, truths, names, tuple(features), candidates, self._limits(candidates, features))
+
+    def see(self, outputs: Tensor) -> Tensor:
+        """`outputs` (n, 3, H, W) in [0, 1] as whitened features (n, D), which the questions below are asked of."""
+        return self.noise.whiten(self.space.embed(outputs))
+
+    def distances(self, frame: SourceFrame, seen: Tensor) -> Tensor:
+        """Distance (n, N + 1) of outputs `seen` to every label of `frame`; about 1 = as near as nuisance allows."""
+        layout = self.noise.layout
+        return torch.stack([distances(seen, candidate, layout) for candidate in frame.candidates], 1)
+
+    def attribute(self, frame: SourceFrame, distance: Tensor) -> list[str]:
+        """The label of each row of `distance` (n, N + 1): an effect, "source" or "none"."""
+        best = distance.argmin(1)
+        near = distance.gather(1, best[:, None])[:, 0]
+        inside = (near <= frame.limit[best]).tolist()
+        return [frame.labels[b] if ok else NONE for b, ok in zip(best.tolist(), inside, strict=True)]
+
+    def success(self, frame: SourceFrame, asked: str, distance: Tensor) -> Tensor:
+        """1 where `asked` is the label and nearer than every other by the margin, else 0: (n,)."""
+        own = frame.labels.index(asked)
+        rest = torch.cat([distance[:, :own], distance[:, own + 1 :]], 1).min(1).values
+        labels = self.attribute(frame, distance)
+        right = torch.tensor([label == asked for label in labels], dtype=torch.bool)
+        return (right & (distance[:, own] < self.thresholds.margin * rest)).float()
+
+    def leak_frame(self, frame: SourceFrame, asked: str, composed: Mapping[str, Tensor]) -> LeakFrame:
+        """Leak directions around the truth of `asked`.
+
+        `composed` maps effects to pictures (K, 3, H, W): that effect's operator applied to the first draw of the truth of
+        `asked`; effects that are missing there (no known operator) keep the added form only.
+        """
+        others = tuple(name for name in frame.truths if name != asked)
+        here = frame.truths[asked][0]
+        added = {name: here + DOSE_STEP * (frame.truths[name][:LEAK_DRAWS] - frame.source) for name in (*others, asked)}
+        blended = {name: here + DOSE_STEP * (composed[name][:LEAK_DRAWS] - here) for name in (*others, asked) if name in composed}
+        groups = [here[None], *added.values(), *blended.values()]
+        features = self.see(torch.cat(groups).clamp(0, 1)).split([len(g) for g in groups])
+        rest = [self._direction((f - features[0]) / DOSE_STEP) for f in features[1:]]
+        first = dict(zip(added, rest, strict=False))
+        second = dict(zip(blended, rest[len(added) :], strict=True))
+        nothing = torch.zeros_like(features[0][0])
+        forms = torch.stack([torch.stack([form.get(name, nothing) for name in others]) for form in (first, second)])
+        candidate = frame.candidates[frame.labels.index(asked)]
+        change = candidate.centre - frame.candidates[-1].centre
+        own = torch.stack([change, first[asked], *([second[asked]] if asked in second else [])])
+        clean = LeakFrame(asked, others, candidate, change, forms, own, forms.new_zeros(len(others)))
+        return replace(clean, baseline=self._readings(clean, self._clean_answers(frame, asked)).amax(0))
+
+    def leak(self, frame: LeakFrame, seen: Tensor) -> Tensor:
+        """Leak (n, J) of `frame.others` into outputs `seen` (n, D); 0 where nothing significant is found.
+
+        The larger of the reading over the whole picture and the readings in windows of a quarter of it (times
+        their share of the area), so that an effect that leaks into one region only is seen as well. A reading that
+        clean answers with nuisance give as well is no leak.
+        """
+        readings = self._readings(frame, seen)
+        return torch.where(readings > frame.baseline, readings, torch.zeros_like(readings))
+
+    def dose(self, frame: LeakFrame, seen: Tensor) -> Tensor:
+        """Response (n,) of the asked effect itself: 0 for the untouched source, 1 for its truth."""
+        weight = (1 + frame.candidate.variance).rsqrt()
+        deviation = (seen - frame.candidate.centre) * weight
+        change = (frame.change * weight)[None]
+        filtered = project_out(change, frame.candidate.tangents * weight)[0]
+        return 1 + (deviation @ filtered) / (change[0] @ filtered).clamp_min(1e-9)
+
+    def _readings(self, frame: LeakFrame, seen: Tensor) -> Tensor:
+        weight = (1 + frame.candidate.variance).rsqrt()
+        deviation = (seen - frame.candidate.centre) * weight
+        forms, free = frame.forms.flatten(0, 1) * weight, torch.cat([frame.candidate.tangents, frame.own]) * weight
+        whole = _mixture(deviation[None], forms[None], free[None])
+        parts = [_at(x, self.space.windows) for x in (deviation, forms, free)]
+        return torch.cat([whole, WINDOW_AREA * _mixture(*parts)]).amax(0)
+
+    def _clean_answers(self, frame: SourceFrame, asked: str) -> Tensor:
+        """Whitened features of right answers under nuisance; draws of a random effect as far off as new ones would be."""
+        truths, draws = frame.truths[asked], frame.draws[frame.labels.index(asked)]
+        copies = -(-CLEAN_ANSWERS // len(truths))
+        answers = truths.repeat(copies, 1, 1, 1)
+        noisy = self.see(apply_nuisance(answers, [seed_from("clean answer", asked, n) for n in range(len(answers))]))
+        return noisy if len(draws) == 1 else noisy - draws.repeat(copies, 1) + left_out(draws).repeat(copies, 1)
+
+    def _candidate(self, features: Tensor, tangents: Tensor) -> Candidate:
+        """From the draws of one truth (K, D): their mean, and the draws' variance pooled per channel."""
+        count = len(features)
+        variance = torch.zeros_like(features[0])
+        if count > 1:
+            variance = pool_channels(features.var(0), self.noise.layout) * (1 + 1 / count)
+        return Candidate(features.mean(0), variance, tangents)
+
+    def _limits(self, candidates: Sequence[Candidate], draws: Sequence[Tensor]) -> Tensor:
+        """`SourceFrame.limit`; the source's own reach is the median of the others."""
+        layout, home = self.noise.layout, candidates[-1].centre[None]
+        reach = torch.cat([distances(home, candidate, layout) for candidate in candidates])
+        reach[-1] = reach[:-1].median() if len(reach) > 1 else math.inf
+        spread = torch.zeros_like(reach)
+        for number, (candidate, drawn) in enumerate(zip(candidates, draws, strict=True)):
+            if len(drawn) > 1:
+                spread[number] = distances(left_out(drawn), candidate, layout).max()
+        limits = self.thresholds
+        return torch.maximum(limits.reach * reach, limits.spread * spread).clamp_min(limits.nuisance)
+
+    def _direction(self, draws: Tensor) -> Tensor:
+        """The mean (D,) of the directions of K draws (K, D), each channel shrunk by what is mere chance in it."""
+        mean = draws.mean(0)
+        if len(draws) == 1:
+            return mean
+        chance = pool_channels(draws.var(0), self.noise.layout) / len(draws)
+        power = pool_channels(mean**2, self.noise.layout).clamp_min(1e-12)
+        return mean * (1 - chance / power).clamp_min(0)
+
+
+def distances(whitened: Tensor, candidate: Candidate, layout: Layout) -> Tensor:
+    """Distance (n,) of whitened features (n, D) to a candidate: exp of half its mean negative log likelihood.
+
+    The deviation is Gaussian with variance ``s + candidate.variance`` along every feature and free tangents; the common
+    noise s is the one that suits the output best, so a poor model is not sent to the effect with the widest spread. For
+    a candidate with a single draw the distance is the root mean square of the deviation.
+    """
+    deviation = whitened - candidate.centre
+    across = project_out(deviation, candidate.tangents)
+    along = (across * (deviation - across)).mean(1, keepdim=True)  # the price of the moves along the tangents
+    energy = channel_means(across**2, layout) + along
+    variance, share = channel_means(candidate.variance, layout), channel_shares(layout)
+    spread = NOISE_LEVELS[:, None] + variance
+    return (((energy[:, None] / spread + spread.log()) @ share).amin(1) / 2 - 0.5).exp()
+
+
+def left_out(draws: Tensor) -> Tensor:
+    """Draws (K, D) moved as far from their mean as each is from the mean of the others: as a new draw would lie."""
+    centre, count = draws.mean(0), len(draws)
+    return centre + (draws - centre) * count / (count - 1)
+
+
+def _at(vectors: Tensor, windows: Tensor) -> Tensor:
+    """(n, D) at the features of each window (W, E): (W, n, E)."""
+    return vectors[:, windows].transpose(0, 1)
+
+
+def _mixture(deviation: Tensor, directions: Tensor, free: Tensor) -> Tensor:
+    """Gated doses (P, n, J), both forms added, for P parts: `deviation` (P, n, E), `directions` (P, 2 J, E), `free` (P, F, E)."""
+    filtered = project_out(directions, free)
+    gram, match = directions @ filtered.mT, deviation @ filtered.mT
+    length = gram.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
+    unit = torch.where(length > 1e-6, 1 / length.clamp_min(1e-6), torch.zeros_like(length))[:, None]
+    evidence = non_negative_mixture(gram * unit * unit.mT, match * unit)
+    explained = (evidence * match * unit).sum(2)
+    left = (deviation * project_out(deviation, free)).sum(2) - explained
+    noise = (left / deviation.shape[2]).clamp_min(1.0).sqrt()
+    gated = torch.where(evidence > LEAK_GATE * noise[..., None], evidence * unit, torch.zeros_like(evidence))
+    return gated.unflatten(2, (2, -1)).sum(2)
+
+
+def confusion(asked: Sequence[str], found: Sequence[str], effects: Sequence[str]) -> Tensor:
+    """Counts (N, N + 2): rows asked effects, columns effects, then "source" and "none"."""
+    column = {name: number for number, name in enumerate((*effects, SOURCE, NONE))}
+    counts = torch.zeros((len(effects), len(effects) + 2), dtype=torch.int64)
+    for row, label in zip(asked, found, strict=True):
+        counts[column[row], column[label]] += 1
+    return counts

@@ -1,0 +1,182 @@
+"""Hand-made picture features for the bleeding meter (floor 1, pure).
+
+Four blocks, from local to global, all cheap and without weights: colour means on a 16 x 16 grid (linear in the picture, so
+a small dose of an effect moves them in proportion), a band of luma detail on a 32 x 32 grid, energies of texture filters
+on an 8 x 8 grid (they see a texture wherever its strokes fall), and histograms of the whole picture
+(they see neither where nor which draw). Every feature belongs to a *channel*; features of one channel share their
+scale, so a whitening learned from other pictures carries over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GRID = 16
+DETAIL = 32
+CELLS = 8
+BINS = 16
+ENERGY_FLOOR = 0.01
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which feature is what: `channel` (D,) numbers the channel of each feature, `names` names the channels."""
+
+    channel: Tensor
+    names: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        return int(self.channel.numel())
+
+
+class FeatureSpace(Protocol):
+    """Pictures (N, 3, H, W) in [0, 1] to features (N, D). `windows` (W, E) index the E features of each of W parts."""
+
+    @property
+    def layout(self) -> Layout: ...
+
+    @property
+    def windows(self) -> Tensor: ...
+
+    def embed(self, images: Tensor) -> Tensor: ...
+
+
+class HandMade:
+    """The feature space of `hand_features`; windows are squares of half the side, at every quarter."""
+
+    def __init__(self) -> None:
+        self._layout, self._windows = layout(), window_features()
+
+    @property
+    def layout(self) -> Layout:
+        return self._layout
+
+    @property
+    def windows(self) -> Tensor:
+        return self._windows
+
+    def embed(self, images: Tensor) -> Tensor:
+        return hand_features(images)
+
+
+CHUNK = 32  # pictures at a time: larger batches fall out of the processor's cache and run slower
+
+
+def hand_features(images: Tensor) -> Tensor:
+    """Features (N, D) of `images` (N, 3, H, W) in [0, 1], H and W multiples of 32; float32, order of `layout()`."""
+    if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % DETAIL or images.shape[3] % DETAIL:
+        raise ValueError(f"images must be (N, 3, H, W) with sides that are multiples of {DETAIL}, not {tuple(images.shape)}")
+    return torch.cat([_features(part) for part in images.float().split(CHUNK)])
+
+
+def _features(images: Tensor) -> Tensor:
+    opponent = to_opponent(images)
+    blocks = (_colour_means(opponent), _detail(opponent), _energies(opponent), _histograms(opponent))
+    return torch.cat([block.flatten(1) for block in blocks], 1)
+
+
+def layout() -> Layout:
+    """The layout of `hand_features`."""
+    sizes = [(f"mean_{name}", GRID * GRID) for name in ("luma", "red", "blue")]
+    sizes += [("detail_luma", DETAIL * DETAIL)]
+    sizes += [(f"energy_{name}", CELLS * CELLS) for name in _ENERGY_NAMES]
+    sizes += [(f"histogram_{name}_{k}", 1) for name in ("luma", "red", "blue") for k in range(BINS)]
+    channel = torch.cat([torch.full((size,), number) for number, (_, size) in enumerate(sizes)])
+    return Layout(channel, tuple(name for name, _ in sizes))
+
+
+def feature_cells() -> Tensor:
+    """For each feature its cell (D, 2), row and column on the CELLS x CELLS grid; -1 for histograms."""
+    parts = []
+    for grid, copies in ((GRID, 3), (DETAIL, 1), (CELLS, len(_ENERGY_NAMES))):
+        line = torch.arange(grid) * CELLS // grid
+        parts.append(torch.stack(torch.meshgrid(line, line, indexing="ij"), -1).view(-1, 2).repeat(copies, 1))
+    parts.append(torch.full((3 * BINS, 2), -1))
+    return torch.cat(parts)
+
+
+def window_features(size: int = CELLS // 2, step: int = CELLS // 4) -> Tensor:
+    """Indices (W, E) of the features inside each square window of `size` cells, at every `step` cells."""
+    row, column = feature_cells().unbind(1)
+    starts = range(0, CELLS - size + 1, step)
+    inside = [(row >= y) & (row < y + size) & (column >= x) & (column < x + size) for y in starts for x in starts]
+    return torch.stack([mask.nonzero()[:, 0] for mask in inside])
+
+
+def to_side(images: Tensor, side: int) -> Tensor:
+    """`images` (N, 3, H, W) at `side` x `side` px (bicubic, antialiased); unchanged if they have that size."""
+    if images.shape[2:] == (side, side):
+        return images
+    small = F.interpolate(images.float(), (side, side), mode="bicubic", antialias=True, align_corners=False)
+    return small.clamp(0, 1)
+
+
+def to_opponent(images: Tensor) -> Tensor:
+    """Luma and two colour differences (N, 3, H, W): Y, R - Y, B - Y."""
+    weights = images.new_tensor(_LUMA).view(1, 3, 1, 1)
+    luma = (images * weights).sum(1, keepdim=True)
+    return torch.cat([luma, images[:, 0:1] - luma, images[:, 2:3] - luma], 1)
+
+
+def _colour_means(opponent: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(opponent, GRID)
+
+
+def _detail(opponent: Tensor) -> Tensor:
+    fine = F.adaptive_avg_pool2d(opponent[:, :1], DETAIL)
+    return fine - F.interpolate(F.avg_pool2d(fine, 2), scale_factor=2.0, mode="nearest")
+
+
+_ENERGY_NAMES = (
+    "luma_x", "luma_y", "luma_d1", "luma_d2", "luma_laplace",
+    "half_x", "half_y", "half_laplace", "red_x", "red_y", "blue_x", "blue_y",
+)  # fmt: skip
+
+
+def _energies(opponent: Tensor) -> Tensor:
+    luma, colours = opponent[:, :1], opponent[:, 1:]
+    x, y, d1, d2, laplace = _derivatives(luma)
+    half_x, half_y, _, _, half_laplace = _derivatives(F.avg_pool2d(luma, 2))
+    colour_x, colour_y, *_ = _derivatives(colours)
+    responses = (x, y, d1, d2, laplace, half_x, half_y, half_laplace, colour_x, colour_y)
+    parts = [_cell_energy(response) for response in responses]
+    return torch.cat([*parts[:8], parts[8][:, :1], parts[9][:, :1], parts[8][:, 1:], parts[9][:, 1:]], 1)
+
+
+def _derivatives(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Half central differences along x, y and both diagonals, and half the Laplacian; the border is reflected."""
+    wide = F.pad(images, (1, 1, 1, 1), mode="reflect")
+    north, south = wide[..., :-2, 1:-1], wide[..., 2:, 1:-1]
+    west, east = wide[..., 1:-1, :-2], wide[..., 1:-1, 2:]
+    falling = (wide[..., 2:, 2:] - wide[..., :-2, :-2]) / 2
+    rising = (wide[..., 2:, :-2] - wide[..., :-2, 2:]) / 2
+    return (east - west) / 2, (south - north) / 2, falling, rising, 2 * images - (north + south + east + west) / 2
+
+
+def _cell_energy(response: Tensor) -> Tensor:
+    # the floor keeps the root's slope finite where a cell is flat, so that noise there is not blown up
+    return (F.adaptive_avg_pool2d(response**2, CELLS) + ENERGY_FLOOR**2).sqrt()
+
+
+def _histograms(opponent: Tensor) -> Tensor:
+    """Soft histograms (N, 3, BINS): triangular bins over [0, 1] for luma, [-0.8, 0.8] for the differences."""
+    low = opponent.new_tensor([0.0, -0.8, -0.8]).view(1, 3, 1)
+    width = opponent.new_tensor([1.0, 1.6, 1.6]).view(1, 3, 1)
+    place = ((opponent.flatten(2) - low) / width).clamp(0, 1) * (BINS - 1)
+    lower = place.floor().clamp(max=BINS - 2)
+    upper_share = (place - lower).double()
+    rows = len(opponent) * 3
+    first = lower.long() + BINS * torch.arange(rows).view(-1, 3, 1)
+    counts = _weighted_counts(first, 1 - upper_share, rows) + _weighted_counts(first + 1, upper_share, rows)
+    return (counts / place.shape[2]).view(-1, 3, BINS).float()
+
+
+def _weighted_counts(index: Tensor, weight: Tensor, rows: int) -> Tensor:
+    return torch.bincount(index.flatten(), weight.flatten(), minlength=rows * BINS)

@@ -1,0 +1,26 @@
+"""Non-negative mixtures: how much of each direction is in a deviation (floor 1, pure)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+STEPS = 300
+
+
+def non_negative_mixture(gram: Tensor, match: Tensor, steps: int = STEPS) -> Tensor:
+    """Minimise ``a G a / 2 - b a`` over a >= 0 for many b at once.
+
+    `gram` (P, K, K) with ones on the diagonal (zero for a direction that does not exist), `match` (P, n, K);
+    returns a (P, n, K). Accelerated projected gradient with a fixed number of steps (Beck and Teboulle,
+    SIAM J. Imaging Sci. 2009), so that the result of a row does not depend on the others in its batch.
+    """
+    step = 1 / torch.linalg.eigvalsh(gram)[:, -1].clamp_min(1e-9).view(-1, 1, 1)
+    weights = torch.zeros_like(match)
+    ahead, momentum = weights, 1.0
+    for _ in range(steps):
+        moved = (ahead - step * (ahead @ gram - match)).clamp_min(0)
+        following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+        ahead = moved + (momentum - 1) / following * (moved - weights)
+        weights, momentum = moved, following
+    return weights

@@ -1,0 +1,125 @@
+"""Is the subject still there? A score from 1 to 5 per case (floor 1, pure).
+
+Raw pixels cannot answer, because the effect changes them on purpose. The question is put to *structure* (contrast-normalised
+gradients) where a reference picture with the subject differs from the same picture without it: is the output more like
+the one or like the other? References are the draws of the truth and the source itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clbench.metrics.features import to_opponent
+from clbench.metrics.nuisance import blur_by
+
+SCALES = (1.2, 2.4)
+CONTRAST_FLOOR = 0.02
+GONE, THERE = 0.1, 0.5
+SMALLEST_GAP = 0.2
+"""Where truths with and without the subject respond as alike as this, the subject cannot be seen under the effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """Responses that read as 1 (`gone`) and as 5 (`there`).
+
+    The default holds where the truth is one picture: pictures without the subject respond at or below 0, truths
+    under nuisance above 0.5. Where it is drawn at random, another draw responds less: see `anchors_of_draws`.
+    """
+
+    gone: float = GONE
+    there: float = THERE
+
+    @property
+    def visible(self) -> bool:
+        return self.there - self.gone >= SMALLEST_GAP
+
+
+DEFAULT = Anchors()
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Structure (4, H, W) `here` with and `gone` without the subject, and where they differ, `weight` (1, H, W)."""
+
+    here: Tensor
+    gone: Tensor
+    weight: Tensor
+
+
+def reference(present: Tensor, absent: Tensor) -> Reference:
+    """From K pictures with the subject (K, 3, H, W) and the same without it: what they agree on."""
+    here, gone = structure(present), structure(absent)
+    weight = (here - gone).pow(2).sum(1, keepdim=True).mean(0)
+    return Reference(here.mean(0), gone.mean(0), weight / weight.amax().clamp_min(1e-9))
+
+
+def subject_score(outputs: Tensor, references: Sequence[Reference], anchors: Anchors = DEFAULT) -> Tensor:
+    """Subject preservation (n,) in 1..5 of `outputs` (n, 3, H, W) in [0, 1].
+
+    `references` are the truth and the source. With r the best response over them the score is
+    ``1 + 4 clip((r - gone) / (there - gone), 0, 1)``.
+    """
+    seen = structure(outputs)
+    best = torch.stack([response(seen, each) for each in references]).amax(0)
+    return (1 + 4 * ((best - anchors.gone) / (anchors.there - anchors.gone)).clamp(0, 1)).float()
+
+
+def response(seen: Tensor, to: Reference) -> Tensor:
+    """1 where the structure `seen` (n, 4, H, W) is as with the subject, 0 and less where it is not: (n,).
+
+    The cosine with the structure that has the subject, less that with the one that has not, over what a perfect output would
+    reach; negative cosines count as 0, and places count as far as the two differ there.
+    """
+    both = _cosine(to.here, to.gone, to.weight)
+    found = (_cosine(seen, to.here, to.weight) - _cosine(seen, to.gone, to.weight)) / (1 - both).clamp_min(1e-6)
+    return torch.where(both < 0.999, found, torch.zeros_like(found))
+
+
+def anchors_of_draws(present: Tensor, absent: Tensor) -> Anchors:
+    """Anchors from K >= 3 draws of a random truth (K, 3, H, W), each judged by what the others agree on.
+
+    `there` is the mean response of draws with the subject, `gone` that of draws without it, each moved a quarter of the
+    way to the other, as much as nuisance and chance may take.
+    """
+    there, gone = [], []
+    for number in range(len(present)):
+        rest = [k for k in range(len(present)) if k != number]
+        pair = structure(torch.stack([present[number], absent[number]]))
+        found = response(pair, reference(present[rest], absent[rest]))
+        there.append(float(found[0]))
+        gone.append(float(found[1]))
+    high, low = sum(there) / len(there), sum(gone) / len(gone)
+    return Anchors(gone=max(low + (high - low) / 4, 0.0), there=min(high - (high - low) / 4, THERE))
+
+
+def structure(images: Tensor) -> Tensor:
+    """Gradients of the luma at two scales over their local strength: (n, 3, H, W) -> (n, 4, H, W).
+
+    Strength is pooled over a Gaussian window of three times the scale, so contrast and colour drop out and layout stays.
+    """
+    luma = to_opponent(images.double())[:, :1]
+    parts = []
+    for scale in SCALES:
+        smooth = _blur(luma, scale)
+        wide = F.pad(smooth, (1, 1, 1, 1), mode="replicate")
+        gradient = torch.cat([wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2], wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]], 1)
+        strength = _blur(gradient.pow(2).sum(1, keepdim=True), 3 * scale).sqrt()
+        parts.append(gradient / (strength + CONTRAST_FLOOR))
+    return torch.cat(parts, 1)
+
+
+def _cosine(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    """Weighted cosine over channels and places, at least 0."""
+    product = ((a * b) * weight).sum((-3, -2, -1))
+    length = ((a * a) * weight).sum((-3, -2, -1)) * ((b * b) * weight).sum((-3, -2, -1))
+    return (product / length.clamp_min(1e-12).sqrt()).clamp_min(0)
+
+
+def _blur(planes: Tensor, sigma: float) -> Tensor:
+    return blur_by(planes, planes.new_full((len(planes),), sigma))

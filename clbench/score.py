@@ -1,0 +1,168 @@
+"""From pictures to scores: reads run folders, computes a suite's metrics and writes scores.parquet beside the pictures.
+
+Work goes source by source, over all runs at once: what is known about a source (its truths, their features, the meter's frames)
+is computed once for every system, and only one source is in memory at a time. A source that is finished is kept, so a
+stopped scoring starts again where it was. A row never depends on the other cases in its batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clbench.calibration import fit_meter, to_tensor
+from clbench.encoders import Encoders, open_encoders
+from clbench.metrics import METRICS
+from clbench.metrics.bleeding import BleedingMeter
+from clbench.registry import ClbenchError
+from clbench.results import EditRecord, RunFolder
+from clbench.score_case import SourceScorer
+from clbench.score_parts import ScoreParts
+from clbench.suite import Suite
+from clbench.truth import Truths
+from clbench.types import Case, Score
+from clbench.world import World
+
+Progress = Callable[[RunFolder, int, int], None]
+"""Called with a run, its finished cases and all its cases."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One source of one run: its finished pictures and its failed edits."""
+
+    folder: RunFolder
+    records: list[EditRecord]
+
+    @property
+    def about(self) -> list[list[str]]:
+        """What the rows are made from."""
+        return [[record.id, record.sha256, record.status, record.reason] for record in self.records]
+
+
+class Scorer:
+    """Everything a suite's metrics need in a world, opened once. Raises ClbenchError before any work if a weight is missing."""
+
+    def __init__(self, world: World, suite: Suite, teacher: RunFolder | None = None) -> None:
+        self.world, self.suite = world, suite
+        self.effects = suite.effects(world)
+        self.metrics = list(dict.fromkeys(suite.metrics))
+        self.encoders: Encoders = open_encoders(world, self.metrics)
+        self.truths = Truths(world, teacher)
+        self._meter: BleedingMeter | None = None
+
+    @property
+    def meter(self) -> BleedingMeter:
+        """The bleeding meter, calibrated on first use."""
+        if self._meter is None:
+            self._meter = fit_meter(self.world, self.suite.sources(self.world))
+        return self._meter
+
+    def score(self, folders: Sequence[RunFolder], progress: Progress | None = None) -> None:
+        """Score every run in `folders` and write its scores.parquet."""
+        for folder in folders:
+            self._check(folder)
+        rows: dict[str, list[Score]] = {str(folder.path): [] for folder in folders}
+        parts = {str(folder.path): ScoreParts(folder.path, self._key()) for folder in folders}
+        totals = {str(folder.path): len(folder.read_edits()) for folder in folders}
+        done = dict.fromkeys(totals, 0)
+        for source, works in self._by_source(folders):
+            for work, scores in self._score_source(source, works, parts):
+                name = str(work.folder.path)
+                rows[name] += scores
+                done[name] += len(work.records)
+                if progress is not None:
+                    progress(work.folder, done[name], totals[name])
+        for folder in folders:
+            folder.write_scores(rows[str(folder.path)])
+            parts[str(folder.path)].clear()
+
+    def _score_source(
+        self, source: str, works: Sequence[_Work], parts: dict[str, ScoreParts]
+    ) -> Iterator[tuple[_Work, list[Score]]]:
+        """Rows of each run for one source: kept ones as they are, the others computed together."""
+        fresh: list[_Work] = []
+        for work in works:
+            kept = parts[str(work.folder.path)].read(source, work.about)
+            if kept is None:
+                fresh.append(work)
+            else:
+                yield work, kept
+        if not fresh:
+            return
+        for work, rows in zip(fresh, self._score_works(source, fresh), strict=True):
+            parts[str(work.folder.path)].write(source, work.about, rows)
+            yield work, rows
+
+    def _score_works(self, source: str, works: Sequence[_Work]) -> list[list[Score]]:
+        """Rows per work; one batch per effect holds the outputs of all runs."""
+        rows: list[list[Score]] = [[] for _ in works]
+        batches: dict[str, list[tuple[int, Case, np.ndarray]]] = {}
+        for number, work in enumerate(works):
+            for record in work.records:
+                if record.status == "ok":
+                    item = (number, record.case, self._picture(work.folder, record))
+                    batches.setdefault(record.case.effect, []).append(item)
+                else:
+                    rows[number] += self._failed(record.case, record.reason or "the edit failed")
+        scorer = SourceScorer(source, self)
+        for effect in sorted(batches):
+            numbers, cases, pictures = zip(*batches[effect], strict=True)
+            for index, score in scorer.rows(effect, cases, to_tensor(pictures)):
+                rows[numbers[index]].append(score)
+        return rows
+
+    def _picture(self, folder: RunFolder, record: EditRecord) -> np.ndarray:
+        picture, side = folder.read_picture(record), self.world.resolution
+        if picture.shape != (side, side, 3):
+            raise ClbenchError(
+                f"picture {folder.path / record.file} is {picture.shape[1]} x {picture.shape[0]} px; "
+                f"world {self.world.name} has {side} x {side}"
+            )
+        return picture
+
+    def _failed(self, case: Case, reason: str) -> Iterator[Score]:
+        for name in self.metrics:
+            card = METRICS.get(name)
+            yield Score(case, name, card.version, math.nan, "", "failed", reason)
+
+    def _by_source(self, folders: Sequence[RunFolder]) -> Iterator[tuple[str, list[_Work]]]:
+        grouped: dict[str, dict[int, list[EditRecord]]] = {}
+        for number, folder in enumerate(folders):
+            for record in sorted(folder.read_edits().values(), key=lambda r: r.id):
+                grouped.setdefault(record.case.source, {}).setdefault(number, []).append(record)
+        for source in sorted(grouped):
+            yield source, [_Work(folders[number], records) for number, records in grouped[source].items()]
+
+    def _check(self, folder: RunFolder) -> None:
+        """Unknown effects and sources are said before any work."""
+        for record in folder.read_edits().values():
+            self.world.effect(record.case.effect)
+            self.world.source(record.case.source)
+            if record.case.effect not in self.effects:
+                raise ClbenchError(
+                    f"{folder.path} holds edits of effect '{record.case.effect}', which is not part of suite {self.suite.name}"
+                )
+
+    def _key(self) -> object:
+        """What, beside the pictures, decides a row."""
+        versions = {name: METRICS.get(name).version for name in self.metrics}
+        cards = {role: [card.name, card.sha256] for role, card in self.encoders.cards().items()}
+        return [self.world.hash, self.effects, self.suite.sources(self.world), versions, cards, self.truths.teacher_key]
+
+
+def score_runs(folders: Sequence[RunFolder], world: World, suite: Suite, progress: Progress | None = None) -> None:
+    """Score `folders` together (the fast way); where only teachers know the truth, a run of `teacher` among them is it."""
+    teacher = next((folder for folder in folders if folder.info.system_name == "teacher"), None)
+    Scorer(world, suite, teacher).score(folders, progress)
+
+
+def score_run(folder: RunFolder, world: World, suite: Suite, progress: Callable[[int, int], None] | None = None) -> None:
+    """Score one run. A finished run of `teacher` beside it serves as truth where nothing better is known."""
+    beside = folder.path.parent / "teacher"
+    teacher = RunFolder.open(beside) if (beside / "run.json").is_file() else None
+    told = None if progress is None else lambda _, done, total: progress(done, total)
+    Scorer(world, suite, teacher).score([folder], told)

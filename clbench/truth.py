@@ -1,0 +1,166 @@
+"""What a perfect system would return: truths of cases, by known operator, reference picture or teacher.
+
+A known operator is applied to the source at the working size and then reduced, like everything in the world; a random effect
+has several draws. Where no operator is known, the user's target picture is the truth, else what the teacher makes at full steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from clbench.effects import apply_operator
+from clbench.images import reduce_mask, reduce_to
+from clbench.registry import ClbenchError
+from clbench.results import RunFolder
+from clbench.types import Effect, Source, TruthKind, seed_from
+from clbench.world import World
+
+DRAWS = 8
+"""Draws of a random effect that the scorer knows (k = 0..7); controls use draws from 100 on."""
+REMEMBERED = 1024
+"""Truths kept in memory: at 64 px and 8 draws about 200 KB each."""
+INPAINT_RADIUS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Right answers for one (effect, source): `draws` uint8 (K, H, W, 3), and the same `without` the subject.
+
+    `without` is None where nobody knows the subject's mask. A missing truth has `kind` None, no draws and a `reason`.
+    """
+
+    kind: TruthKind | None
+    draws: np.ndarray
+    without: np.ndarray | None = None
+    reason: str = ""
+
+    @property
+    def known(self) -> bool:
+        return self.kind is not None
+
+
+def target_caption(source: Source, effect: Effect) -> str:
+    """What the wished result shows, in words: the scene, then the effect. Used to train the tiny CLIP and to score."""
+    return f"{source.caption}, {effect.caption}" if source.caption else effect.caption
+
+
+class Truths:
+    """Truths of one world. `teacher` is a finished run of system `teacher`, used where nothing better is known."""
+
+    def __init__(self, world: World, teacher: RunFolder | None = None, draws: int = DRAWS) -> None:
+        self.world, self.draws = world, draws
+        self._teacher = _teacher_pictures(teacher) if teacher is not None else {}
+        self._teacher_folder = teacher
+        self._cached = lru_cache(maxsize=REMEMBERED)(self._truth)
+
+    @property
+    def teacher_key(self) -> str:
+        """The cache key of the teacher run that serves as truth, or the empty string."""
+        return "" if self._teacher_folder is None else self._teacher_folder.info.cache_key
+
+    def truth(self, effect_id: str, source_id: str) -> Truth:
+        """The truth of this pair at the world's resolution; remembered. Never raises for a missing one: see `reason`."""
+        return self._cached(effect_id, source_id)
+
+    def composed(self, first: str, second: str, source_id: str, draws: int = 1) -> np.ndarray | None:
+        """Operator of `second` on the first truth draw of `first`: uint8 (K, H, W, 3), or None without both operators.
+
+        K is `draws` for a random `second`, else 1.
+        """
+        a, b = self.world.effect(first), self.world.effect(second)
+        if a.operator is None or b.operator is None or not self.truth(first, source_id).known:
+            return None
+        if b.scope != "image" and self.world.mask(source_id) is None:
+            return None
+        base = self._apply(a, source_id, self.world.source_image(source_id), seed_from("truth", first, source_id, 0))
+        seeds = [seed_from("composed", first, second, source_id, k) for k in range(draws if b.random else 1)]
+        return self._reduced([self._apply(b, source_id, base, seed) for seed in seeds])
+
+    def source(self, source_id: str) -> np.ndarray:
+        """The source at the world's resolution, uint8 (H, W, 3)."""
+        return self.world.source_image(source_id, self.world.resolution)
+
+    def source_without(self, source_id: str) -> np.ndarray | None:
+        """The source with its subject painted over, at the world's resolution; None without a mask."""
+        empty = self._empty(source_id)
+        return None if empty is None else reduce_to(empty, self.world.resolution)
+
+    def _truth(self, effect_id: str, source_id: str) -> Truth:
+        effect, kind = self.world.effect(effect_id), self.world.truth_kind(effect_id)
+        if kind == "operator":
+            return self._by_operator(effect, source_id)
+        target = self.world.references(effect_id, source_id)
+        if target is not None:
+            return Truth("reference", target[None], self._painted_over(target[None], source_id))
+        pictures = self._teacher.get((effect_id, source_id), [])
+        if pictures:
+            draws = np.stack([reduce_to(self._read(record), self.world.resolution) for record in pictures])
+            return Truth("teacher", draws, self._painted_over(draws, source_id))
+        return self._missing(
+            f"no truth of '{effect_id}' for source '{source_id}': no operator, no reference picture, no picture of the teacher"
+        )
+
+    def _by_operator(self, effect: Effect, source_id: str) -> Truth:
+        mask = self.world.mask(source_id)
+        if mask is None and effect.scope != "image":
+            return self._missing(f"effect '{effect.id}' acts on the {effect.scope} and source '{source_id}' has no mask")
+        seeds = [seed_from("truth", effect.id, source_id, k) for k in range(self.draws if effect.random else 1)]
+        image, empty = self.world.source_image(source_id), self._empty(source_id)
+        draws = self._reduced([self._apply(effect, source_id, image, seed) for seed in seeds])
+        if empty is None:
+            return Truth("operator", draws)
+        # the mask of a painted-over source is empty: an effect on the subject has nothing to act on
+        bare = [self._apply(effect, source_id, empty, seed, bare=True) for seed in seeds]
+        return Truth("operator", draws, self._reduced(bare))
+
+    def _apply(self, effect: Effect, source_id: str, image: np.ndarray, seed: int, bare: bool = False) -> np.ndarray:
+        mask = None if bare else self.world.mask(source_id)
+        known = np.zeros(image.shape[:2], np.float32) if mask is None else mask
+        assert effect.operator is not None
+        return apply_operator(effect.operator, image, known, seed)
+
+    def _reduced(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack([reduce_to(picture, self.world.resolution) for picture in pictures])
+
+    def _empty(self, source_id: str) -> np.ndarray | None:
+        mask = self.world.mask(source_id)
+        return None if mask is None else paint_over(self.world.source_image(source_id), mask)
+
+    def _painted_over(self, pictures: np.ndarray, source_id: str) -> np.ndarray | None:
+        mask = self.world.mask(source_id)
+        if mask is None:
+            return None
+        small = reduce_mask(mask, pictures.shape[1])
+        return np.stack([paint_over(picture, small) for picture in pictures])
+
+    def _read(self, record) -> np.ndarray:
+        assert self._teacher_folder is not None
+        return self._teacher_folder.read_picture(record)
+
+    def _missing(self, reason: str) -> Truth:
+        side = self.world.resolution
+        return Truth(None, np.zeros((0, side, side, 3), np.uint8), None, reason)
+
+
+def paint_over(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`image` (uint8 (H, W, 3)) with the masked part filled from its surroundings (Telea, J. Graphics Tools 2004)."""
+    hole = cv2.dilate((mask > 0.05).astype(np.uint8), np.ones((3, 3), np.uint8))
+    if hole.all():
+        return np.full_like(image, image.mean((0, 1)).astype(np.uint8))
+    return cv2.inpaint(image, hole, INPAINT_RADIUS, cv2.INPAINT_TELEA)
+
+
+def _teacher_pictures(run: RunFolder) -> dict[tuple[str, str], list]:
+    """(effect, source) -> records at full steps, by seed; only finished pictures count."""
+    if run.info.system_name != "teacher":
+        raise ClbenchError(f"{run.path} is a run of '{run.info.system_name}', not of 'teacher', and cannot be the truth")
+    found: dict[tuple[str, str], list] = {}
+    for record in sorted(run.read_edits().values(), key=lambda r: r.case.seed):
+        if record.status == "ok" and record.case.steps is None:
+            found.setdefault((record.case.effect, record.case.source), []).append(record)
+    return found
