@@ -10,14 +10,14 @@ demo: install  ## compare base, teachers, cascade and CollectionLoRA of the tiny
 	$(BIN)/clbench eval --suite demo --world tiny --out runs/demo
 
 test: install  ## the whole test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: install  ## style and types
 	$(BIN)/ruff check clbench reference_trainer tests suites
 	$(BIN)/pyright
 
 bench: install  ## timings; never part of the tests
-	$(BIN)/python -m pytest tests/benchmarks --benchmark -s
+	$(BIN)/python -m pytest tests/benchmarks -s -p no:xdist
 
 install: $(MARK)
 

@@ -42,6 +42,22 @@ def fit_meter(world: World, scored: Sequence[str], round_trip: RoundTrip | None 
     return BleedingMeter(space, fit_noise(residuals, space.layout))
 
 
+def round_trip_of(world: World) -> RoundTrip | None:
+    """Pictures through the VAE of the world's backbone, a batch at a time; None where its folder is not there.
+
+    A backbone named on a hub is left out: scoring never fetches one.
+    """
+    folder = world.backbone_path
+    if folder is None or not (folder / "model_index.json").is_file():
+        return None
+    from clbench.backbones import open_backbone
+
+    backbone, batch = open_backbone(world), world.backbone.batch
+    return lambda pictures: [
+        returned for start in range(0, len(pictures), batch) for returned in backbone.reconstruct(pictures[start : start + batch])
+    ]
+
+
 def meter_side(world: World) -> int:
     """Side in px at which meter and subject score look at pictures: 64, or 32 in a world of smaller pictures.
 

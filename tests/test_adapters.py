@@ -7,7 +7,7 @@ import struct
 
 import pytest
 import torch
-from conftest import build_flux_pipeline, random_lora
+from mini_parts import build_flux_pipeline, random_lora
 from safetensors.torch import load_file, save_file
 
 from clbench import adapters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import build_flux_pipeline, random_lora
+from mini_parts import build_flux_pipeline, random_lora
 
 from clbench.adapters import save_adapter
 from clbench.backbones import Job, Sampler, open_backbone

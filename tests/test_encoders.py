@@ -75,6 +75,21 @@ def test_a_local_clip_agrees_with_open_clip_by_hand(clip_folder, offline):
     assert (clip.embed_text(["a cat"]) - wanted_text).abs().max() <= 1e-5
 
 
+def test_a_folder_of_open_clips_own_is_opened(tmp_path, clip_folder, offline):
+    plain = open_clip_encoder(str(clip_folder))
+    settings = {"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ClbenchError, match=r"open_clip_model\.safetensors"):
+        open_clip_encoder(str(tmp_path))
+    weights = (clip_folder / "toy-clip.safetensors").read_bytes()
+    (tmp_path / "open_clip_model.safetensors").write_bytes(weights)
+    clip = open_clip_encoder(str(tmp_path))
+    torch.testing.assert_close(clip.embed_text(["a cat"]), plain.embed_text(["a cat"]))
+    images = torch.rand((1, 3, 32, 32), generator=torch.Generator().manual_seed(2))
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (plain.mean, plain.std))
+    torch.testing.assert_close(clip.embed_image((images - mean) / std / 2 + 0.5), plain.embed_image(images), atol=1e-5, rtol=0)
+
+
 def test_missing_weights_are_one_sentence_and_need_no_network(tmp_path, offline):
     assert is_offline()
     with pytest.raises(ClbenchError, match=r"NAME\.safetensors"):

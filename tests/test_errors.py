@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import random_lora
+from mini_parts import random_lora
 from typer.testing import CliRunner
 
 from clbench.adapters import save_adapter

@@ -28,7 +28,7 @@ from clbench.types import seed_from
 SOURCE, NONE = "source", "none"
 DOSE_STEP = 0.25
 """Leak directions are secants at this dose: texture energies are curved, and small doses are what matters."""
-LEAK_GATE = 4.0
+LEAK_GATE = 2.5
 """A leak below this many standard errors reads 0."""
 WINDOW_AREA = 0.25
 """Share of the picture that a window of the feature space covers."""
@@ -199,11 +199,15 @@ class BleedingMeter:
         return noisy if len(draws) == 1 else noisy - draws.repeat(copies, 1) + left_out(draws).repeat(copies, 1)
 
     def _candidate(self, features: Tensor, tangents: Tensor) -> Candidate:
-        """From the draws of one truth (K, D): their mean, and the draws' variance pooled per channel."""
+        """From the draws of one truth (K, D): their mean, and how a new draw varies about it.
+
+        The variance of a feature is half its own (some effects vary in one place only), half its channel's (K is small).
+        """
         count = len(features)
-        variance = torch.zeros_like(features[0])
-        if count > 1:
-            variance = pool_channels(features.var(0), self.noise.layout) * (1 + 1 / count)
+        if count == 1:
+            return Candidate(features[0], torch.zeros_like(features[0]), tangents)
+        spread = features.var(0)
+        variance = (spread + pool_channels(spread, self.noise.layout)) / 2 * (1 + 1 / count)
         return Candidate(features.mean(0), variance, tangents)
 
     def _limits(self, candidates: Sequence[Candidate], draws: Sequence[Tensor]) -> Tensor:
