@@ -213,7 +213,7 @@ def _folder_clip(path: Path, device: str) -> OpenClip:
     weights = path / "open_clip_model.safetensors"
     if not weights.is_file():
         raise ClbenchError(f"{weights} not found; the folder has open_clip_config.json without its weights")
-    model = open_clip.create_model(f"local-dir:{path}", device=device)
+    model = open_clip.create_model(f"local-dir:{path}", device=device, require_pretrained=True)
     card = EncoderCard(path.name, file_digest(weights) + file_digest(path / "open_clip_config.json"))
     return OpenClip(model, open_clip.get_tokenizer(f"local-dir:{path}"), card, device)
 
@@ -221,8 +221,6 @@ def _folder_clip(path: Path, device: str) -> OpenClip:
 def _local_clip(path: Path, device: str) -> OpenClip:
     import open_clip
 
-    if (path / "open_clip_config.json").is_file():
-        return _own_folder(path, device)
     configs = [path] if path.suffix == ".json" else sorted(path.glob("*.json")) if path.is_dir() else []
     pairs = [(c, c.with_suffix(".safetensors")) for c in configs if c.is_file() and c.with_suffix(".safetensors").is_file()]
     if len(pairs) != 1:
@@ -233,18 +231,6 @@ def _local_clip(path: Path, device: str) -> OpenClip:
     config, weights = pairs[0]
     open_clip.add_model_config(config)
     return _open_clip(config.stem, weights, config.stem, device)
-
-
-def _own_folder(path: Path, device: str) -> OpenClip:
-    """A folder as open_clip itself saves it."""
-    import open_clip
-
-    weights = path / "open_clip_model.safetensors"
-    if not weights.is_file():
-        raise ClbenchError(f"the weights of the CLIP at {path} are missing: {weights.name}")
-    name = f"local-dir:{path}"
-    model = open_clip.create_model(name, device=device, require_pretrained=True)
-    return OpenClip(model, open_clip.get_tokenizer(name), EncoderCard(path.name, file_digest(weights)), device)
 
 
 def _is_open_clip_name(name: str) -> bool:

@@ -49,7 +49,7 @@ class Thresholds:
     distance of its farthest draw from the other draws. Noise lies beyond 0.6, half an effect at 0.5.
     """
 
-    margin: float = 0.98
+    margin: float = 0.99
     nuisance: float = 3.0
     reach: float = 0.55
     spread: float = 2.0
