@@ -1,8 +1,7 @@
 """The optimizer of pre-training: Muon for weight matrices and convolutions, AdamW for everything else.
 
 Muon (Jordan et al. 2024) replaces the momentum of a matrix by its nearest semi-orthogonal matrix, found by a few
-Newton-Schulz steps. On the tiny autoencoder it reached in 1,000 samples what AdamW did not reach in 2,000.
-`torch.optim.Muon` takes matrices only, so convolutions are laid flat here.
+Newton-Schulz steps. `torch.optim.Muon` takes matrices only, so convolutions are laid flat here.
 """
 
 from __future__ import annotations
