@@ -25,6 +25,7 @@ from reference_trainer.loop import Job, Progress, train
 from reference_trainer.losses import flow_matching
 from reference_trainer.optim import PretrainLearner, trapezoid
 from reference_trainer.pipeline import build_pipeline
+from reference_trainer.precision import training_precision
 from reference_trainer.pretrain_config import BaseConfig
 from reference_trainer.sheets import write_sheet
 from reference_trainer.vae import (
@@ -154,11 +155,12 @@ def train_edits(
         noise = dice.normal(table.batch, space.shape)
         noisy = torch.lerp(target, noise, time[:, None, None])
         states, pooled = text(prompts)
-        velocity = pipe.transformer(
-            hidden_states=torch.cat([noisy, source], dim=1), timestep=time, pooled_projections=pooled,
-            encoder_hidden_states=states, txt_ids=text_ids, img_ids=image_ids, return_dict=False,
-        )[0][:, : space.tokens]  # fmt: skip
-        loss = flow_matching(velocity, target, noise).mean()
+        with training_precision(table.precision):
+            velocity = pipe.transformer(
+                hidden_states=torch.cat([noisy, source], dim=1), timestep=time, pooled_projections=pooled,
+                encoder_hidden_states=states, txt_ids=text_ids, img_ids=image_ids, return_dict=False,
+            )[0][:, : space.tokens]  # fmt: skip
+        loss = flow_matching(velocity.float(), target, noise).mean()
         norm = learner.step(loss, trapezoid(update, table.updates, table.warmup, table.decay_share))
         return {"loss": float(loss.detach()), "norm": norm}
 

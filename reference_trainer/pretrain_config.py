@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reference_trainer.precision import Precision
+
 
 class Table(BaseModel):
     """A recipe table: unknown keys are errors."""
@@ -64,6 +66,7 @@ class EditConfig(Table):
     warmup: int = 100
     decay_share: float = 0.3
     ema: float = 0.999
+    precision: Precision = "float32"
     drop_instruction: float = 0.1
     time_mean: float = 0.3
     time_std: float = 1.2
