@@ -7,7 +7,8 @@ Newton-Schulz steps. `torch.optim.Muon` takes matrices only, so convolutions are
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +116,18 @@ class PretrainLearner:
         """Put the running average in the place of the weights (at the end of training)."""
         for name, value in self.average.items():
             self.named[name].copy_(value)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the modules carry the running average; what a sample sheet shows."""
+        kept = {name: p.detach().clone() for name, p in self.named.items()}
+        self.use_average()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, value in kept.items():
+                    self.named[name].copy_(value)
 
     def tensors(self) -> dict[str, Tensor]:
         flat = {f"weight/{n}": p.detach().clone() for n, p in self.named.items()}

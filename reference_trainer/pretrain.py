@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import torch
 from diffusers import AutoencoderKL, FluxKontextPipeline
 from torch import Tensor
 
-from clbench.general import instruction_corpus
+from clbench.general import KINDS, draw_edit, instruction_corpus
 from clbench.hashing import tree_digest
-from clbench.scenes import load_pool
-from clbench.types import Effect
+from clbench.images import reduce_to
+from clbench.scenes import Pool, load_pool, scene_of
+from clbench.types import Effect, seed_from
 from reference_trainer.checkpoint import DiceState, finish, finished
 from reference_trainer.config import HabitsTable
 from reference_trainer.dice import Dice
@@ -40,6 +42,7 @@ from reference_trainer.vae import (
 )
 
 Report = Callable[[Progress], None]
+SHEET_STEPS, SHEET_GUIDANCE = 28, 2.0
 
 
 def train_base(
@@ -164,14 +167,55 @@ def train_edits(
         norm = learner.step(loss, trapezoid(update, table.updates, table.warmup, table.decay_share))
         return {"loss": float(loss.detach()), "norm": norm}
 
+    shown = [shown_edit(load_pool(sources, config.split), config, kind) for kind in KINDS]
+
+    def sheet(update: int) -> None:
+        with learner.averaged():
+            made = sample_edits(pipe, shown, config)
+        columns = [("source", stacked(s.source for s in shown)), ("target", stacked(s.target for s in shown)), ("edit", made)]
+        write_sheet(out / "edits-training" / "sheets", update, columns, [s.instruction for s in shown])
+
     habits = HabitsTable(checkpoint_every=table.checkpoint_every, sheet_every=table.sheet_every)
-    job = Job(step, lambda update: None, {"learner": learner, "dice": DiceState(dice)}, table.updates)
+    job = Job(step, sheet, {"learner": learner, "dice": DiceState(dice)}, table.updates)
     for update, logs in train(job, out / "edits-training", key, habits, resume):
         report(Progress("base", update + 1, table.updates, logs))
     learner.use_average()
     pipe.save_pretrained(folder)
     finish(mark, key, weights, {"examples": len(examples)})
     return folder
+
+
+@dataclass(frozen=True)
+class ShownEdit:
+    """One row of the base's sample sheet; pictures are uint8 (R, R, 3)."""
+
+    instruction: str
+    source: np.ndarray
+    target: np.ndarray
+
+
+def shown_edit(pool: Pool, config: BaseConfig, kind: str) -> ShownEdit:
+    """An edit of `kind` on a scene that follows those of training: the same at every stage of every training."""
+    scene = scene_of(pool, config.split, config.edits.scenes + KINDS.names().index(kind))
+    edit = draw_edit(scene, pool, np.random.default_rng(seed_from("base sheet", kind)), kind)
+    return ShownEdit(edit.instruction, reduce_to(scene.image, config.resolution), reduce_to(edit.target, config.resolution))
+
+
+def sample_edits(pipe: FluxKontextPipeline, shown: Sequence[ShownEdit], config: BaseConfig) -> np.ndarray:
+    """The pipeline's answers at full steps, always from the same noise; uint8 (N, R, R, 3)."""
+    side = config.resolution
+    sources = torch.from_numpy(stacked(s.source for s in shown)).permute(0, 3, 1, 2).float() / 255
+    made = pipe(
+        image=sources, prompt=[s.instruction for s in shown], negative_prompt=[""] * len(shown), true_cfg_scale=SHEET_GUIDANCE,
+        num_inference_steps=SHEET_STEPS, height=side, width=side, max_area=side * side, _auto_resize=False,
+        max_sequence_length=config.text.max_length, output_type="np",
+        generator=[torch.Generator().manual_seed(seed_from("base sheet", "noise", row)) for row in range(len(shown))],
+    ).images  # fmt: skip
+    return (made * 255).round().astype(np.uint8)
+
+
+def stacked(pictures: Iterable[np.ndarray]) -> np.ndarray:
+    return np.stack(list(pictures))
 
 
 # Embeddings, first and last layers, and modulation are no hidden linear maps: AdamW trains them.
