@@ -32,7 +32,7 @@ def train_accelerator(shop: Workshop, config: AcceleratorConfig, seed: int, out:
     if resume and is_finished(adapter, key):
         yield Progress("accelerator", config.updates, config.updates, {})
         return
-    backbone = shop.backbone(config.lora_forward)
+    backbone = shop.backbone(config.lora_forward, config.precision)
     store = TargetStore(
         out / "targets", backbone, shop.full_sigmas(config.target_steps), shop.world.backbone.guidance,
         shop.prompts.unconditional(),

@@ -53,7 +53,7 @@ def train_collection(
     if resume and is_finished(adapter, key):
         yield Progress("collection", config.updates, config.updates, {})
         return
-    backbone = shop.backbone(config.lora_forward)
+    backbone = shop.backbone(config.lora_forward, config.precision)
     names = _add_teachers(backbone, taught)
     store = TargetStore(
         out / "targets", backbone, shop.full_sigmas(config.target_steps), shop.world.backbone.guidance,

@@ -11,6 +11,7 @@ from clbench.registry import ClbenchError, Registry
 from clbench.tables import Table, read_table
 from reference_trainer.losses import GUIDANCE
 from reference_trainer.networks import LoraForward, Modules
+from reference_trainer.precision import Precision
 from reference_trainer.pretrain_config import BaseConfig, EncodersConfig
 from reference_trainer.prompting import StudentPrompt
 from reference_trainer.schedule import ANCHOR_TIME, SCORE_TIME, TARGET_GENERATION, TARGET_SCORE
@@ -63,6 +64,7 @@ class TeachersConfig(Table):
     time: str = "shifted"
     prompt_dropout: float = Field(default=0.1, ge=0, le=1, description="share of empty prompts, for guidance")
     lora_forward: LoraForward = "merged"
+    precision: Precision = "float32"
     habits: HabitsTable = HabitsTable()
 
     _time = field_validator("time")(lambda name: _known(SCORE_TIME, name))
@@ -129,6 +131,7 @@ class StudentConfig(Table):
     target_steps: int | None = Field(default=None, ge=1, description="steps of stored outputs; None: the world's full steps")
     pictures: str | None = Field(default=None, description="folder of source pictures; None: the world's distillation scenes")
     lora_forward: LoraForward = "merged"
+    precision: Precision = "float32"
     habits: HabitsTable = HabitsTable()
 
     _guidance = field_validator("guidance_convention")(lambda name: _known(GUIDANCE, name))

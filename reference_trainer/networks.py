@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from clbench.adapters import check_adapter, describe_adapter, load_tensors, lora_config
 from clbench.registry import ClbenchError
+from reference_trainer.precision import Precision, training_precision
 from reference_trainer.prompting import Prompts
 
 LoraForward = Literal["merged", "low-rank"]
@@ -86,7 +87,7 @@ class Backbone:
     """The frozen transformer, its adapters, and the one way to run them.
 
     `image_ids` are the ``(2 T, 3)`` ids of noisy and source latents, `text_length` the number of prompt tokens,
-    `embedded_guidance` the value for models with a guidance embedding. `lora_forward` chooses how a layer adds its
+    `embedded_guidance` the value for models with a guidance embedding, `precision` that of the matrix products. `lora_forward` chooses how a layer adds its
     adapter: ``merged`` forms W + s B A first (faster where tokens outnumber the width, as in the tiny world),
     ``low-rank`` adds s B (A x) (smaller, for large models). Both give the same numbers up to rounding.
     """
@@ -98,6 +99,7 @@ class Backbone:
         text_length: int,
         lora_forward: LoraForward = "merged",
         embedded_guidance: float = 1.0,
+        precision: Precision = "float32",
     ) -> None:
         self.transformer = transformer.requires_grad_(False).eval()
         self.device = transformer.device
@@ -105,6 +107,7 @@ class Backbone:
         self.text_ids = torch.zeros(text_length, 3, device=self.device)
         self.lora_forward: LoraForward = lora_forward
         self.embedded_guidance = embedded_guidance
+        self.precision: Precision = precision
         self._shapes = {n: tuple(m.weight.shape) for n, m in transformer.named_modules() if isinstance(m, nn.Linear)}
         self._plan: list[Group] = []
         self._layers: dict[str, LoraLayer] = {}
@@ -207,7 +210,7 @@ class Backbone:
         guidance = None
         if self.transformer.config["guidance_embeds"]:
             guidance = torch.full((len(inputs),), self.embedded_guidance, device=self.device)
-        with self._routed(groups):
+        with self._routed(groups), training_precision(self.precision, self.device.type):
             out = self.transformer(
                 hidden_states=torch.cat([inputs.noisy, inputs.source], dim=1),
                 timestep=inputs.time,
@@ -218,7 +221,7 @@ class Backbone:
                 img_ids=self.image_ids,
                 return_dict=False,
             )[0]
-        return out[:, : inputs.noisy.shape[1]]
+        return out[:, : inputs.noisy.shape[1]].to(inputs.noisy.dtype)
 
     @contextmanager
     def _routed(self, groups: list[Group]) -> Iterator[None]:
@@ -244,12 +247,9 @@ class Backbone:
             for group in self._plan:
                 _add_low_rank(out[group.start : group.stop], layer, group.adapter, x[group.start : group.stop])
             return out
-        out = x.new_empty(*x.shape[:-1], base.out_features)
-        for group in self._plan:
-            rows = x[group.start : group.stop].reshape(-1, x.shape[-1])
-            weight = self._weight(name, layer, group.adapter)
-            torch.addmm(base.bias, rows, weight.T, out=out[group.start : group.stop].view(-1, base.out_features))
-        return out
+        return torch.cat(
+            [F.linear(x[g.start : g.stop], self._weight(name, layer, g.adapter), base.bias) for g in self._plan]
+        )
 
     def _one(self, name: str, layer: LoraLayer, adapter: str | None, x: Tensor) -> Tensor:
         base = _base(layer)
@@ -269,13 +269,19 @@ class Backbone:
         if torch.is_grad_enabled():
             # autograd then forms the whole weight's gradient before A's and B's; that costs no more than skinny
             # products at these widths (measured with rank 8 and 32 at width 128)
-            return torch.addmm(base, b, a, alpha=layer.scaling[adapter])
+            return _merged(base, a, b, layer.scaling[adapter])
         version = (a._version, b._version)
         kept = self._merged.get((name, adapter))
         if kept is None or kept[0] != version:
-            kept = (version, torch.addmm(base, b, a, alpha=layer.scaling[adapter]))
+            kept = (version, _merged(base, a, b, layer.scaling[adapter]))
             self._merged[name, adapter] = kept
         return kept[1]
+
+
+def _merged(base: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """W + s B A, always in the precision of the weights: a small change is lost in a bfloat16 sum."""
+    with torch.autocast(base.device.type, enabled=False):
+        return torch.addmm(base, b, a, alpha=scale)
 
 
 def _base(layer: LoraLayer) -> nn.Linear:

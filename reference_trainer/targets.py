@@ -33,7 +33,7 @@ class TargetStore:
 
         Yields how many outputs were done since the last time. The noise depends on `seed` alone.
         """
-        key = hash_value([VERSION, list(what), self.sigmas.tolist(), self.guidance, seed, len(source)])
+        key = hash_value([VERSION, list(what), self.sigmas.tolist(), self.guidance, self.backbone.precision, seed, len(source)])
         path = self.folder / f"{key[:32]}.safetensors"
         if path.is_file():
             yield len(source)

@@ -116,7 +116,7 @@ def _teachers(
     for effect in effects:
         check_pairs(world, effect, recipe.teachers.folder)
     shop = Workshop(world)
-    backbone = shop.backbone(recipe.teachers.lora_forward)
+    backbone = shop.backbone(recipe.teachers.lora_forward, recipe.teachers.precision)
     add_teacher(backbone, recipe.teachers)
     for effect in effects:
         for progress in train_teacher(shop, backbone, effect, recipe.teachers, recipe.seed, out, resume):

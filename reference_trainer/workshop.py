@@ -18,6 +18,7 @@ from clbench.registry import ClbenchError
 from clbench.world import World
 from reference_trainer.latents import LatentSpace
 from reference_trainer.networks import Backbone, LoraForward
+from reference_trainer.precision import Precision
 from reference_trainer.prompting import PromptCache
 
 
@@ -43,10 +44,12 @@ class Workshop:
         """sha256 of the backbone's files and of how the world samples it."""
         return tree_digest(self.folder)
 
-    def backbone(self, lora_forward: LoraForward) -> Backbone:
+    def backbone(self, lora_forward: LoraForward, precision: Precision = "float32") -> Backbone:
         """The frozen transformer without adapters; one per workshop, since adapters stay in it."""
         table = self.world.backbone
-        return Backbone(self.pipe.transformer, self.space.ids(), table.max_sequence_length, lora_forward, table.embedded_guidance)
+        return Backbone(
+            self.pipe.transformer, self.space.ids(), table.max_sequence_length, lora_forward, table.embedded_guidance, precision
+        )
 
     def full_sigmas(self, steps: int | None = None) -> Tensor:
         """The times ``(steps,)`` of the pipeline's full-step sampling, as the `teacher` system uses them."""

@@ -148,3 +148,16 @@ def test_inputs_are_what_the_pipeline_feeds(pipe, space, cache, make_backbone, m
     torch.testing.assert_close(got["encoder_hidden_states"], prompts.tokens)
     torch.testing.assert_close(got["pooled_projections"], prompts.pooled)
     assert float(got["timestep"][0]) == 1.0
+
+
+def test_bfloat16_is_close_to_float32_alone_and_mixed(make_backbone, make_inputs):
+    backbone, inputs = make_backbone(), make_inputs(len(MIX))
+    with torch.no_grad():
+        exact, alone = backbone.predict(inputs, MIX), backbone.predict(inputs, "student")
+        backbone.precision = "bfloat16"
+        assert (backbone.predict(inputs, MIX) - exact).abs().mean() < 0.02 * exact.abs().mean()
+        assert (backbone.predict(inputs, "student") - alone).abs().mean() < 0.02 * alone.abs().mean()
+    out = backbone.predict(inputs, "student")
+    assert out.dtype == torch.float32
+    out.square().mean().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in backbone.parameters("student").values())
