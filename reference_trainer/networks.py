@@ -88,8 +88,9 @@ class Backbone:
 
     `image_ids` are the ``(2 T, 3)`` ids of noisy and source latents, `text_length` the number of prompt tokens,
     `embedded_guidance` the value for models with a guidance embedding, `precision` that of the matrix products.
-    `lora_forward` chooses how a layer adds its adapter: ``merged`` forms W + s B A first (faster where tokens outnumber the width, as in the tiny world),
-    ``low-rank`` adds s B (A x) (smaller, for large models). Both give the same numbers up to rounding.
+    `lora_forward` chooses how a layer adds its adapter: ``merged`` forms W + s B A first (faster where tokens
+    outnumber the width, as in the tiny world), ``low-rank`` adds s B (A x) (smaller, for large models). Both give
+    the same numbers up to rounding.
     """
 
     def __init__(
