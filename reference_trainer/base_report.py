@@ -75,19 +75,31 @@ def psnr(made: Tensor, wanted: Tensor) -> Tensor:
     return -10 * (made - wanted).square().mean(dim=(1, 2, 3)).clamp(min=1e-10).log10()
 
 
-def measure(world: World, per_kind: int, steps: Sequence[int], out: Path, say: Callable[[str], None]) -> dict:
+@dataclass(frozen=True)
+class Asked:
+    """What the report asks: scenes per kind of which split, at which numbers of steps, with how much guidance."""
+
+    per_kind: int
+    steps: Sequence[int]
+    split: str
+    guidance: float
+
+
+def measure(world: World, what: Asked, out: Path, say: Callable[[str], None]) -> dict:
     """Ask every kind at every number of steps; writes the sheets and returns the numbers."""
+    per_kind = what.per_kind
     backbone, network = open_backbone(world), open_perceptual("st-lpips")
     sources = world.path(world.table.sources.folder)
-    asked = questions(sources, "evaluation", per_kind, world.resolution)
+    asked = questions(sources, what.split, per_kind, world.resolution)
     wanted = batch_of([q.target for q in asked])
     source = [q.source for q in asked]
     out.mkdir(parents=True, exist_ok=True)
     restored = [picture for picture in backbone.reconstruct(source) if picture is not None]
-    found: dict = {"vae_psnr": float(psnr(batch_of(restored), batch_of(source)).mean()), "per_kind": per_kind, "kinds": {}}
+    quality = float(psnr(batch_of(restored), batch_of(source)).mean())
+    found: dict = {"vae_psnr": quality, "per_kind": per_kind, "split": what.split, "guidance": what.guidance, "kinds": {}}
     untouched = perceptual_distance(network, batch_of(source), wanted)
-    for n in steps:
-        made = answers(backbone, asked, n, world.backbone.guidance)
+    for n in what.steps:
+        made = answers(backbone, asked, n, what.guidance)
         quality, distance = psnr(batch_of(made), wanted), perceptual_distance(network, batch_of(made), wanted)
         for kind in KINDS:
             rows = [i for i, q in enumerate(asked) if q.kind == kind]
@@ -106,11 +118,11 @@ def as_markdown(found: dict, command: str) -> str:
     """The table for people."""
     steps = list(next(iter(found["kinds"].values()))["steps"])
     lines = [
-        f"Made by `{command}`: {found['per_kind']} held-out scenes per kind (subjects and backgrounds of the evaluation split).",
+        f"Made by `{command}`: {found['per_kind']} held-out scenes per kind (subjects and backgrounds of the {found['split']} split).",
         "",
-        f"Autoencoder: {found['vae_psnr']:.1f} dB PSNR on held-out scenes.",
+        f"Autoencoder: {found['vae_psnr']:.1f} dB PSNR on these scenes.",
         "",
-        "Edits, with guidance: PSNR in dB / ST-LPIPS to the target (lower is better). Kinds marked * have many right answers,",
+        f"Edits, with guidance {found['guidance']:g}: PSNR in dB / ST-LPIPS to the target (lower is better). Kinds marked * have many right answers,",
         "of which the target is one, so their figures say little. The last column is the untouched source's ST-LPIPS.",
         "",
         "| kind | " + " | ".join(f"{n} steps" for n in steps) + " | untouched |",
@@ -128,10 +140,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/base-report"))
     parser.add_argument("--per-kind", type=int, default=8)
     parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
+    parser.add_argument("--split", default="evaluation", help="to choose a setting, take another split: distill")
+    parser.add_argument("--guidance", type=float, default=None, help="default: the world's")
     options = parser.parse_args()
-    found = measure(load_world(options.world), options.per_kind, options.steps, options.out, print)
+    world = load_world(options.world)
+    guidance = world.backbone.guidance if options.guidance is None else options.guidance
+    found = measure(world, Asked(options.per_kind, options.steps, options.split, guidance), options.out, print)
     (options.out / "base.json").write_text(json.dumps(found, indent=2) + "\n")
     command = f"python -m reference_trainer.base_report --world {options.world} --per-kind {options.per_kind}"
+    command += f" --split {options.split} --guidance {guidance:g} --steps {' '.join(map(str, options.steps))}"
     (options.out / "base.md").write_text(as_markdown(found, command))
     print(options.out / "base.md")
 
