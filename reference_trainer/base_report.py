@@ -118,12 +118,12 @@ def as_markdown(found: dict, command: str) -> str:
     """The table for people."""
     steps = list(next(iter(found["kinds"].values()))["steps"])
     lines = [
-        f"Made by `{command}`: {found['per_kind']} held-out scenes per kind (subjects and backgrounds of the {found['split']} split).",
+        f"Made by `{command}`: {found['per_kind']} scenes per kind, subjects and photos of the {found['split']} split.",
         "",
         f"Autoencoder: {found['vae_psnr']:.1f} dB PSNR on these scenes.",
         "",
-        f"Edits, with guidance {found['guidance']:g}: PSNR in dB / ST-LPIPS to the target (lower is better). Kinds marked * have many right answers,",
-        "of which the target is one, so their figures say little. The last column is the untouched source's ST-LPIPS.",
+        f"Edits, with guidance {found['guidance']:g}: PSNR in dB / ST-LPIPS to the target (lower is better).",
+        "Kinds marked * have many right answers, of which the target is one, so their figures say little. The last column is the untouched source's ST-LPIPS.",
         "",
         "| kind | " + " | ".join(f"{n} steps" for n in steps) + " | untouched |",
         "| --- |" + " ---: |" * (len(steps) + 1),
