@@ -82,7 +82,7 @@ def adapter_bytes(world: World, suite: Suite, effects: Sequence[str]) -> dict[st
     stored = {"teacher": teachers, "teacher-few": teachers} if teachers else {}
     if "cascade" in suite.systems:
         stored["cascade"] = teachers + world.accelerator().path.stat().st_size
-    if world.table.joint is not None:
+    if world.table.joint is not None and world.path(world.table.joint.file).is_file():
         stored["joint"] = world.joint().path.stat().st_size
         if world.table.accelerator is not None:
             stored["joint+accelerator"] = stored["joint"] + world.accelerator().path.stat().st_size
