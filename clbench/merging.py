@@ -170,7 +170,9 @@ class Factors:
         return self.tensors[f"{module}.lora_{side}.weight"]
 
     def rank(self, module: str) -> int:
-        return len(self.factor(module, "A"))
+        """0 where the adapter lacks the module."""
+        name = f"{module}.lora_A.weight"
+        return len(self.tensors[name]) if name in self.tensors else 0
 
 
 def combine(
@@ -186,16 +188,17 @@ def combine(
         warnings.filterwarnings("ignore", module=r"peft\b")
         carrier, places = _stand_in(parts)
         torch.default_generator.manual_seed(seed)
-        carrier.base_model.add_weighted_adapter(
+        lora: Any = carrier.base_model
+        lora.add_weighted_adapter(
             adapters=_names(parts), weights=[part.weight for part in parts], adapter_name=MERGED,
             combination_type=method, svd_rank=rank, svd_full_matrices=False, density=density,
         )  # fmt: skip
     merged: dict[str, Tensor] = {}
     for module, place in places.items():
-        layer = carrier.base_model.model[place]
+        layer: Any = carrier.get_submodule(f"base_model.model.{place}")
         a, b = layer.lora_A[MERGED].weight.data, layer.lora_B[MERGED].weight.data
         if method == "cat":  # peft leaves rows of zeros below the stacked ones
-            used = sum(part.rank(module) for part in parts if module in part.modules)
+            used = sum(part.rank(module) for part in parts)
             a, b = a[:used], b[:, :used]
         merged[f"{module}.lora_A.weight"], merged[f"{module}.lora_B.weight"] = a.clone(), b.clone()
     return merged

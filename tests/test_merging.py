@@ -50,6 +50,18 @@ def test_one_adapter_at_weight_1_is_itself(infos, method):
     assert close(deltas(merge_adapters(Merge(method, (Part(infos[0], 1.0),)))), of(infos[0]))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_two_copies_of_an_adapter(infos, method):
+    """Unlike one adapter, which peft merges by "linear" whatever was asked for, this goes through the method itself.
+
+    The usual weights give the adapter back, except where factors are summed apart: n copies at 1/n are n times as strong.
+    """
+    weight = usual_weight(method, 2)
+    merged = merge_adapters(Merge(method, (Part(infos[0], weight),) * 2, density=1.0))
+    strength = 2.0 if method in ("linear", "magnitude_prune") else 1.0
+    assert close(deltas(merged), {m: strength * delta for m, delta in of(infos[0]).items()})
+
+
 @pytest.mark.parametrize(("method", "rank"), [("cat", None), ("svd", 8)])
 def test_exact_methods_are_the_weighted_sum(infos, method, rank):
     one, other = of(infos[0]), of(infos[1])
