@@ -94,15 +94,19 @@ def load_tensors(info: AdapterInfo) -> dict[str, torch.Tensor]:
 
 def lora_config(info: AdapterInfo) -> dict[str, Any]:
     """The adapter as plain arguments of peft's LoraConfig: ranks and alphas exact for every module."""
-    rank = info.rank
-    alpha = Counter(info.alphas.values()).most_common(1)[0][0]
+    return lora_values(info.ranks, info.alphas) | {"use_rslora": info.rslora}
+
+
+def lora_values(ranks: Mapping[str, int], alphas: Mapping[str, float]) -> dict[str, Any]:
+    """LoraConfig arguments for modules of the given ranks and alphas: the commonest value, patterns for the rest."""
+    rank = Counter(ranks.values()).most_common(1)[0][0]
+    alpha = Counter(alphas.values()).most_common(1)[0][0]
     return {
         "r": rank,
         "lora_alpha": alpha,
-        "target_modules": info.modules,
-        "rank_pattern": {f"^{m}": r for m, r in info.ranks.items() if r != rank},
-        "alpha_pattern": {f"^{m}": a for m, a in info.alphas.items() if a != alpha},
-        "use_rslora": info.rslora,
+        "target_modules": sorted(ranks),
+        "rank_pattern": {f"^{m}": r for m, r in ranks.items() if r != rank},
+        "alpha_pattern": {f"^{m}": a for m, a in alphas.items() if a != alpha},
     }
 
 

@@ -186,6 +186,26 @@ def preview_effects(
     show(str(effects_sheet(chosen, scenes, draws, out)))
 
 
+@app.command()
+@told
+def merge(
+    method: Annotated[str, typer.Option("--method", "-m", help="peft's name: linear, cat, svd, ties, dare_ties, ...")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="LoRA file to write, .safetensors.")],
+    world: WorldName = "tiny",
+    effect: Annotated[
+        list[str] | None, typer.Option("--effect", help="Only this effect; can be repeated. Default: all taught ones.")
+    ] = None,
+    accelerator: Annotated[bool, typer.Option("--accelerator", help="Join the world's accelerator to the result.")] = False,
+) -> None:
+    """Merge effect LoRAs into one file, the same that system merged-METHOD measures; no base model is loaded.
+
+    Example:  clbench merge --method ties --out merged.safetensors
+    """
+    from clbench import jobs
+
+    show(str(jobs.merge(world, method, effect or (), accelerator, out)))
+
+
 class Stage(str, Enum):
     """The stages of the reference trainer."""
 
@@ -194,6 +214,7 @@ class Stage(str, Enum):
     teachers = "teachers"
     accelerator = "accelerator"
     collection = "collection"
+    joint = "joint"
 
 
 @app.command()

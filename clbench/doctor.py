@@ -86,6 +86,8 @@ def _files(world: World) -> list[Finding]:
     for candidate in world.table.candidates:
         what = f"candidate {candidate.name}"
         found.append(_look(what, lambda name=candidate.name: _adapter(world, world.candidate(name).path)))
+    if world.table.joint is not None:
+        found.append(_look("joint", lambda: _adapter(world, world.joint().path)))
     found.append(_look("sources", lambda: f"{len(world.sources)} pictures"))
     found.append(_look("encoders", lambda: _encoders(world)))
     return found

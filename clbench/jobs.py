@@ -123,6 +123,19 @@ def report(out: Path, world_name: str | None, suite_name: str | None) -> None:
         show(str(path))
 
 
+def merge(world_name: str, method: str, effects: Sequence[str], accelerated: bool, out: Path) -> Path:
+    """Merge the teachers of `effects` (none named: of all taught ones) as system ``merged-<method>`` does, into `out`."""
+    from clbench.adapters import describe_adapter
+    from clbench.merging import write_merged
+    from clbench.systems.merged import described_teachers, merge_of
+
+    world = load_world(world_name)
+    teachers = described_teachers(world, names(effects) or world.taught)
+    accelerator = describe_adapter(world.accelerator().path) if accelerated else None
+    write_merged(merge_of(world, method, teachers, accelerator), out)
+    return out
+
+
 def train(
     stage: str | None, recipe: str, world_name: str, effects: Sequence[str], out: Path | None, resume: bool
 ) -> None:

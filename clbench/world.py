@@ -149,6 +149,13 @@ class World:
         path = self._existing(table.file, f"candidate LoRA '{table.name}'")
         return Adapter(table.name, path, table.weight, table.steps)
 
+    def joint(self) -> Adapter:
+        """The joint LoRA; ClbenchError if the world names none or its file is missing."""
+        table = self.table.joint
+        if table is None:
+            raise ClbenchError(f"world {self.name} names no joint LoRA: add [joint] file = ... to {self.file}")
+        return Adapter("joint", self._existing(table.file, "joint LoRA"), table.weight)
+
     def path(self, written: str) -> Path:
         """A path written in the file: absolute, or relative to the file's folder."""
         return (self.root / Path(written).expanduser()).resolve()

@@ -108,6 +108,22 @@ class CandidateTable(Table):
     weight: float = 1.0
 
 
+class JointTable(Table):
+    """[joint]: one LoRA trained on all pairs of all effects, a baseline for the candidates."""
+
+    file: str
+    weight: float = 1.0
+
+
+class MergedTable(Table):
+    """[merged]: how the teachers are merged into one LoRA (systems merged-<method>); see `clbench.merging`."""
+
+    weight: float | None = Field(None, gt=0)
+    density: float = Field(0.5, gt=0, le=1)
+    rank: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+
+
 class EncodersTable(Table):
     """[encoders]: names or local files of the metric encoders (see `clbench.encoders`)."""
 
@@ -132,5 +148,7 @@ class WorldTable(Table):
     teachers: TeachersTable = TeachersTable()
     accelerator: AcceleratorTable | None = None
     candidates: tuple[CandidateTable, ...] = ()
+    joint: JointTable | None = None
+    merged: MergedTable = MergedTable()
     encoders: EncodersTable = EncodersTable()
     references: ReferencesTable | None = None

@@ -48,8 +48,8 @@ class HabitsTable(Table):
     tensorboard: bool = True
 
 
-class TeachersConfig(Table):
-    """[teachers]: one recipe for all effect teachers (flow matching on before/after pairs)."""
+class PairsConfig(Table):
+    """What teachers and the joint LoRA share: flow matching on before/after pairs."""
 
     lora: LoraTable = LoraTable()
     pairs: int = Field(default=20, ge=1, description="before/after pairs per effect")
@@ -68,6 +68,19 @@ class TeachersConfig(Table):
     habits: HabitsTable = HabitsTable()
 
     _time = field_validator("time")(lambda name: _known(SCORE_TIME, name))
+
+
+class TeachersConfig(PairsConfig):
+    """[teachers]: one recipe for all effect teachers."""
+
+
+class JointConfig(PairsConfig):
+    """[joint]: one LoRA on all pairs of all effects at once, the baseline that distillation has to beat."""
+
+    lora: LoraTable = LoraTable(rank=32)
+    updates: int = Field(default=2000, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+    prompt: StudentPrompt = "aop"
 
 
 class LossesTable(Table):
@@ -170,6 +183,7 @@ class Recipe(Table):
     teachers: TeachersConfig = TeachersConfig()
     accelerator: AcceleratorConfig = AcceleratorConfig()
     collection: CollectionConfig = CollectionConfig()
+    joint: JointConfig = JointConfig()
 
 
 def load_recipe(name: str | Path) -> Recipe:

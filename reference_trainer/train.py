@@ -1,4 +1,4 @@
-"""The stages of training as `clbench train` calls them: base, encoders, teachers, accelerator, collection."""
+"""The stages of training as `clbench train` calls them: base, encoders, teachers, accelerator, collection, joint."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from reference_trainer.accelerator import train_accelerator
 from reference_trainer.collection import train_collection
 from reference_trainer.config import Recipe
 from reference_trainer.examples import check_pairs
+from reference_trainer.joint import train_joint
 from reference_trainer.loop import Progress
 from reference_trainer.teacher import add_teacher, train_teacher
 from reference_trainer.workshop import Workshop
 
-Stage = Literal["base", "encoders", "teachers", "accelerator", "collection"]
-STAGES: tuple[Stage, ...] = ("base", "encoders", "teachers", "accelerator", "collection")
+Stage = Literal["base", "encoders", "teachers", "accelerator", "collection", "joint"]
+STAGES: tuple[Stage, ...] = ("base", "encoders", "teachers", "accelerator", "collection", "joint")
 
 
 def run(
@@ -38,6 +39,7 @@ def run(
     teachers:    ``out/teachers/<effect id>.safetensors`` for each effect
     accelerator: ``out/accelerator.safetensors``
     collection:  ``out/collection.safetensors``, from the teachers in ``out/teachers``, else the world's
+    joint:       ``out/joint.safetensors``, from the pairs of all effects; no teacher is needed
 
     `effects` None means every effect of the world's collection pool (for the collection: of those, the ones that
     have a teacher). `report` is called after every update. The same call finishes an interrupted one; with
@@ -53,6 +55,8 @@ def run(
         for progress in train_accelerator(Workshop(world), recipe.accelerator, recipe.seed, out, resume):
             report(progress)
         return [out / "accelerator.safetensors"]
+    if stage == "joint":
+        return _joint(recipe, world, chosen, out, resume, report)
     if stage != "collection":
         raise ClbenchError(f"unknown stage '{stage}'; expected one of {', '.join(STAGES)}")
     teachers = teacher_files(world, chosen, out / "teachers")
@@ -122,6 +126,16 @@ def _teachers(
         for progress in train_teacher(shop, backbone, effect, recipe.teachers, recipe.seed, out, resume):
             report(progress)
     return [out / f"{effect.id}.safetensors" for effect in effects]
+
+
+def _joint(
+    recipe: Recipe, world: World, effects: Sequence[Effect], out: Path, resume: bool, report: Callable[[Progress], None]
+) -> list[Path]:
+    for effect in effects:
+        check_pairs(world, effect, recipe.joint.folder)
+    for progress in train_joint(Workshop(world), effects, recipe.joint, recipe.seed, out, resume):
+        report(progress)
+    return [out / "joint.safetensors"]
 
 
 def _check_writable(out: Path) -> None:

@@ -19,6 +19,7 @@ COMMANDS = (
     ["score"],
     ["report"],
     ["list"],
+    ["merge"],
     ["train"],
     ["doctor"],
     ["preview", "effects"],

@@ -1,4 +1,4 @@
-"""The main job on a smoke recipe: base, encoders, two teachers, accelerator, collection, eval, report; then resume."""
+"""The main job on a smoke recipe: base, encoders, two teachers, accelerator, collection, joint, eval, report; then resume."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def clbench(*words: str) -> str:
 def trained(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("smoke")
     (root / "world.toml").write_text(WORLD.format(tiny=TINY))
-    for stage in ("base", "encoders", "teachers", "accelerator", "collection"):
+    for stage in ("base", "encoders", "teachers", "accelerator", "collection", "joint"):
         clbench(
             "train", "--stage", stage, "--recipe", "smoke", "--world", str(root / "world.toml"),
             "--effects", ",".join(EFFECTS), "--out", str(root / "trained"),
@@ -77,7 +77,7 @@ def evaluated(trained: Path) -> Path:
 def test_every_stage_leaves_its_files(trained: Path):
     made = trained / "trained"
     assert (made / "backbone/model_index.json").is_file() and (made / "encoders/clip/open_clip_config.json").is_file()
-    for name in (*(f"teachers/{effect}" for effect in EFFECTS), "accelerator", "collection"):
+    for name in (*(f"teachers/{effect}" for effect in EFFECTS), "accelerator", "collection", "joint"):
         assert (made / f"{name}.safetensors").is_file(), name
 
 

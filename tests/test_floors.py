@@ -27,7 +27,7 @@ HEAVY = {
 }
 ROOMS = {
     "diffusers": ("clbench.backbones",),
-    "peft": (),
+    "peft": ("clbench.merging",),
     "transformers": ("clbench.backbones",),
     "open_clip": ("clbench.encoders",),
     "lpips": ("clbench.encoders",),
@@ -40,7 +40,7 @@ ROOMS = {
     "matplotlib": ("clbench.report",),
     "torch": (
         "clbench.backbones", "clbench.adapters", "clbench.metrics", "clbench.encoders", "clbench.truth",
-        "clbench.score", "clbench.calibration", "clbench.doctor",
+        "clbench.score", "clbench.calibration", "clbench.doctor", "clbench.merging",
     ),
 }  # fmt: skip
 TOP = {f"clbench.{name}" for name in ("cli", "__main__", "jobs", "console", "listing", "doctor")}
@@ -48,7 +48,7 @@ QUICK = (
     "clbench.cli", "clbench.console", "clbench.jobs", "clbench.listing", "clbench.world", "clbench.suite",
     "clbench.sources", "clbench.results", "clbench.systems", "clbench.backbones", "clbench.edit",
     "clbench.adapters", "clbench.hashing", "clbench.tables", "clbench.world_file", "clbench.types",
-    "clbench.registry", "clbench.doctor",
+    "clbench.registry", "clbench.doctor", "clbench.merging", "clbench.systems.merged", "clbench.systems.baselines",
 )  # fmt: skip
 """Modules that a quick command passes through: nothing heavy at module level."""
 

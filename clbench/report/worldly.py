@@ -11,6 +11,8 @@ from clbench.registry import ClbenchError
 from clbench.report.data import ReportInput
 from clbench.results import RunFolder
 from clbench.suite import Suite, load_suite
+from clbench.systems import MERGED
+from clbench.systems.merged import stored_bytes
 from clbench.types import Case
 from clbench.world import World, load_world
 
@@ -77,9 +79,14 @@ def adapter_bytes(world: World, suite: Suite, effects: Sequence[str]) -> dict[st
     """Bytes of the adapter files that each system needs to serve all effects of the suite."""
     files = [path for effect in effects if (path := world.teacher_path(effect)) is not None]
     teachers = sum(path.stat().st_size for path in files)
-    stored = {"teacher": teachers} if teachers else {}
+    stored = {"teacher": teachers, "teacher-few": teachers} if teachers else {}
     if "cascade" in suite.systems:
         stored["cascade"] = teachers + world.accelerator().path.stat().st_size
+    if world.table.joint is not None and world.path(world.table.joint.file).is_file():
+        stored["joint"] = world.joint().path.stat().st_size
+        if world.table.accelerator is not None:
+            stored["joint+accelerator"] = stored["joint"] + world.accelerator().path.stat().st_size
+    stored |= stored_bytes(world, effects, [name for name in suite.systems if name.startswith(MERGED)])
     for index, candidate in enumerate(world.table.candidates):
         size = world.candidate(candidate.name).path.stat().st_size
         stored[f"collection-{candidate.name}"] = size

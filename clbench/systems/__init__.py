@@ -1,7 +1,8 @@
 """Systems under test: one visible list of names, and how each is opened. Loads no heavy library itself.
 
 ``base``, ``teacher``, ``cascade``, ``collection`` (the world's first candidate; another one is
-``collection-<name>``), ``folder`` (pictures made elsewhere), and the controls ``truth``, ``identity``,
+``collection-<name>``), what a user would try instead (``teacher-few``, ``joint``, ``merged-<method>``; the last two
+also with ``+accelerator``), ``folder`` (pictures made elsewhere), and the controls ``truth``, ``identity``,
 ``wrong-effect`` and ``noise-floor``.
 """
 
@@ -13,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from clbench.backbones import Backbone, open_backbone
+from clbench.merging import METHODS
 from clbench.registry import ClbenchError, Registry, suggestion
 from clbench.types import System
 from clbench.world import World
@@ -49,11 +51,17 @@ class Bench:
 
 Opener = Callable[[Bench, str], System]
 SYSTEMS: Registry[Opener] = Registry("system")
+MERGED, ACCELERATED = "merged-", "+accelerator"
 ABOUT = {
     "base": "the frozen base model with the effect's instruction, no adapter",
     "teacher": "base + the effect's own LoRA, full steps, guidance",
     "cascade": "base + the effect's LoRA + the accelerator LoRA, few steps",
     "collection": "base + one LoRA for all effects, trigger and caption, few steps",
+    "teacher-few": "base + the effect's own LoRA, few steps, everything else as teacher",
+    "joint": "base + one LoRA trained on all pairs of all effects, trigger and caption, full steps, guidance",
+    "joint+accelerator": "base + the joint LoRA + the accelerator LoRA, few steps",
+    **{MERGED + m: f"base + all teachers in one LoRA by peft's {m}, full steps, guidance" for m in METHODS},
+    **{MERGED + m + ACCELERATED: f"{MERGED}{m} joined with the accelerator in one LoRA, few steps" for m in METHODS},
     "folder": "pictures made elsewhere (--images DIR)",
     "truth": "control: another draw of the true picture",
     "identity": "control: the source, untouched",
@@ -61,13 +69,32 @@ ABOUT = {
     "noise-floor": "control: another draw of the true picture, through the backbone's VAE",
 }
 CONTROLS = ("truth", "identity", "wrong-effect", "noise-floor")
-SAMPLED = ("base", "teacher", "cascade", "collection")
+SAMPLED = ("base", "teacher", "cascade", "collection", "teacher-few", "joint", "merged")
+"""Kinds of systems that sample the backbone."""
 
 
 def _sampled(bench: Bench, name: str) -> System:
     from clbench.systems.sampled import open_sampled
 
     return open_sampled(bench, name)
+
+
+def _teacher_few(bench: Bench, name: str) -> System:
+    from clbench.systems.baselines import open_teacher_few
+
+    return open_teacher_few(bench, name)
+
+
+def _joint(bench: Bench, name: str) -> System:
+    from clbench.systems.baselines import open_joint
+
+    return open_joint(bench, name)
+
+
+def _merged(bench: Bench, name: str) -> System:
+    from clbench.systems.merged import open_merged
+
+    return open_merged(bench, name)
 
 
 def _folder(bench: Bench, name: str) -> System:
@@ -84,8 +111,14 @@ def _control(bench: Bench, name: str) -> System:
     return open_control(bench, name)
 
 
-for _name in SAMPLED:
+for _name in ("base", "teacher", "cascade", "collection"):
     SYSTEMS.add(_name, _sampled)
+SYSTEMS.add("teacher-few", _teacher_few)
+for _name in ("joint", "joint" + ACCELERATED):
+    SYSTEMS.add(_name, _joint)
+for _name in METHODS:
+    SYSTEMS.add(MERGED + _name, _merged)
+    SYSTEMS.add(MERGED + _name + ACCELERATED, _merged)
 SYSTEMS.add("folder", _folder)
 for _name in CONTROLS:
     SYSTEMS.add(_name, _control)

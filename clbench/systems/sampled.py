@@ -80,26 +80,26 @@ def open_sampled(bench: Bench, name: str) -> SampledSystem:
 
 
 def _base(bench: Bench, name: str) -> SampledSystem:
-    sampler = _full(bench)
-    card = SystemCard("base", "base", {}, _settings(bench, sampler, "instruction"))
+    sampler = full_sampler(bench)
+    card = SystemCard("base", "base", {}, card_settings(bench, sampler, "instruction"))
     return SampledSystem(bench, card, Plan(lambda effect: (), lambda effect: effect.instruction), sampler)
 
 
 def _teacher(bench: Bench, name: str) -> SampledSystem:
-    sampler, teachers = _full(bench), _teachers(bench)
-    card = SystemCard("teacher", "teacher", _hashes(teachers), _settings(bench, sampler, "instruction"))
+    sampler, teachers = full_sampler(bench), suite_teachers(bench)
+    card = SystemCard("teacher", "teacher", hashes_of(teachers), card_settings(bench, sampler, "instruction"))
     plan = Plan(lambda effect: ((teachers[effect].path, 1.0),), lambda effect: effect.instruction)
     return SampledSystem(bench, card, plan, sampler)
 
 
 def _cascade(bench: Bench, name: str) -> SampledSystem:
-    teachers, accelerator = _teachers(bench), bench.world.accelerator()
-    info = _checked(bench, accelerator.path)
-    sampler, weight = _few(bench, accelerator.steps), bench.world.teacher_weight
+    teachers, accelerator = suite_teachers(bench), bench.world.accelerator()
+    info = checked_adapter(bench, accelerator.path)
+    sampler, weight = few_sampler(bench, accelerator.steps), bench.world.teacher_weight
     settings = {"teacher_weight": weight, "accelerator_weight": accelerator.weight}
     card = SystemCard(
-        "cascade", "cascade", _hashes(teachers) | {"accelerator": info.sha256},
-        _settings(bench, sampler, "instruction") | settings,
+        "cascade", "cascade", hashes_of(teachers) | {"accelerator": info.sha256},
+        card_settings(bench, sampler, "instruction") | settings,
     )  # fmt: skip
     plan = Plan(
         lambda effect: ((teachers[effect].path, weight), (info.path, accelerator.weight)),
@@ -111,26 +111,29 @@ def _cascade(bench: Bench, name: str) -> SampledSystem:
 def _collection(bench: Bench, name: str) -> SampledSystem:
     _, _, wanted = name.partition("-")
     candidate = bench.world.candidate(wanted or None)
-    info, sampler = _checked(bench, candidate.path), _few(bench, candidate.steps)
+    info, sampler = checked_adapter(bench, candidate.path), few_sampler(bench, candidate.steps)
     adapters: Adapters = ((info.path, candidate.weight),)
-    settings = _settings(bench, sampler, "trigger + caption") | {"candidate_weight": candidate.weight}
+    settings = card_settings(bench, sampler, "trigger + caption") | {"candidate_weight": candidate.weight}
     card = SystemCard(name, "collection", {"collection": info.sha256}, settings)
     return SampledSystem(
         bench, card, Plan(lambda effect: adapters, lambda effect: effect.student_prompt), sampler
     )
 
 
-def _full(bench: Bench) -> Sampler:
+def full_sampler(bench: Bench) -> Sampler:
+    """The world's full steps and guidance, Euler."""
     table = bench.world.backbone
     return Sampler(table.full_steps, table.guidance, False, table.full_shift)
 
 
-def _few(bench: Bench, steps: int | None) -> Sampler:
+def few_sampler(bench: Bench, steps: int | None) -> Sampler:
+    """The few-step student's sampler; `steps` None means the world's few steps."""
     table = bench.world.backbone
     return Sampler(steps or table.few_steps, 1.0, True, table.shift)
 
 
-def _settings(bench: Bench, sampler: Sampler, prompt: str) -> dict[str, Any]:
+def card_settings(bench: Bench, sampler: Sampler, prompt: str) -> dict[str, Any]:
+    """What besides adapters decides a picture; `prompt` says in words what the effect's prompt is."""
     table = bench.world.backbone
     return sampler.settings() | {
         "prompt": prompt,
@@ -141,21 +144,23 @@ def _settings(bench: Bench, sampler: Sampler, prompt: str) -> dict[str, Any]:
     }
 
 
-def _teachers(bench: Bench) -> dict[str, AdapterInfo]:
+def suite_teachers(bench: Bench) -> dict[str, AdapterInfo]:
     """The checked teacher of every effect of the suite; ClbenchError naming the effects that have none."""
     paths = {effect: bench.world.teacher_path(effect) for effect in bench.effects}
     missing = [effect for effect, path in paths.items() if path is None]
     if missing:
         raise ClbenchError(f"world {bench.world.name} has no teacher LoRA for: {', '.join(missing)}")
-    return {effect: _checked(bench, path) for effect, path in paths.items() if path is not None}
+    return {effect: checked_adapter(bench, path) for effect, path in paths.items() if path is not None}
 
 
-def _checked(bench: Bench, path: Path) -> AdapterInfo:
+def checked_adapter(bench: Bench, path: Path) -> AdapterInfo:
+    """A LoRA file described and compared with the base; ClbenchError for a broken or foreign one."""
     info = describe_adapter(path)
     if bench.base_shapes:  # empty where the base is not stored as safetensors; loading checks again
         check_adapter(info, bench.base_shapes, f"the backbone of world {bench.world.name}")
     return info
 
 
-def _hashes(infos: Mapping[str, AdapterInfo]) -> dict[str, str]:
+def hashes_of(infos: Mapping[str, AdapterInfo]) -> dict[str, str]:
+    """The adapters of a card: name -> sha256 of the file."""
     return {effect: info.sha256 for effect, info in infos.items()}

@@ -16,6 +16,8 @@ from reference_trainer.config import Recipe, load_recipe
         ("[collection.times]\nanchor = 'papre'", "Did you mean 'paper'"),
         ("[teachers]\nrank = 4", "unknown key 'rank'"),
         ("[accelerator]\nupdates = 5\nwarm_start = 6", "warm_start 6 is more than updates 5"),
+        ("[joint]\nprompt = 'trigger'", "prompt"),
+        ("[joint]\nsteps = 4", "unknown key 'steps'"),
         ("[acelerator]\n", "Did you mean 'accelerator'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""All three stages on a user's own world: teachers, accelerator, collection; resume, export, errors."""
+"""All stages on a user's own world: teachers, accelerator, collection, joint; resume, export, errors."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def shop_floor(mini_world, tmp_path):
     recipe = Recipe.model_validate(
         {
             "teachers": teachers,
+            "joint": teachers,
             "accelerator": STUDENT | {"pictures": pictures},
             "collection": STUDENT | {"pictures": pictures, "effect_sources": 2, "ema": 0.5, "warm_start": 1},
         }
@@ -63,7 +64,7 @@ def interrupted(stage, recipe, world, out, after):
         run(stage, recipe, world, None, out, report=report)
 
 
-@pytest.mark.parametrize("stage", ["teachers", "accelerator", "collection"])
+@pytest.mark.parametrize("stage", ["teachers", "accelerator", "collection", "joint"])
 def test_resumed_run_ends_with_the_same_weights(shop_floor, stage):
     file = "teachers/sepia" if stage == "teachers" else stage
     world, recipe, out = shop_floor
@@ -166,6 +167,56 @@ def test_teacher_overfits_its_pairs(shop_floor):
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
+def test_joint_learns_all_pairs_and_says_what_it_knows(shop_floor):
+    from safetensors import safe_open
+
+    world, recipe, out = shop_floor
+    lively = changed(recipe, "joint", updates=60, batch=8, lr=2e-2, prompt_dropout=0.0)
+    (path,) = run("joint", lively, world, None, out)
+    losses = [line["loss/joint"] for line in read_log(out / "joint" / "log.jsonl")]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    assert header["clbench.stage"] == "joint" and header["clbench.effects"] == "sepia upside_down"
+    before = path.stat().st_mtime_ns
+    run("joint", lively, world, None, out)
+    assert path.stat().st_mtime_ns == before
+    with pytest.raises(ClbenchError, match="made by another recipe"):
+        run("joint", changed(lively, "joint", prompt="caption"), world, None, out)
+
+
+def test_joint_batches_mix_effects_each_with_its_own_prompt(shop_floor, monkeypatch):
+    """The student's prompt of the row's effect, or the empty one where it is dropped; targets belong to sources."""
+    from reference_trainer import joint
+    from reference_trainer.workshop import Workshop
+
+    world, recipe, _ = shop_floor
+    config, shop = changed(recipe, "joint", batch=64, prompt_dropout=0.25).joint, Workshop(world)
+    pairs_of = lambda effect: joint.teacher_pairs(world, effect, config.pairs, config.folder)  # noqa: E731
+    lessons = [joint.Lesson(e, e.student_prompt, pairs_of(e)) for e in world.effects.values()]
+    training = joint._prepare(shop, lessons, config, 0)
+    asked = {}
+    real = training.backbone.predict
+
+    def predict(inputs, name):
+        asked.update(inputs=inputs, name=name)
+        return real(inputs, name)
+
+    monkeypatch.setattr(training.backbone, "predict", predict)
+    state = training.dice.state()
+    training.update(0)
+    training.dice.restore(state)
+    batch, prompts = training.stream.batch(training.dice, 64), asked["inputs"].prompts
+    assert asked["name"] == "student" and set(batch.names) == {"sepia", "upside_down"}
+    known = {name: shop.prompts.one(text) for name, text in (("", ""), *((x.effect.id, x.prompt) for x in lessons))}
+    seen = [next(n for n, p in known.items() if torch.equal(p.tokens[0], row)) for row in prompts.tokens]
+    assert all(name in ("", effect) for name, effect in zip(seen, batch.names, strict=True))
+    assert 4 < seen.count("") < 32
+    for source, target in zip(batch.source, batch.target, strict=True):
+        place = [i for i, s in enumerate(training.stream.source) if torch.equal(s, source)]
+        assert any(torch.equal(training.stream.target[i], target) for i in place)
+
+
 def test_warm_start_learns_the_targets(shop_floor):
     world, recipe, out = shop_floor
     warm = changed(recipe, "collection", updates=60, warm_start=60, batch=8, lr=2e-2, ema=0.0, p_switch=1.0)
@@ -205,6 +256,8 @@ def test_non_finite_loss_stops_and_names_the_last_good_checkpoint(shop_floor, mo
         ("teachers", ["sepia", "sepia"], {}, "named twice"),
         ("teachers", None, {"folder": "nowhere"}, "folder of pictures not found"),
         ("teachers", None, {"folder": None}, "no known operator"),
+        ("joint", None, {"folder": "nowhere"}, "folder of pictures not found"),
+        ("joint", ["sepai"], {}, "Did you mean 'sepia'"),
         ("accelerator", None, {"pictures": None}, "no scenes to distil on"),
         ("nonsense", None, {}, "unknown stage"),
     ],

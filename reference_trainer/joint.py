@@ -1,0 +1,150 @@
+"""The joint baseline: one LoRA by flow matching on the pairs of all effects at once, without any teacher.
+
+What the paper calls flow matching on N effects: every batch mixes effects, and the prompt alone says which one is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clbench.adapters import save_adapter
+from clbench.provenance import hash_value
+from clbench.types import Effect, seed_from
+from reference_trainer.checkpoint import DiceState, finish
+from reference_trainer.config import JointConfig
+from reference_trainer.dice import Dice
+from reference_trainer.distill import is_finished
+from reference_trainer.examples import Pair, pixels, teacher_pairs
+from reference_trainer.learner import Learner
+from reference_trainer.loop import Job, Progress, train
+from reference_trainer.losses import flow_matching
+from reference_trainer.networks import STUDENT, Backbone, Inputs
+from reference_trainer.prompting import Prompts, student_prompt
+from reference_trainer.rollout import sample_teachers
+from reference_trainer.schedule import SCORE_TIME, add_noise
+from reference_trainer.sheets import write_sheet
+from reference_trainer.streams import Stream
+from reference_trainer.workshop import Workshop
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """An effect, the prompt it is asked by, and its pairs."""
+
+    effect: Effect
+    prompt: str
+    pairs: list[Pair]
+
+
+@dataclass
+class JointTraining:
+    """The training; `update` is the whole training step."""
+
+    backbone: Backbone
+    config: JointConfig
+    learner: Learner
+    dice: Dice
+    stream: Stream
+    unconditional: Prompts
+    shift: float
+
+    def update(self, update: int) -> dict[str, float]:
+        """Flow matching on a batch of pairs, each of an effect of its own; some prompts are dropped for guidance."""
+        count = self.config.batch
+        batch = self.stream.batch(self.dice, count)
+        eps = self.dice.normal(count, tuple(batch.source.shape[1:]))
+        time = SCORE_TIME.get(self.config.time)(self.dice, count, self.shift)
+        dropped = self.dice.uniform(count) < self.config.prompt_dropout
+        rows = torch.where(dropped, 0, torch.arange(1, count + 1, device=dropped.device))
+        prompts = Prompts.cat([self.unconditional, batch.student_prompts]).take(rows)
+        inputs = Inputs(add_noise(batch.target, eps, time), batch.source, time, prompts)
+        loss = flow_matching(self.backbone.predict(inputs, STUDENT), batch.target, eps).mean()
+        norm = self.learner.step(loss, update)
+        return {"loss/joint": float(loss.detach()), "grad/joint": norm}
+
+
+def train_joint(
+    shop: Workshop, effects: Sequence[Effect], config: JointConfig, seed: int, out: Path, resume: bool
+) -> Iterator[Progress]:
+    """Train ``out/joint.safetensors`` on the pairs of `effects`; nothing is done when it is complete already."""
+    adapter, work = out / "joint.safetensors", out / "joint"
+    lessons = [
+        Lesson(effect, student_prompt(effect, config.prompt), teacher_pairs(shop.world, effect, config.pairs, config.folder))
+        for effect in effects
+    ]
+    key = _key(shop, lessons, config, seed)
+    if resume and is_finished(adapter, key):
+        yield Progress("joint", config.updates, config.updates, {})
+        return
+    training = _prepare(shop, lessons, config, seed)
+    state = {"joint": training.learner, "dice": DiceState(training.dice)}
+    job = Job(training.update, _sheets(shop, training, lessons, work), state, config.updates)
+    for update, logs in train(job, work, key, config.habits, resume):
+        yield Progress("joint", update + 1, config.updates, logs)
+    ids = " ".join(effect.id for effect in effects)
+    facts = {"clbench.stage": "joint", "clbench.effects": ids, "clbench.prompt": config.prompt}
+    save_adapter(adapter, training.learner.weights(), training.backbone.config(STUDENT).to_dict(), facts)
+    finish(work / "complete.json", key, adapter, {"effects": ids, "pairs": len(training.stream.source)})
+
+
+def _key(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, seed: int) -> str:
+    settings = config.model_dump(exclude={"habits", "folder", "lora_forward"})
+    taught = [
+        [lesson.prompt, pixels([p.source for p in lesson.pairs]), pixels([p.target for p in lesson.pairs])] for lesson in lessons
+    ]
+    return hash_value([VERSION, "joint", shop.digest, settings, seed, taught])
+
+
+def _prepare(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, seed: int) -> JointTraining:
+    backbone, lora = shop.backbone(config.lora_forward), config.lora
+    generator = torch.Generator().manual_seed(seed_from("joint", seed, "weights"))
+    backbone.add_new(STUDENT, lora.rank, lora.alpha_value, lora.modules, generator)
+    learner = Learner(
+        backbone, STUDENT, config.lr, config.clip, config.warmup,
+        config.updates if config.decay else None, config.weight_decay,
+    )  # fmt: skip
+    return JointTraining(
+        backbone, config, learner, Dice.seeded(seed_from("joint", seed, "dice"), shop.device),
+        _stream(shop, lessons), shop.prompts.unconditional(), shop.world.backbone.shift,
+    )  # fmt: skip
+
+
+def _stream(shop: Workshop, lessons: Sequence[Lesson]) -> Stream:
+    """All pairs as one stream; effects are drawn evenly, whatever the number of their pairs."""
+    pairs = [pair for lesson in lessons for pair in lesson.pairs]
+    kind = torch.repeat_interleave(torch.arange(len(lessons)), torch.tensor([len(lesson.pairs) for lesson in lessons]))
+    prompts = shop.prompts.many([lesson.prompt for lesson in lessons])
+    return Stream(
+        shop.space.encode([p.source for p in pairs]), shop.space.encode([p.target for p in pairs]), kind,
+        [None] * len(lessons), [lesson.effect.id for lesson in lessons], prompts, prompts,
+    )  # fmt: skip
+
+
+def _sheets(shop: Workshop, training: JointTraining, lessons: Sequence[Lesson], work: Path) -> Callable[[int], Path]:
+    """Draws source | target | joint at full steps, the first pair of each effect, always with equal noise."""
+    shown = lessons[: training.config.habits.sheet_rows]
+    firsts = [lesson.pairs[0] for lesson in shown]
+    source = shop.space.encode([pair.source for pair in firsts])
+    prompts = shop.prompts.many([lesson.prompt for lesson in shown])
+    noise = Dice.seeded(seed_from("sheet", "joint"), shop.device).normal(len(shown), shop.space.shape)
+
+    def draw(update: int) -> Path:
+        sample = sample_teachers(
+            training.backbone, source, prompts, training.unconditional, [STUDENT] * len(shown), noise,
+            shop.full_sigmas(), shop.world.backbone.guidance,
+        )  # fmt: skip
+        columns = [
+            ("source", np.stack([pair.source for pair in firsts])),
+            ("target", np.stack([pair.target for pair in firsts])),
+            (f"joint {update}", shop.space.decode(sample)),
+        ]
+        return write_sheet(work / "sheets", update, columns, [lesson.effect.id for lesson in shown])
+
+    return draw
