@@ -20,6 +20,7 @@ COMMANDS = (
     ["report"],
     ["list"],
     ["train"],
+    ["cost"],
     ["doctor"],
     ["preview", "effects"],
 )
@@ -66,7 +67,7 @@ def test_help_starts_in_under_a_second():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["list", "systems"], ["list", "metrics"], ["list", "suites"]]
+    "arguments", [["--help"], ["list", "systems"], ["list", "metrics"], ["list", "suites"], ["cost"], ["cost", "--json"]]
 )
 def test_quick_commands_import_nothing_heavy(arguments):
     code = (

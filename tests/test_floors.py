@@ -48,7 +48,8 @@ QUICK = (
     "clbench.cli", "clbench.console", "clbench.jobs", "clbench.listing", "clbench.world", "clbench.suite",
     "clbench.sources", "clbench.results", "clbench.systems", "clbench.backbones", "clbench.edit",
     "clbench.adapters", "clbench.hashing", "clbench.tables", "clbench.world_file", "clbench.types",
-    "clbench.registry", "clbench.doctor",
+    "clbench.registry", "clbench.doctor", "clbench.cost.answer", "clbench.cost.table", "clbench.cost.curves",
+    "clbench.cost.bases", "clbench.cost.worlds", "clbench.cost.deployment", "clbench.cost.traffic",
 )  # fmt: skip
 """Modules that a quick command passes through: nothing heavy at module level."""
 
