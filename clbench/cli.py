@@ -269,7 +269,7 @@ def cost(
     router: Annotated[str, typer.Option(help="Accuracy of the router: paper (its published curve) or a share.")] = "paper",
     route: Annotated[Route, typer.Option(help="What the router chooses: an adapter, or an effect.")] = Route.adapters,
     bcr: Annotated[
-        list[str] | None, typer.Option(help="SYSTEM=SHARE of bad outputs. Default: published, for qwen-image-edit.")
+        list[str] | None, typer.Option(help="SYSTEM=SHARE of bad outputs, or paper. Default: paper for qwen-image-edit.")
     ] = None,
     load_seconds: Annotated[float | None, typer.Option(min=0, help="Time to load one teacher adapter.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Everything as JSON, with curves over effects and rank.")] = False,

@@ -93,7 +93,7 @@ def test_list_of_a_users_world(kind, mini_world_file):
 
 @pytest.mark.parametrize(
     ("kind", "word"),
-    [("systems", "noise-floor"), ("metrics", "psnr"), ("suites", "bleeding"), ("worlds", "tiny")],
+    [("systems", "noise-floor"), ("metrics", "psnr"), ("suites", "bleeding"), ("suites", "memory"), ("worlds", "tiny")],
 )
 def test_list_of_what_is_shipped(kind, word):
     assert word in clbench("list", kind).output

@@ -71,9 +71,12 @@ def router(text: str) -> Router:
 
 
 def failure_rates(given: Sequence[str], base: str) -> dict[str, float]:
-    """``cascade=.17`` over the published ones, which count only for the base they were measured on."""
+    """``cascade=.17`` over the published ones, which count for the base they were measured on, or if asked for: ``paper``."""
     rates = dict(PAPER_BCR) if base == PAPER_BASE else {}
     for item in (part.strip() for text in given for part in text.split(",") if part.strip()):
+        if item == "paper":
+            rates |= PAPER_BCR
+            continue
         system, equals, value = item.partition("=")
         if not equals or system not in SYSTEMS:
             raise ClbenchError(f"a failure rate is SYSTEM=SHARE, not '{item}'.{suggestion(system, SYSTEMS)}")

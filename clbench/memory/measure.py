@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,8 @@ DIRECT = (
     "factor_bytes", "resident_bytes", "peak_bytes", "open_seconds", "load_seconds", "first_picture_seconds", "edit_seconds",
 )  # fmt: skip
 """Quantities that a reading holds as they are."""
+POOL = ".pool-"
+"""Start of the name of the folder, inside the results, that holds copies while they are needed."""
 Answer = dict[str, Any]
 
 
@@ -55,7 +58,7 @@ def measure(
     todo = [point for point in wanted if point not in found.points()]
     total, done = len(wanted) * suite.repeats, (len(wanted) - len(todo)) * suite.repeats
     base = world_base(world)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".pool-") as folder:
+    with tempfile.TemporaryDirectory(dir=out, prefix=POOL) as folder:
         for point in todo:
             files = files_of(point, world, Path(folder))
             request = _request(world, point, files, suite)
@@ -155,6 +158,8 @@ def _take_setting(found: MemoryFile, answers: list[Answer]) -> None:
 def _begin(world: World, suite: MemorySuite, out: Path, overwrite: bool) -> MemoryFile:
     """The file to go on with, or a new one; every adapter that will be needed is looked for now."""
     check_writable(out)
+    for left in out.glob(f"{POOL}*"):  # a killed run leaves its copies, which may be large
+        shutil.rmtree(left)
     new = describe(world, suite)
     if overwrite or not (out / FILE).exists():
         return new
