@@ -17,12 +17,13 @@ def skeleton(config: Mapping[str, Any], path: Path) -> tuple[dict[str, tuple[int
     import diffusers
     import torch
 
-    kind = getattr(diffusers, config["_class_name"], None)
-    if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
+    found = getattr(diffusers, config["_class_name"], None)
+    if not (isinstance(found, type) and issubclass(found, diffusers.ModelMixin)):
         raise ClbenchError(f"{path}: diffusers {diffusers.__version__} has no model '{config['_class_name']}'")
+    kind: Any = found
     try:
         with torch.device("meta"):
-            model: Any = kind.from_config(dict(config))
+            model = kind.from_config(dict(config))
     except (TypeError, ValueError, KeyError) as error:
         raise ClbenchError(f"{path} does not build a {config['_class_name']}: {error}") from None
     linears = {

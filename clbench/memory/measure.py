@@ -28,7 +28,7 @@ from clbench.memory.points import BASE, QUANTITIES, Point, points
 from clbench.memory.pool import Files, files_of
 from clbench.memory.predict import Ground, predict_point
 from clbench.memory.probe import Request
-from clbench.memory.record import FILE, Measurement, MemoryFile, measurement, read_memory, write_memory
+from clbench.memory.record import FILE, MEMORY_SCHEMA, Measurement, MemoryFile, measurement, read_memory, write_memory
 from clbench.memory.suite import MemorySuite
 from clbench.registry import ClbenchError
 from clbench.results import check_writable
@@ -182,7 +182,7 @@ def describe(world: World, suite: MemorySuite) -> MemoryFile:
     if "collection" in suite.systems:
         adapters["collection"] = file_digest(world.candidate().path)
     return MemoryFile(
-        world=Named(name=world.name, hash=world.hash), suite=Named(name=suite.name, hash=suite.hash),
+        schema=MEMORY_SCHEMA, world=Named(name=world.name, hash=world.hash), suite=Named(name=suite.name, hash=suite.hash),
         question=suite.question, adapters=provenance.hash_value(adapters), teachers=len(world.taught),
         repeats=suite.repeats, queries=suite.queries, git=GitInfo(**provenance.git_state()),
         versions=provenance.package_versions(), platform=provenance.platform_facts(), command=provenance.command_line(),
