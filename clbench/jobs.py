@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clbench.console import progress, say, show
+from clbench.console import print_table, progress, say, show
 from clbench.registry import ClbenchError
-from clbench.suite import Suite, load_suite
+from clbench.suite import Suite, find_suite, load_suite, suite_kind
 from clbench.world import load_world
 
 
@@ -86,13 +86,40 @@ def _say_failures(folders: Sequence) -> None:
 
 
 def evaluate(order: Order) -> None:
-    """Edit, score and report. Weights that the metrics lack are said before the first picture is made."""
+    """Edit, score and report. Weights that the metrics lack are said before the first picture is made.
+
+    A suite of kind `memory` makes no pictures and is measured instead.
+    """
+    if suite_kind(find_suite(order.suite)) == "memory":
+        measure(order)
+        return
     from clbench.encoders import open_encoders
 
     open_encoders(load_world(order.world), load_suite(order.suite).metrics)
     out = edit(order)
     score(out, order.world, order.suite)
     report(out, order.world, order.suite)
+
+
+def measure(order: Order) -> None:
+    """Measure what deployment costs (a suite of kind `memory`), show the table and the path of memory.json."""
+    from clbench.memory import measure as memory
+    from clbench.memory.record import FILE
+    from clbench.memory.suite import load_memory_suite
+    from clbench.memory.table import overview
+
+    if order.systems or order.effects or order.images or order.limit or order.strict or order.retry_failed:
+        raise ClbenchError("a suite of kind 'memory' takes --world, --out and --overwrite only; the rest stands in its file")
+    world, suite = load_world(order.world), load_memory_suite(order.suite)
+    out = order.out or Path("runs") / f"{suite.name}-{world.name}"
+    with progress() as bar:
+        task = bar.add_task(suite.name, total=None)
+        found = memory.measure(
+            world, suite, out, lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+            order.overwrite,
+        )  # fmt: skip
+    print_table(*overview(found))
+    show(str(out / FILE))
 
 
 def score(out: Path, world_name: str, suite_name: str) -> None:

@@ -53,10 +53,13 @@ def list_metrics() -> Rows:
 
 
 def list_suites() -> Rows:
+    from clbench.memory.suite import load_memory_suite
     from clbench.suite import load_suite, shipped_suites
 
     suites = [load_suite(name) for name in shipped_suites()]
     rows = [[s.name, s.question, ", ".join(s.systems), ", ".join(s.controls)] for s in suites]
+    measured = [load_memory_suite(name) for name in shipped_suites("memory")]
+    rows += [[s.name, s.question, ", ".join(s.systems), ""] for s in measured]
     return "suites", ["name", "question", "systems", "controls"], rows
 
 

@@ -14,14 +14,18 @@ from pydantic import Field
 
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError, suggestion
-from clbench.tables import Table, read_table
+from clbench.tables import Table, read_table, read_toml
 from clbench.types import Case
 from clbench.world import World, shipped_folder
 
+KINDS = ("pictures", "memory")
+"""What a suite can be about: pictures of systems, or what deploying them costs (`clbench.memory`)."""
+
 
 class SuiteTable(Table):
-    """The whole file."""
+    """The whole file. Suites of another `kind` have tables of their own (see `suite_kind`)."""
 
+    kind: Literal["pictures"] = "pictures"
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     question: str
     effects: Literal["taught", "all"] | tuple[str, ...] = "taught"
@@ -119,14 +123,24 @@ class Suite:
 
 
 def load_suite(name: str | Path) -> Suite:
-    """A shipped suite by name (``bleeding``), or a TOML file."""
+    """A shipped suite by name (``bleeding``), or a TOML file; ClbenchError if it is not about pictures."""
     file = find_suite(name)
+    if (kind := suite_kind(file)) != "pictures":
+        raise ClbenchError(f"suite {name} is of kind '{kind}': it makes no pictures; run it with `clbench eval --suite {name}`")
     return Suite(file, read_table(file, SuiteTable))
+
+
+def suite_kind(file: Path) -> str:
+    """The file's `kind`: ``pictures`` (the default) or ``memory``; ClbenchError for another one."""
+    kind = str(read_toml(file)[0].get("kind", "pictures"))
+    if kind not in KINDS:
+        raise ClbenchError(f"{file}: unknown kind '{kind}'.{suggestion(kind, KINDS)}")
+    return kind
 
 
 def find_suite(name: str | Path) -> Path:
     """The TOML file meant by `name`; ClbenchError with the nearest shipped name otherwise."""
-    shipped = shipped_suites()
+    shipped = {suite: file for kind in KINDS for suite, file in shipped_suites(kind).items()}
     if str(name) in shipped:
         return shipped[str(name)]
     if Path(name).is_file():
@@ -136,6 +150,7 @@ def find_suite(name: str | Path) -> Path:
     )
 
 
-def shipped_suites() -> dict[str, Path]:
-    """Name -> file of every shipped suite."""
-    return {path.stem: path for path in sorted(shipped_folder().glob("*.toml"))}
+def shipped_suites(kind: str = "pictures") -> dict[str, Path]:
+    """Name -> file of every shipped suite of a kind."""
+    found = sorted(shipped_folder().glob("*.toml"))
+    return {path.stem: path for path in found if suite_kind(path) == kind}

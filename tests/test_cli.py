@@ -21,6 +21,7 @@ COMMANDS = (
     ["list"],
     ["merge"],
     ["train"],
+    ["cost"],
     ["doctor"],
     ["preview", "effects"],
 )
@@ -67,7 +68,7 @@ def test_help_starts_in_under_a_second():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["list", "systems"], ["list", "metrics"], ["list", "suites"]]
+    "arguments", [["--help"], ["list", "systems"], ["list", "metrics"], ["list", "suites"], ["cost"], ["cost", "--json"]]
 )
 def test_quick_commands_import_nothing_heavy(arguments):
     code = (
@@ -93,7 +94,7 @@ def test_list_of_a_users_world(kind, mini_world_file):
 
 @pytest.mark.parametrize(
     ("kind", "word"),
-    [("systems", "noise-floor"), ("metrics", "psnr"), ("suites", "bleeding"), ("worlds", "tiny")],
+    [("systems", "noise-floor"), ("metrics", "psnr"), ("suites", "bleeding"), ("suites", "memory"), ("worlds", "tiny")],
 )
 def test_list_of_what_is_shipped(kind, word):
     assert word in clbench("list", kind).output

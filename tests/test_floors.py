@@ -40,7 +40,8 @@ ROOMS = {
     "matplotlib": ("clbench.report",),
     "torch": (
         "clbench.backbones", "clbench.adapters", "clbench.metrics", "clbench.encoders", "clbench.truth",
-        "clbench.score", "clbench.calibration", "clbench.doctor", "clbench.merging",
+        "clbench.score", "clbench.calibration", "clbench.doctor", "clbench.merging", "clbench.memory.pool",
+        "clbench.memory.probe", "clbench.memory.meter",
     ),
 }  # fmt: skip
 TOP = {f"clbench.{name}" for name in ("cli", "__main__", "jobs", "console", "listing", "doctor")}
@@ -49,6 +50,9 @@ QUICK = (
     "clbench.sources", "clbench.results", "clbench.systems", "clbench.backbones", "clbench.edit",
     "clbench.adapters", "clbench.hashing", "clbench.tables", "clbench.world_file", "clbench.types",
     "clbench.registry", "clbench.doctor", "clbench.merging", "clbench.systems.merged", "clbench.systems.baselines",
+    "clbench.cost.answer", "clbench.cost.table", "clbench.cost.curves",
+    "clbench.cost.bases", "clbench.cost.worlds", "clbench.cost.deployment", "clbench.cost.traffic",
+    "clbench.memory.measure", "clbench.memory.record", "clbench.memory.pool", "clbench.memory.probe", "clbench.report.ledger",
 )  # fmt: skip
 """Modules that a quick command passes through: nothing heavy at module level."""
 

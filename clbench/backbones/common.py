@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from clbench.adapters import check_adapter, describe_adapter, load_tensors, lora_config
+from clbench.adapters import AdapterInfo, check_adapter, describe_adapter, load_tensors, lora_config
 from clbench.backbones import Job, Sampler
 from clbench.backbones.noise import CaseNoiseScheduler, check_library, generators
 from clbench.registry import ClbenchError
@@ -95,8 +95,7 @@ class DiffusersBackbone:
             if self._loaded:
                 self.pipe.disable_lora()
             return
-        self.pipe.enable_lora()
-        self.pipe.set_adapters(handles, adapter_weights=[weight for _, weight in adapters])
+        self.activate(handles, [weight for _, weight in adapters])
         self._forget_beyond(max(KEEP_ADAPTERS, len(handles)))
 
     def peak_memory(self) -> int:
@@ -106,6 +105,28 @@ class DiffusersBackbone:
             torch.cuda.reset_peak_memory_stats(self.device)
             return peak
         return process_peak_bytes()
+
+    def attach(self, handle: str, info: AdapterInfo, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put an adapter's factors (as `load_tensors` gives them) into the model under a free name."""
+        state = {f"transformer.{name}": tensor for name, tensor in tensors.items()}
+        metadata = {f"transformer.{key}": value for key, value in lora_config(info).items()}
+        with warnings.catch_warnings():  # peft warns of every second adapter, which is what is wanted here
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+            self.pipe.transformer.load_lora_adapter(state, adapter_name=handle, metadata=metadata)
+
+    def detach(self, handle: str) -> None:
+        """Take an attached adapter out of the model again."""
+        self.pipe.delete_adapters(handle)
+
+    def activate(self, handles: Sequence[str], weights: Sequence[float]) -> None:
+        """Make exactly these attached adapters active; at least one."""
+        self.pipe.enable_lora()
+        self.pipe.set_adapters(list(handles), adapter_weights=list(weights))
+
+    def factor_bytes(self) -> int:
+        """Bytes of the factors of all attached adapters, active or not."""
+        found = self.pipe.transformer.named_parameters()
+        return sum(p.numel() * p.element_size() for name, p in found if ".lora_A." in name or ".lora_B." in name)
 
     def _call(self, jobs: Sequence[Job], sampler: Sampler, noise: list[torch.Generator]) -> np.ndarray:
         """Run the pipeline: float ``(N, R, R, 3)`` in [0, 1]."""
@@ -117,11 +138,8 @@ class DiffusersBackbone:
             self._loaded.move_to_end(info.handle)
             return info.handle
         check_adapter(info, self._shapes, self.name)
-        tensors = {f"transformer.{name}": tensor for name, tensor in load_tensors(info).items()}
-        metadata = {f"transformer.{key}": value for key, value in lora_config(info).items()}
-        with warnings.catch_warnings():  # peft warns of every second adapter, which is what is wanted here
-            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-            self.pipe.transformer.load_lora_adapter(tensors, adapter_name=info.handle, metadata=metadata)
+        tensors = load_tensors(info)
+        self.attach(info.handle, info, tensors)
         self._check_all_applied(info.handle, len(tensors), path)
         self._loaded[info.handle] = None
         return info.handle
@@ -135,7 +153,7 @@ class DiffusersBackbone:
     def _forget_beyond(self, keep: int) -> None:
         while len(self._loaded) > keep:
             oldest, _ = self._loaded.popitem(last=False)
-            self.pipe.delete_adapters(oldest)
+            self.detach(oldest)
 
 
 def _linear_shapes(transformer: torch.nn.Module) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,45 @@
+"""Accuracy of the router that picks an adapter for a query, and the failure rates published for each system. Pure.
+
+Source: arXiv 2605.25378, deployment over 200 queries (accuracy) and the main results table (BCR, 50 effects on
+Qwen-Image-Edit-2509).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clbench.registry import ClbenchError
+
+PAPER_ACCURACY = {1: 1.0, 10: 0.99, 20: 0.94, 50: 0.87, 100: 0.85, 150: 0.76}
+"""Choices -> accuracy as published; one choice needs no router."""
+PAPER_BCR = {"teacher": 0.141, "cascade": 0.168, "copies": 0.168, "collection": 0.087}
+"""Published share of outputs judged bad; `copies` are the cascade's LoRAs fused in, so they make the same pictures."""
+PAPER_LOAD_SECONDS = 1.2
+"""Published seconds to load one adapter from disk."""
+
+
+@dataclass(frozen=True)
+class Router:
+    """Accuracy by number of choices: `fixed` for any number above one, else linear between the points of `curve`."""
+
+    fixed: float | None = None
+    curve: Mapping[int, float] = field(default_factory=lambda: PAPER_ACCURACY)
+
+    def __post_init__(self) -> None:
+        if self.fixed is not None and not 0 <= self.fixed <= 1:
+            raise ClbenchError(f"router accuracy must lie in [0, 1], not {self.fixed}")
+
+    def accuracy(self, choices: int) -> float:
+        """In [0, 1]; beyond the last point of the curve its last value (see `beyond`)."""
+        if choices <= 1:
+            return 1.0
+        if self.fixed is not None:
+            return self.fixed
+        return float(np.interp(choices, list(self.curve), list(self.curve.values())))
+
+    def beyond(self, choices: int) -> bool:
+        """Whether `choices` lies past the last published point, so that the accuracy is an upper guess."""
+        return self.fixed is None and choices > max(self.curve)

@@ -1,0 +1,102 @@
+"""A world's own deployment, and its adapter files held against the prediction; headers only, no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from clbench.adapters import AdapterInfo, describe_adapter, read_header
+from clbench.cost.bases import base_from_config
+from clbench.cost.shapes import Base
+from clbench.cost.targets import dtype_bytes
+from clbench.registry import ClbenchError
+from clbench.world import World
+
+_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F8_E4M3": "float8"}
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterPrediction:
+    """An adapter file: predicted and stored bytes of its factors, and the bytes of the whole file.
+
+    `resident` are the predicted bytes once it is loaded: factors take the backbone's dtype.
+    """
+
+    name: str
+    path: Path
+    rank: int
+    modules: int
+    dtype: str
+    predicted: int
+    stored: int
+    file: int
+    resident: int
+
+    @property
+    def exact(self) -> bool:
+        return self.predicted == self.stored
+
+
+@dataclass(frozen=True)
+class WorldSizes:
+    """A world as a deployment sees it: its base, and the predictions of its teachers and other adapters."""
+
+    base: Base
+    dtype: str
+    teachers: Mapping[str, AdapterPrediction]
+    accelerator: AdapterPrediction | None
+    collection: AdapterPrediction | None
+
+    def all(self) -> list[AdapterPrediction]:
+        others = [one for one in (self.accelerator, self.collection) if one is not None]
+        return [*self.teachers.values(), *others]
+
+
+def world_base(world: World) -> Base:
+    """The world's transformer from its config; ClbenchError if the backbone is not there."""
+    from clbench.backbones import backbone_folder
+
+    return base_from_config(backbone_folder(world) / "transformer" / "config.json")
+
+
+def world_sizes(world: World) -> WorldSizes:
+    """Every adapter file of the world that is there, predicted; ClbenchError if it has no teacher."""
+    base, dtype = world_base(world), world.backbone.dtype
+    paths = {effect: path for effect in world.taught if (path := world.teacher_path(effect)) is not None}
+    if not paths:
+        raise ClbenchError(f"world {world.name} has no teacher adapter, so a pool cannot be sized")
+    return WorldSizes(
+        base, dtype,
+        {effect: predict(effect, path, base, dtype) for effect, path in paths.items()},
+        predict("accelerator", world.accelerator().path, base, dtype) if world.table.accelerator else None,
+        predict("collection", world.candidate().path, base, dtype) if world.table.candidates else None,
+    )  # fmt: skip
+
+
+def predict(name: str, path: Path, base: Base, resident_dtype: str) -> AdapterPrediction:
+    """Bytes of an adapter from the base's shapes and the file's ranks; ClbenchError for a LoRA of another base."""
+    info = describe_adapter(path)
+    header = read_header(path)
+    elements = _elements(info, base)
+    dtype = _dtype(path, {header[tensor]["dtype"] for tensor in info.names})
+    stored = sum(end - start for start, end in (header[tensor]["data_offsets"] for tensor in info.names))
+    return AdapterPrediction(
+        name, path, info.rank, len(info.modules), dtype, elements * dtype_bytes(dtype), stored, info.bytes,
+        elements * dtype_bytes(resident_dtype),
+    )  # fmt: skip
+
+
+def _elements(info: AdapterInfo, base: Base) -> int:
+    """Numbers in all factors, from the base's shapes alone."""
+    widths = {one.name: one.out + one.into for one in base.linears}
+    missing = [module for module in info.modules if module not in widths]
+    if missing:
+        raise ClbenchError(f"{info.path} is a LoRA of another base: {base.name} has no module '{missing[0]}'")
+    return sum(rank * widths[module] for module, rank in info.ranks.items())
+
+
+def _dtype(path: Path, found: set[str]) -> str:
+    if len(found) != 1 or not found <= set(_DTYPES):
+        raise ClbenchError(f"{path} holds factors of dtype {', '.join(sorted(found))}; one of {', '.join(_DTYPES)} is read")
+    return _DTYPES[found.pop()]

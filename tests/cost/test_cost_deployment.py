@@ -1,0 +1,156 @@
+"""Every system's bytes, traffic and expected success; the curves; the command."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from clbench.cli import app
+from clbench.cost.answer import answer, as_json
+from clbench.cost.curves import over_effects, over_rank, rows
+from clbench.cost.deployment import Cache, Deployment, cost_of, plans, system_costs
+from clbench.cost.options import Options
+from clbench.cost.routing import PAPER_ACCURACY, Router
+from clbench.cost.units import binary
+from clbench.registry import ClbenchError
+
+TOY = Deployment(1000, 10, 4, 20, effects=5, capacity=50, router=Router(0.9), bcr={"cascade": 0.2, "collection": 0.1})
+
+
+def costs(asked: Deployment):
+    return {cost.system: cost for cost in system_costs(asked)}
+
+
+def test_bytes_of_every_system_by_hand():
+    found = costs(TOY)
+    assert {name: cost.disk for name, cost in found.items()} == {
+        "teacher": 1050, "cascade": 1054, "merged": 1014, "merged-cat": 1054, "copies": 5000, "collection": 1020,
+    }  # fmt: skip
+    assert all(cost.resident == cost.disk and cost.host == 0 and cost.loads == 0 for cost in found.values())
+    assert found["cascade"].adapters == 54 and found["copies"].adapters == 0
+
+
+@pytest.mark.parametrize(("kind", "host"), [("disk", 0), ("ram", 50)])
+def test_an_lru_holds_only_its_slots(kind, host):
+    found = costs(replace(TOY, cache=Cache(kind, 2), load_seconds=0.5))["cascade"]
+    assert (found.disk, found.resident, found.host) == (1054, 1000 + 4 + 20, host)
+    assert found.loads == pytest.approx(600) and found.switches == pytest.approx(800)
+    assert found.loading_seconds == pytest.approx(300)
+    assert costs(replace(TOY, cache=Cache(kind, 2)))["collection"].loads == 0
+
+
+def test_a_full_collection_needs_another_adapter_and_a_router():
+    found = costs(replace(TOY, effects=101, router=Router()))["collection"]
+    assert found.parts == 3 and found.adapters == 60 and 0.99 < found.routing < 1 and found.switches > 600
+
+
+def test_success_is_routing_times_good_outputs():
+    found = costs(TOY)
+    assert found["cascade"].success == pytest.approx(0.9 * 0.8) and found["collection"].success == pytest.approx(0.9)
+    assert math.isnan(found["merged"].success)
+    assert costs(replace(TOY, route="effects"))["collection"].success == pytest.approx(0.9 * 0.9)
+
+
+def test_the_published_accuracies_are_met():
+    assert [Router().accuracy(n) for n in PAPER_ACCURACY] == list(PAPER_ACCURACY.values())
+    assert Router().accuracy(35) == pytest.approx(0.905) and Router().accuracy(180) == 0.76
+    assert Router().beyond(151) and not Router().beyond(150)
+
+
+def test_curves_hold_the_same_numbers_as_single_answers():
+    curve = over_effects(TOY)
+    assert [x for x, _ in curve.points] == list(range(1, 181))
+    (_, alone), (_, last) = curve.of("cascade")[4], curve.of("cascade")[-1]
+    assert alone == costs(TOY)["cascade"] and last.adapters == 180 * 10 + 4
+    ranks = dict(over_rank(TOY, 3, (1, 8)).of("cascade"))
+    assert ranks[8].adapters - ranks[1].adapters == 5 * 3 * 7
+    assert len(rows(curve)) == 180 * 6 and rows(curve)[2] | {"success": 0} and json.dumps(rows(curve), allow_nan=False)
+
+
+def test_cost_of_takes_any_plan():
+    plan = replace(plans(TOY)[0], count=2)
+    assert cost_of(plan, TOY).disk == 1020
+
+
+def test_the_command_says_the_papers_numbers():
+    done = CliRunner().invoke(app, ["cost", "--json"])
+    found = json.loads(done.output)
+    by_name = {row["system"]: row for row in found["systems"]}
+    assert found["deployment"]["base_bytes"] == 40_860_802_176
+    assert by_name["cascade"]["adapters"] == 118_814_146_560 and by_name["collection"]["adapters"] == 2_359_296_000
+    assert by_name["cascade"]["success"] == pytest.approx(0.87 * (1 - 0.168))
+    assert by_name["merged"]["success"] is None
+    assert {len({row["x"] for row in found["curves"][axis]}) for axis in ("effects", "teacher_rank")} == {180, 7}
+
+
+def test_the_table_and_its_assumptions():
+    output = CliRunner().invoke(app, ["cost", "-n", "160", "--mix", "zipf:1.1", "--cache", "disk:4"]).output
+    for words in ("352.35 GiB", "cascade", "zipf:1.1", "published curve ends at 150", "measured at 50 effects"):
+        assert words in output
+
+
+def test_published_failure_rates_count_for_their_base_only():
+    assert answer(Options()).deployment.bcr["cascade"] == 0.168
+    assert not answer(Options(base="flux-kontext")).deployment.bcr
+    assert answer(Options(base="flux-kontext", bcr=["cascade=0.3"])).deployment.bcr == {"cascade": 0.3}
+    assert answer(Options(base="flux-kontext", bcr=["paper,teacher=0"])).deployment.bcr["teacher"] == 0
+
+
+def test_an_answer_takes_less_than_a_second():
+    """Processor time, so that other work on the machine does not count; with both curves, as JSON."""
+    code = "import time; from clbench.cli import app\ntry: app(['cost', '--mix', 'zipf', '--cache', 'disk:4', '--json'])\n"
+    code += "finally: open(1, 'w').write(f'\\n{time.process_time()}')"
+    done = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
+    assert min(float(one.stdout.split()[-1]) for one in done) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(mix="pareto"), "a query mix is"), (Options(mix="zipf:x"), "must be a number"),
+        (Options(cache="disk"), "a cache policy is"), (Options(cache="ram:0"), "at least one slot"),
+        (Options(router="1.2"), r"in \[0, 1\]"), (Options(bcr=["cascad=.1"]), "Did you mean 'cascade'"),
+        (Options(bcr=["cascade=2"]), "failure rate"), (Options(rank=0), "at least 1"),
+        (Options(world="tiny", rank=8), "--rank does not go with --world"),
+    ],
+)  # fmt: skip
+def test_bad_options_are_one_sentence(options, message):
+    with pytest.raises(ClbenchError, match=message):
+        answer(options)
+
+
+def test_a_worlds_adapters_are_predicted_to_the_byte(mini_world_file):
+    found = answer(Options(world=str(mini_world_file)))
+    assert [one.name for one in found.predictions] == ["sepia", "upside_down", "accelerator", "collection"]
+    assert all(one.exact and one.stored < one.file for one in found.predictions)
+    assert found.deployment.effects == 2 and found.deployment.teacher_bytes == found.predictions[0].stored
+    plain = as_json(found)
+    assert all(row["exact"] for row in plain["adapters"]) and json.dumps(plain, allow_nan=False)
+    point = dict(found.rank_curve.of("cascade"))[4]
+    assert point.adapters == 3 * found.deployment.teacher_bytes
+
+
+def test_a_foreign_adapter_is_refused(mini_world_file, tmp_path):
+    from mini_parts import build_flux_pipeline, random_lora
+
+    from clbench.adapters import save_adapter
+
+    factors, metadata = random_lora(build_flux_pipeline(), 9)
+    strange = {name.replace("attn", "attention"): value for name, value in factors.items()}
+    save_adapter(tmp_path / "teachers" / "sepia.safetensors", strange, metadata)
+    with pytest.raises(ClbenchError, match="is a LoRA of another base"):
+        answer(Options(world=str(mini_world_file)))
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (850, "850 B"), (2_359_296_000, "2.1973 GiB"), (118_814_146_560, "110.65 GiB"), (float("nan"), "–")],
+)
+def test_bytes_for_people(count, text):
+    assert binary(count) == text

@@ -1,0 +1,153 @@
+"""The probe, the pool and the whole suite on the mini world."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from clbench.cli import app
+from clbench.cost.traffic import count
+from clbench.cost.worlds import predict, world_base
+from clbench.memory.meter import Meter
+from clbench.memory.points import Point
+from clbench.memory.pool import Files, concatenated, files_of, teacher_files
+from clbench.memory.predict import last_loaded
+from clbench.memory.probe import Request, measure
+from clbench.memory.record import read_memory
+from clbench.registry import ClbenchError
+
+SEQUENCE = [0, 2, 2, 1, 0, 1, 1, 2]
+
+
+def request(world, files: Files, slots: int = 0, from_ram: bool = False) -> Request:
+    return Request(
+        str(world.file), [str(p) for p in files.parts], [str(p) for p in files.fixed], files.part_weight,
+        files.fixed_weight, slots, from_ram, SEQUENCE if len(files.parts) > 1 else [0] * 8, 2,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("slots", "from_ram"), [(0, False), (1, False), (2, True)])
+def test_loads_and_factors_are_exact(mini_world, tmp_path, slots, from_ram):
+    files = files_of(Point("cascade", 3), mini_world, tmp_path)
+    found = measure(request(mini_world, files, slots, from_ram))
+    kept = slots or 3
+    expected = count([*range(kept), *SEQUENCE], kept, warm=kept)
+    assert len(found.swaps) == expected.loads and found.queries == 8
+    base = world_base(mini_world)
+    loaded = last_loaded(SEQUENCE, slots) if slots else range(3)
+    sizes = [predict("x", path, base, "float32").resident for path in (*(files.parts[i] for i in loaded), *files.fixed)]
+    assert found.factor_bytes == sum(sizes)
+    assert found.peak_bytes >= found.factor_bytes > 0 and found.edit_seconds > 0 and found.device == "cpu"
+
+
+def test_the_base_has_no_adapter(mini_world, tmp_path):
+    found = measure(replace(request(mini_world, files_of(Point("base", 0), mini_world, tmp_path)), sequence=[]))
+    assert found.factor_bytes == 0 and not found.swaps and not found.switches
+
+
+def test_a_pool_is_real_bytes(mini_world, tmp_path):
+    files = teacher_files(mini_world, 5, tmp_path)
+    assert len(set(files)) == 5 and len({path.stat().st_ino for path in files}) == 5
+    assert files[4].read_bytes() == mini_world.teacher_path("sepia").read_bytes()
+    assert teacher_files(mini_world, 5, tmp_path) == files
+
+
+def test_a_concatenated_lora_is_the_sum(mini_world, tmp_path):
+    """One adapter of summed rank gives the picture of its parts active together."""
+    import numpy as np
+
+    from clbench.adapters import describe_adapter
+    from clbench.backbones import Job, Sampler, open_backbone
+
+    own = [mini_world.teacher_path("sepia"), mini_world.teacher_path("upside_down")]
+    joined = concatenated(own, tmp_path / "cat.safetensors")
+    assert describe_adapter(joined).rank == sum(describe_adapter(path).rank for path in own)
+    backbone = open_backbone(mini_world)
+    job = [Job(mini_world.source_image("p0", 32), "x", 1)]
+    pictures = []
+    for adapters in ([(path, 1.0) for path in own], [(joined, 1.0)], []):
+        backbone.use_adapters(adapters)
+        pictures.append(backbone.sample(job, Sampler(2))[0].astype(int))
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1 < np.abs(pictures[0] - pictures[2]).max()
+
+
+def test_the_meter_sees_what_is_allocated():
+    import numpy as np
+
+    meter = Meter("cpu")
+    before = meter.held()
+    block = np.ones(64 << 20, dtype=np.uint8)
+    assert meter.peak() - before >= 60 << 20
+    del block
+    meter.start()
+    if meter.how.startswith("the kernel"):
+        assert meter.peak() < before + (60 << 20)
+
+
+def test_missing_adapters_are_said_before_any_process(mini_world_file, tmp_path):
+    (tmp_path / "accelerator.safetensors").unlink()
+    done = CliRunner().invoke(app, ["eval", "--suite", "memory", "--world", str(mini_world_file), "--out", str(tmp_path / "o")])
+    assert done.exit_code == 2 and "accelerator LoRA not found" in done.stderr
+
+
+@pytest.mark.slow
+def test_eval_measures_resumes_and_foretells(mini_world_file, tmp_path, monkeypatch):
+    suite, out = tmp_path / "small.toml", tmp_path / "out"
+    suite.write_text(
+        'kind = "memory"\nname = "small"\nquestion = "q?"\neffects = [3]\nsystems = ["cascade"]\n'
+        'policies = ["all", "disk"]\nslots = 1\nqueries = 8\nrepeats = 1\n'
+    )
+    command = ["eval", "--suite", str(suite), "--world", str(mini_world_file), "--out", str(out)]
+    from clbench.memory import measure as program
+
+    real, asked = program.run_probe, []
+
+    def stopped_at_the_last(request):
+        asked.append(request)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return real(request)
+
+    monkeypatch.setattr(program, "run_probe", stopped_at_the_last)
+    assert CliRunner().invoke(app, command).exit_code == 130
+    assert read_memory(out).status == "running" and len(read_memory(out).points()) == 2
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0 and done.stdout.strip().endswith("memory.json"), done.output
+    found = read_memory(out)
+    assert found.status == "complete" and len(asked) == 4 and not list(out.glob(".pool-*"))
+    for point in found.points():
+        for exact in ("tensor_bytes", "factor_bytes"):
+            row = found.find(point, exact)
+            assert row.median == row.predicted
+    for point in found.points()[1:]:
+        assert abs(found.find(point, "peak_bytes").error) <= 0.05
+    monkeypatch.setattr(program, "run_probe", lambda request: {"failed": "no memory"})
+    done = CliRunner().invoke(app, [*command, "--overwrite"])
+    rows = {row.quantity: row for row in read_memory(out).rows if row.system == "cascade"}
+    assert rows["peak_bytes"].status == "failed" and rows["peak_bytes"].reason == "no memory"
+    assert rows["disk_bytes"].status == "ok"
+
+
+def test_a_probe_that_fails_says_why(mini_world, tmp_path):
+    from clbench.memory.measure import run_probe
+
+    broken = Path(tmp_path / "broken.safetensors")
+    broken.write_bytes(b"no")
+    files = Files((broken,), ())
+    assert "broken.safetensors" in run_probe(request(mini_world, files))["failed"]
+
+
+def test_other_adapters_are_not_mixed_in(mini_world, tmp_path):
+    from clbench.memory.measure import describe
+    from clbench.memory.suite import load_memory_suite
+
+    suite = load_memory_suite("memory")
+    before = describe(mini_world, suite).key
+    file = mini_world.teacher_path("sepia")
+    file.write_bytes(mini_world.teacher_path("upside_down").read_bytes())
+    assert describe(mini_world, suite).key != before
+    with pytest.raises(ClbenchError, match="names no candidate"):
+        describe(type(mini_world)(mini_world.file, mini_world.table.model_copy(update={"candidates": ()})), suite)
