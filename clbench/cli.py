@@ -137,13 +137,14 @@ class Kind(str, Enum):
     metrics = "metrics"
     suites = "suites"
     worlds = "worlds"
+    probes = "probes"
     sources = "sources"
 
 
 @app.command("list")
 @told
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], world: WorldName = "tiny") -> None:
-    """Show what there is: effects, systems, metrics, suites, worlds or sources.
+    """Show what there is: effects, systems, metrics, probes, suites, worlds or sources.
 
     Example:  clbench list effects
     """
@@ -158,6 +159,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], world: Wo
         rows = {
             Kind.systems: listing.list_systems, Kind.metrics: listing.list_metrics,
             Kind.suites: listing.list_suites, Kind.worlds: listing.list_worlds,
+            Kind.probes: listing.list_probes,
         }[kind]()  # fmt: skip
     print_table(*rows)
 

@@ -10,7 +10,7 @@ from typing import Any
 from clbench.console import progress, say, show
 from clbench.registry import ClbenchError
 from clbench.suite import Suite, load_suite
-from clbench.world import load_world
+from clbench.world import World, load_world
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def edit(order: Order) -> Path:
     out = order.out or Path("runs") / f"{suite.name}-{world.name}"
     bench = bench_for(world, suite, order.images, order.strict)
     asked = Asked(names(order.effects), order.limit, order.overwrite, order.retry_failed)
-    systems = [open_system(name, bench) for name in chosen_systems(suite, order)]
+    systems = [open_system(name, bench) for name in chosen_systems(world, suite, order)]
     work = [(system, *prepare(world, suite, system, out, asked)) for system in systems]
     with progress() as bar:
         tasks = [
@@ -66,9 +66,9 @@ def edit(order: Order) -> Path:
     return out
 
 
-def chosen_systems(suite: Suite, order: Order) -> list[str]:
+def chosen_systems(world: World, suite: Suite, order: Order) -> list[str]:
     """Those asked for, else the suite's systems and controls; `folder` too where --images is given."""
-    chosen = names(order.systems) or [*suite.systems, *suite.controls]
+    chosen = names(order.systems) or [*suite.systems_in(world), *suite.controls]
     if order.images is not None and "folder" not in chosen:
         chosen.append("folder")
     return chosen
@@ -76,7 +76,7 @@ def chosen_systems(suite: Suite, order: Order) -> list[str]:
 
 def _say_failures(folders: Sequence) -> None:
     for folder in folders:
-        failed = [record for record in folder.read_edits().values() if record.status != "ok"]
+        failed = [record for record in folder.read_edits().values() if record.status == "failed"]
         if failed:
             say(
                 f"{folder.path.name}: {len(failed)} edits failed, the first: {failed[0].id}: "

@@ -54,7 +54,7 @@ class Truths:
 
     def __init__(self, world: World, teacher: RunFolder | None = None, draws: int = DRAWS) -> None:
         self.world, self.draws = world, draws
-        self._teacher = _teacher_pictures(teacher) if teacher is not None else {}
+        self._teacher = _teacher_pictures(teacher, world.backbone.full_steps) if teacher is not None else {}
         self._teacher_folder = teacher
         self._cached = lru_cache(maxsize=REMEMBERED)(self._truth)
 
@@ -155,12 +155,13 @@ def paint_over(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return cv2.inpaint(image, hole, INPAINT_RADIUS, cv2.INPAINT_TELEA)
 
 
-def _teacher_pictures(run: RunFolder) -> dict[tuple[str, str], list]:
-    """(effect, source) -> records at full steps, by seed; only finished pictures count."""
+def _teacher_pictures(run: RunFolder, full_steps: int) -> dict[tuple[str, str], list]:
+    """(effect, source) -> records of the plain question at full steps, by seed; only finished pictures count."""
     if run.info.system_name != "teacher":
         raise ClbenchError(f"{run.path} is a run of '{run.info.system_name}', not of 'teacher', and cannot be the truth")
     found: dict[tuple[str, str], list] = {}
     for record in sorted(run.read_edits().values(), key=lambda r: r.case.seed):
-        if record.status == "ok" and record.case.steps is None:
-            found.setdefault((record.case.effect, record.case.source), []).append(record)
+        case = record.case
+        if record.status == "ok" and not case.probe and not case.second and case.steps in (None, full_steps):
+            found.setdefault((case.effect, case.source), []).append(record)
     return found

@@ -2,7 +2,7 @@
 
 ``base``, ``teacher``, ``cascade``, ``collection`` (the world's first candidate; another one is
 ``collection-<name>``), ``folder`` (pictures made elsewhere), and the controls ``truth``, ``identity``,
-``wrong-effect`` and ``noise-floor``.
+``wrong-effect``, ``noise-floor`` and ``reseed``.
 """
 
 from __future__ import annotations
@@ -59,9 +59,10 @@ ABOUT = {
     "identity": "control: the source, untouched",
     "wrong-effect": "control: the truth of the nearest other effect",
     "noise-floor": "control: another draw of the true picture, through the backbone's VAE",
+    "reseed": "control: the base from other noise, the floor of neutral questions",
 }
 CONTROLS = ("truth", "identity", "wrong-effect", "noise-floor")
-SAMPLED = ("base", "teacher", "cascade", "collection")
+SAMPLED = ("base", "teacher", "cascade", "collection", "reseed")
 
 
 def _sampled(bench: Bench, name: str) -> System:
