@@ -24,7 +24,7 @@ preview_app = typer.Typer(no_args_is_help=True, help="Pictures to look at before
 app.add_typer(preview_app, name="preview")
 
 SuiteName = Annotated[
-    str, typer.Option("--suite", "-s", help="A shipped suite (clbench list suites) or a TOML file.")
+    str, typer.Option("--suite", "-s", help="A shipped suite (clbench list suites), a TOML file, or (eval) all.")
 ]
 WorldName = Annotated[
     str, typer.Option("--world", "-w", help="A shipped world (clbench list worlds) or a TOML file.")
@@ -62,6 +62,8 @@ def eval_(
     overwrite: Overwrite = False, retry_failed: Retry = False,
 ) -> None:  # fmt: skip
     """Edit, score and report in turn: the main job. Stop it with Ctrl-C; the same command finishes it.
+
+    `--suite all` runs every shipped suite that the world can answer, each into a folder of its own, with one report.
 
     Example:  clbench eval --suite bleeding --world tiny
     """

@@ -13,6 +13,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from clbench.composition import sequence_draw, why_unknown
 from clbench.effects import apply_operator
 from clbench.images import reduce_mask, reduce_to
 from clbench.registry import ClbenchError
@@ -80,6 +81,15 @@ class Truths:
         base = self._apply(a, source_id, self.world.source_image(source_id), seed_from("truth", first, source_id, 0))
         seeds = [seed_from("composed", first, second, source_id, k) for k in range(draws if b.random else 1)]
         return self._reduced([self._apply(b, source_id, base, seed) for seed in seeds])
+
+    def sequence(self, first: str, second: str, source_id: str) -> Truth:
+        """The truth of "`first`, then `second`" by known operators; several draws if either effect is random."""
+        reason = why_unknown(self.world, first, second, source_id)
+        if reason:
+            return self._missing(f"no truth of '{first}, then {second}' for source '{source_id}': {reason}")
+        many = any(self.world.effect(effect).random for effect in (first, second))
+        draws = [sequence_draw(self.world, first, second, source_id, k) for k in range(self.draws if many else 1)]
+        return Truth("operator", np.stack(draws))
 
     def source(self, source_id: str) -> np.ndarray:
         """The source at the world's resolution, uint8 (H, W, 3)."""

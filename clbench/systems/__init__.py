@@ -38,6 +38,11 @@ class Bench:
             self._opened.append(open_backbone(self.world))
         return self._opened[0]
 
+    @property
+    def in_use(self) -> bool:
+        """Whether the backbone has been loaded."""
+        return bool(self._opened)
+
     @cached_property
     def base_shapes(self) -> dict[str, tuple[int, ...]]:
         """Module shapes of the transformer, read from headers so that adapters are checked early."""

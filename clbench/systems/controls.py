@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from clbench.backbones import backbone_folder
+from clbench.composition import operated, sequence_draw
 from clbench.images import reduce_to
 from clbench.neutral import neutral_edit
 from clbench.probes import neighbour_in
 from clbench.registry import ClbenchError
 from clbench.systems import Bench
-from clbench.types import NEUTRAL, Case, Edit, Question, SystemCard, seed_from
+from clbench.types import NEUTRAL, Case, Edit, Question, SystemCard
 from clbench.world import World
 
 TRUTH_DRAW, FLOOR_DRAW = 100, 200
@@ -90,7 +91,7 @@ def wrong_effects(bench: Bench) -> dict[str, str]:
 def right_answer(world: World, case: Case, draw: int) -> np.ndarray:
     """What a perfect system returns for `case`, uint8 (R, R, 3); ClbenchError where nobody knows or there are many answers."""
     if case.second:
-        return composed_draw(world, case.effect, case.second, case.source, draw)
+        return sequence_draw(world, case.effect, case.second, case.source, draw)
     if case.probe != NEUTRAL:
         return truth_draw(world, case.effect, case.source, draw)
     edit = neutral_edit(world, case)
@@ -112,35 +113,18 @@ def truth_draw(world: World, effect_id: str, source_id: str, draw: int) -> np.nd
 
     ClbenchError where only the teacher knows the truth: a control cannot repeat it.
     """
-    if world.effect(effect_id).operator is None:
+    effect = world.effect(effect_id)
+    if effect.operator is None:
         target = world.references(effect_id, source_id)
         if target is None:
             raise ClbenchError(
                 f"no known truth of '{effect_id}' for source '{source_id}': no operator, no reference"
             )
         return target
-    picture = _operated(world, effect_id, source_id, world.source_image(source_id), draw)
-    return reduce_to(picture, world.resolution)
-
-
-def composed_draw(world: World, first: str, second: str, source_id: str, draw: int) -> np.ndarray:
-    """Draw `draw` of `first` and then of `second` on its result, both by their operators; ClbenchError without them."""
-    for effect_id in (first, second):
-        if world.effect(effect_id).operator is None:
-            raise ClbenchError(f"no known truth of '{first}, then {second}': '{effect_id}' has no operator")
-    begun = _operated(world, first, source_id, world.source_image(source_id), draw)
-    return reduce_to(_operated(world, second, source_id, begun, draw), world.resolution)
-
-
-def _operated(world: World, effect_id: str, source_id: str, image: np.ndarray, draw: int) -> np.ndarray:
-    """The effect's operator on `image` (at the working size), with the source's mask."""
-    from clbench.effects import apply_operator
-
-    effect, mask = world.effect(effect_id), world.mask(source_id)
-    assert effect.operator is not None
+    image, mask = world.source_image(source_id), world.mask(source_id)
     if mask is None and effect.scope != "image":
         raise ClbenchError(
             f"effect '{effect_id}' acts on the {effect.scope} and source '{source_id}' has no mask"
         )
     known = mask if mask is not None else np.zeros(image.shape[:2], np.float32)
-    return apply_operator(effect.operator, image, known, seed_from("truth", effect_id, source_id, draw))
+    return reduce_to(operated(effect, source_id, image, known, draw), world.resolution)
