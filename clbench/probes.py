@@ -18,7 +18,7 @@ from clbench.types import NEUTRAL, Case, Effect, seed_from
 Style = Literal["instruction", "trigger + caption"]
 INSTRUCTION: Style = "instruction"
 TRIGGER: Style = "trigger + caption"
-BOTH = frozenset({INSTRUCTION, TRIGGER})
+BOTH: frozenset[Style] = frozenset({INSTRUCTION, TRIGGER})
 
 Wish = Literal["effect", "other", "no other", "base", "both"]
 """Whose picture a success shows: the asked effect, the effect of the trigger, any but another effect, the base, both effects."""

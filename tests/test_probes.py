@@ -186,3 +186,16 @@ def test_every_probe_says_what_success_means():
         probe = PROBES.get(name)
         assert len(probe.prompt) > 20 and len(probe.success) > 20
         assert left_out(Case("a", "s", 0, None, name), "trigger + caption") == ""
+
+
+def test_a_folder_need_not_answer_probes(mini_world, tmp_path):
+    from clbench.images import write_png
+
+    cases = [Case("sepia", "p0", 0, None, probe) for probe in ("", "neutral", "paraphrase")]
+    for case in cases[:2]:
+        write_png(tmp_path / "made" / f"{case.id}.png", np.zeros((32, 32, 3), np.uint8))
+    system = open_system("folder", Bench(mini_world, EFFECTS, tmp_path / "made", strict=True))
+    system.check(cases)
+    assert [edit.status for edit in system.edit(cases)] == ["ok", "ok", "unscored"]
+    pair = next(iter(system.edit([Case("sepia", "p0", 0, second="upside_down")])))
+    assert pair.status == "failed" and "sepia+upside_down/p0/s0.png" in pair.reason

@@ -108,6 +108,14 @@ def _through_vae(bench: Bench, case: Case) -> np.ndarray:
     return back
 
 
+def known_answer(world: World, case: Case, draw: int = 0) -> np.ndarray | None:
+    """`right_answer`, or None where nobody knows it: what a report shows beside the pictures of a case."""
+    try:
+        return right_answer(world, case, draw)
+    except ClbenchError:
+        return None
+
+
 def truth_draw(world: World, effect_id: str, source_id: str, draw: int) -> np.ndarray:
     """Draw `draw` of the truth, uint8 ``(resolution, resolution, 3)``: the operator's, else the reference's.
 

@@ -19,6 +19,7 @@ from clbench.report.curve import (
     step_table,
     trained_effects,
 )
+from clbench.report.groups import group_table
 from clbench.report.probes import floor_ratio, gram_table, neutral_table, probe_table
 from clbench.results import EditRecord
 from clbench.types import Case
@@ -188,3 +189,15 @@ def test_gram_numbers_are_shown():
     told = {"mean": 0.2, "largest": 0.9, "between": ["a", "b"], "effective_rank": 1.5, "centred": {"largest": 0.5}}
     table = gram_table({"effects": ["a", "b"], "spaces": {"pooled": {"triggers": told}}})
     assert [cell.text for cell in table.rows[0].cells] == ["pooled", "triggers", "0.200", "0.900", "a and b", "0.500", "1.500"]
+
+
+def test_groups_of_sources_stand_side_by_side():
+    rows = [
+        row("x", effect, f"{group}-{index:03d}", "success", value)
+        for effect in EFFECTS for group, value in (("photographs", 0.0), ("seen", 1.0)) for index in range(3)
+    ]  # fmt: skip
+    table = group_table(frame(rows), "success")
+    assert [head.label for head in table.heads] == ["System", "seen", "photographs"]
+    assert [cell.text for cell in table.rows[0].cells] == ["x", "100 %", "0 %"]
+    assert group_table(frame(rows), "success", "paraphrase") is None
+    assert group_table(frame([row("x", "e0", "s0", "success", 1.0)]), "success") is None
