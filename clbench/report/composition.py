@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from clbench.report.cells import Cell, Head, Row, TableView
-from clbench.report.rows import SEED, estimate_cell, mean_of
+from clbench.report.rows import SEED, Frame, estimate_cell, mean_of
 from clbench.stats import paired_difference
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WAYS = {"": "one edit", "twice": "two edits"}
 METRICS_SHOWN = {
@@ -25,7 +20,7 @@ NOTE = (
 )
 
 
-def composition_table(frame: pd.DataFrame) -> TableView | None:
+def composition_table(frame: Frame) -> TableView | None:
     """One row per system and way (one edit, two edits), controls last in the order of `frame`; None without compositions."""
     rows = frame[frame["second"] != ""]
     asked = rows[rows["status"] != "unscored"]
@@ -38,7 +33,7 @@ def composition_table(frame: pd.DataFrame) -> TableView | None:
     return TableView("t-composition", f"Apply one effect, then another: {pairs} ordered pairs", heads, body, NOTE)
 
 
-def _row(system: str, way: str, rows: pd.DataFrame) -> Row:
+def _row(system: str, way: str, rows: Frame) -> Row:
     cells = [Cell(system), Cell(WAYS.get(way, way))]
     for metric in METRICS_SHOWN:
         mine = rows[rows["metric"] == metric]
@@ -47,7 +42,7 @@ def _row(system: str, way: str, rows: pd.DataFrame) -> Row:
     return Row(cells)
 
 
-def against_twice(frame: pd.DataFrame, system: str, metric: str = "both", reference: str = "cascade", way: str = ""):
+def against_twice(frame: Frame, system: str, metric: str = "both", reference: str = "cascade", way: str = ""):
     """`system` (by `way`) minus the `reference` run twice, paired on pair, source and seed: a `clbench.stats.Difference`."""
     keys = ["effect", "second", "source", "seed"]
     rows = frame[(frame["metric"] == metric) & (frame["second"] != "")]

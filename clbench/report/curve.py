@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clbench.metrics.capacity import BreakEven, break_even
 from clbench.metrics.cards import METRICS
 from clbench.report.cells import Cell, Head, Row, TableView
-from clbench.report.rows import SEED, estimate_cell, is_share, mean_of, number_cell
+from clbench.report.rows import SEED, Frame, estimate_cell, is_share, mean_of, number_cell
 from clbench.results import EditRecord
 from clbench.stats import Estimate
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 STEPS_NOTE = (
     "NFE counts forward passes of the transformer (guidance counts twice). The area is the mean of the curve over log2 NFE "
@@ -36,7 +32,7 @@ class Point:
     quality: Estimate
 
 
-def step_points(frame: pd.DataFrame, records: Mapping[str, Sequence[EditRecord]], metric: str) -> list[Point]:
+def step_points(frame: Frame, records: Mapping[str, Sequence[EditRecord]], metric: str) -> list[Point]:
     """Points of every system, by steps; `records` maps a system to its edits. Plain questions alone."""
     rows = frame[(frame["metric"] == metric) & (frame["probe"] == "") & (frame["second"] == "") & frame["steps"].notna()]
     points = []
@@ -95,7 +91,7 @@ def _point_cell(metric: str, point: Point | None) -> Cell:
 
 
 def common_gaps(
-    frame: pd.DataFrame, counts: Mapping[str, int], metric: str, reference: str = "cascade"
+    frame: Frame, counts: Mapping[str, int], metric: str, reference: str = "cascade"
 ) -> tuple[list[int], np.ndarray, list[str]]:
     """(numbers of effects, gaps (M, K), the K effects): quality minus the reference's on effects that all candidates were asked.
 
@@ -111,7 +107,7 @@ def common_gaps(
     return [counts[name] for name in ordered], np.array(gaps, dtype=float).reshape(len(ordered), len(shared)), shared
 
 
-def capacity_table(frame: pd.DataFrame, counts: Mapping[str, int], metric: str, reference: str = "cascade") -> TableView | None:
+def capacity_table(frame: Frame, counts: Mapping[str, int], metric: str, reference: str = "cascade") -> TableView | None:
     """One row per candidate by its number of effects: quality, and minus the reference on common effects; N* in the note."""
     ordered = sorted(counts, key=lambda name: counts[name])
     rows = frame[(frame["metric"] == metric) & (frame["probe"] == "") & (frame["second"] == "")]
@@ -133,7 +129,7 @@ def capacity_table(frame: pd.DataFrame, counts: Mapping[str, int], metric: str, 
     ))  # fmt: skip
 
 
-def capacity_break_even(frame: pd.DataFrame, counts: Mapping[str, int], metric: str, reference: str = "cascade") -> BreakEven:
+def capacity_break_even(frame: Frame, counts: Mapping[str, int], metric: str, reference: str = "cascade") -> BreakEven:
     """N*: up to how many effects in one adapter `metric` is as good as the reference's; candidates of equal size count once."""
     numbers, gaps, _ = common_gaps(frame, counts, metric, reference)
     sizes = sorted(set(numbers))
@@ -158,7 +154,7 @@ def break_even_words(found: BreakEven, reference: str) -> str:
 
 
 def incremental_table(
-    frame: pd.DataFrame, trained: Mapping[str, tuple[Sequence[str], Sequence[str]]], metric: str
+    frame: Frame, trained: Mapping[str, tuple[Sequence[str], Sequence[str]]], metric: str
 ) -> TableView | None:
     """Old and new effects apart: one row per candidate; `trained` maps it to (all its effects, the new ones among them)."""
     rows = frame[(frame["metric"] == metric) & (frame["probe"] == "") & (frame["second"] == "")]

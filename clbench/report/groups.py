@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from clbench.report.cells import Cell, Head, Row, TableView
-from clbench.report.rows import estimate_cell, is_share, mean_of
+from clbench.report.rows import Frame, estimate_cell, is_share, mean_of
 from clbench.sources import GROUPS, group_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NOTE = (
     "The same effects on scenes of different make; «seen» is what the adapters were trained on, in new scenes. An effect on "
@@ -17,7 +12,7 @@ NOTE = (
 )
 
 
-def group_table(frame: pd.DataFrame, metric: str, probe: str = "") -> TableView | None:
+def group_table(frame: Frame, metric: str, probe: str = "") -> TableView | None:
     """One row per system, one column per group of sources, for the plain question or a `probe`; None without groups."""
     rows = frame[(frame["metric"] == metric) & (frame["probe"] == probe) & (frame["second"] == "")]
     rows = rows.assign(group=rows["source"].map(group_of))

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clbench.probes import PROBES
 from clbench.report.cells import Cell, Head, Row, TableView, number
-from clbench.report.rows import SEED, estimate_cell, mean_of, share_of
+from clbench.report.rows import SEED, Frame, estimate_cell, mean_of, share_of
 from clbench.types import NEUTRAL
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RESAMPLES = 4_000
 NOTE = (
@@ -27,7 +23,7 @@ NEUTRAL_NOTE = (
 )
 
 
-def probe_table(frame: pd.DataFrame, neighbours: Mapping[str, str]) -> TableView | None:
+def probe_table(frame: Frame, neighbours: Mapping[str, str]) -> TableView | None:
     """One row per system and probe that was asked of it; None without probes.
 
     `neighbours`: effect id -> the effect whose trigger probe "other-trigger" gives (`clbench.probes.neighbour_in`).
@@ -50,7 +46,7 @@ def probe_table(frame: pd.DataFrame, neighbours: Mapping[str, str]) -> TableView
     return TableView("t-probes", "What appears, by the way the question is put", heads, rows, NOTE)
 
 
-def _probe_row(system: str, probe: str, rows: pd.DataFrame, neighbours: Mapping[str, str]) -> Row:
+def _probe_row(system: str, probe: str, rows: Frame, neighbours: Mapping[str, str]) -> Row:
     own, found = rows["effect"].to_numpy(dtype=object), rows["other"].to_numpy(dtype=object)
     beside = np.array([neighbours.get(effect, "") if probe == "other-trigger" else "" for effect in own], dtype=object)
     nothing = np.isin(found.astype(str), ("source", "none"))
@@ -64,7 +60,7 @@ def _probe_row(system: str, probe: str, rows: pd.DataFrame, neighbours: Mapping[
     return Row(cells)
 
 
-def neutral_table(frame: pd.DataFrame) -> TableView | None:
+def neutral_table(frame: Frame) -> TableView | None:
     """One row per system: distance to the base in units of the reseed floor, and leak; None if nothing neutral was asked."""
     rows = frame[(frame["probe"] == NEUTRAL) & (frame["status"] == "ok")]
     if rows.empty:
@@ -79,7 +75,7 @@ def neutral_table(frame: pd.DataFrame) -> TableView | None:
     return TableView("t-neutral", "Neutral questions: does a system behave like the base?", heads, body, NEUTRAL_NOTE)
 
 
-def _neutral_row(system: str, rows: pd.DataFrame, floor: pd.DataFrame) -> Row:
+def _neutral_row(system: str, rows: Frame, floor: Frame) -> Row:
     value, low, high, count = floor_ratio(rows[rows["metric"] == "neutral_distance"], floor)
     spread = (
         f"[{number(low, 2)}, {number(high, 2)}]" if np.isfinite(low) else "no run of reseed to compare with" if not count else ""
@@ -95,7 +91,7 @@ def _neutral_row(system: str, rows: pd.DataFrame, floor: pd.DataFrame) -> Row:
     )
 
 
-def floor_ratio(rows: pd.DataFrame, floor: pd.DataFrame) -> tuple[float, float, float, int]:
+def floor_ratio(rows: Frame, floor: Frame) -> tuple[float, float, float, int]:
     """Mean of `rows` over mean of `floor` on the cases that both have, its 95 % interval, and how many cases those are.
 
     A ratio of means, since single floors can be near 0; the interval is a percentile bootstrap over effects, both sides

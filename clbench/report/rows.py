@@ -5,7 +5,7 @@ A frame holds rows of scores.parquet of one or several runs (`clbench.results.re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,8 @@ from clbench.metrics.cards import METRICS
 from clbench.report.cells import MISSING, Cell, interval, metric_value, number
 from clbench.stats import Estimate
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+Frame = Any
+"""A pandas DataFrame: pandas' own types make a union of every selection, which says nothing to a reader."""
 LAST = -1e300
 """Missing values sort below every number."""
 SEED = 0
@@ -28,7 +27,7 @@ def is_share(metric: str) -> bool:
     return METRICS.get(metric).bounds == (0.0, 1.0)
 
 
-def mean_of(rows: pd.DataFrame, share: bool) -> Estimate:
+def mean_of(rows: Frame, share: bool) -> Estimate:
     """The nested mean of `value` in `rows`, one row per case; a missing value counts in n_total, a failed one in n_failed."""
     effects = rows["effect"].tolist()
     sources = [f"{second}/{source}" for second, source in zip(rows["second"], rows["source"], strict=True)]
@@ -36,7 +35,7 @@ def mean_of(rows: pd.DataFrame, share: bool) -> Estimate:
     return stats.estimate(rows["value"].to_numpy(), failed, effects, sources, np.random.default_rng(SEED), share)
 
 
-def share_of(rows: pd.DataFrame, hits: np.ndarray) -> Estimate:
+def share_of(rows: Frame, hits: np.ndarray) -> Estimate:
     """The nested share of `hits` (N,) bool among `rows` that were scored."""
     values = np.where(rows["status"] == "ok", hits.astype(float), np.nan)
     return mean_of(rows.assign(value=values), True)
