@@ -12,7 +12,8 @@ from clbench import provenance
 from clbench.provenance import cache_key, card_dict, hash_value
 from clbench.types import SystemCard
 
-RUN_SCHEMA = 1
+RUN_SCHEMA = 2
+"""2: cases may have `probe` and `second` (absent means ""); folders of schema 1 are read as they are."""
 
 
 class Named(BaseModel):

@@ -24,7 +24,7 @@ preview_app = typer.Typer(no_args_is_help=True, help="Pictures to look at before
 app.add_typer(preview_app, name="preview")
 
 SuiteName = Annotated[
-    str, typer.Option("--suite", "-s", help="A shipped suite (clbench list suites) or a TOML file.")
+    str, typer.Option("--suite", "-s", help="A shipped suite (clbench list suites), a TOML file, or (eval) all.")
 ]
 WorldName = Annotated[
     str, typer.Option("--world", "-w", help="A shipped world (clbench list worlds) or a TOML file.")
@@ -62,6 +62,8 @@ def eval_(
     overwrite: Overwrite = False, retry_failed: Retry = False,
 ) -> None:  # fmt: skip
     """Edit, score and report in turn: the main job. Stop it with Ctrl-C; the same command finishes it.
+
+    `--suite all` runs every shipped suite that the world can answer, each into a folder of its own, with one report.
 
     Example:  clbench eval --suite bleeding --world tiny
     """
@@ -137,13 +139,14 @@ class Kind(str, Enum):
     metrics = "metrics"
     suites = "suites"
     worlds = "worlds"
+    probes = "probes"
     sources = "sources"
 
 
 @app.command("list")
 @told
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], world: WorldName = "tiny") -> None:
-    """Show what there is: effects, systems, metrics, suites, worlds or sources.
+    """Show what there is: effects, systems, metrics, probes, suites, worlds or sources.
 
     Example:  clbench list effects
     """
@@ -158,6 +161,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], world: Wo
         rows = {
             Kind.systems: listing.list_systems, Kind.metrics: listing.list_metrics,
             Kind.suites: listing.list_suites, Kind.worlds: listing.list_worlds,
+            Kind.probes: listing.list_probes,
         }[kind]()  # fmt: skip
     print_table(*rows)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clbench.console import print_table, progress, say, show
 from clbench.registry import ClbenchError
-from clbench.suite import Suite, find_suite, load_suite, suite_kind
-from clbench.world import load_world
+from clbench.suite import Suite, find_suite, load_suite, shipped_suites, suite_kind
+from clbench.world import World, load_world
+
+if TYPE_CHECKING:
+    from clbench.systems import Bench
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +38,24 @@ def names(given: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(flat))
 
 
-def edit(order: Order) -> Path:
+def edit(order: Order, beside: Sequence[Path] = ()) -> Path:
     """Make the pictures of every system asked for; returns the folder of results.
 
-    Every system, adapter, source and folder is checked before the first picture is made.
+    Every system, adapter, source and folder is checked before the first picture is made. Pictures of the same cases
+    that the same system made for another suite, in the folders `beside`, are taken over.
     """
-    from clbench.edit import Asked, bench_for, prepare, run
+    if order.suite == ALL:
+        raise ClbenchError("`--suite all` is for `clbench eval`; `clbench edit` makes the pictures of one suite")
+    from clbench.edit import Asked, bench_for, borrow, prepare, run
     from clbench.systems import open_system
 
     world, suite = load_world(order.world), load_suite(order.suite)
     out = order.out or Path("runs") / f"{suite.name}-{world.name}"
     bench = bench_for(world, suite, order.images, order.strict)
     asked = Asked(names(order.effects), order.limit, order.overwrite, order.retry_failed)
-    systems = [open_system(name, bench) for name in chosen_systems(suite, order)]
+    systems = [open_system(name, bench) for name in chosen_systems(world, suite, order)]
     work = [(system, *prepare(world, suite, system, out, asked)) for system in systems]
+    work = [(system, folder, borrow(folder, pending, beside)) for system, folder, pending in work]
     with progress() as bar:
         tasks = [
             bar.add_task(
@@ -63,12 +70,24 @@ def edit(order: Order) -> Path:
             bar.start_task(task)
             run(folder, system, pending, lambda _, task=task: bar.advance(task))
     _say_failures([folder for _, folder, _ in work])
+    if suite.table.gram and bench.in_use:
+        _write_gram(out, world, bench)
     return out
 
 
-def chosen_systems(suite: Suite, order: Order) -> list[str]:
+def _write_gram(out: Path, world: World, bench: Bench) -> None:
+    """How alike the prompts are, by the backbone that was just used; a backbone that cannot tell says why."""
+    from clbench.gram import write_gram
+
+    try:
+        write_gram(out, bench.backbone, [world.effect(effect) for effect in bench.effects])
+    except ClbenchError as error:
+        say(f"no gram.json: {error}", "yellow")
+
+
+def chosen_systems(world: World, suite: Suite, order: Order) -> list[str]:
     """Those asked for, else the suite's systems and controls; `folder` too where --images is given."""
-    chosen = names(order.systems) or [*suite.systems, *suite.controls]
+    chosen = names(order.systems) or [*suite.systems_in(world), *suite.controls]
     if order.images is not None and "folder" not in chosen:
         chosen.append("folder")
     return chosen
@@ -76,7 +95,7 @@ def chosen_systems(suite: Suite, order: Order) -> list[str]:
 
 def _say_failures(folders: Sequence) -> None:
     for folder in folders:
-        failed = [record for record in folder.read_edits().values() if record.status != "ok"]
+        failed = [record for record in folder.read_edits().values() if record.status == "failed"]
         if failed:
             say(
                 f"{folder.path.name}: {len(failed)} edits failed, the first: {failed[0].id}: "
@@ -85,11 +104,19 @@ def _say_failures(folders: Sequence) -> None:
             )
 
 
+ALL = "all"
+NOT_IN_ALL = frozenset({"demo"})
+"""Suites that ask nothing that another one does not ask on more sources."""
+
+
 def evaluate(order: Order) -> None:
     """Edit, score and report. Weights that the metrics lack are said before the first picture is made.
 
     A suite of kind `memory` makes no pictures and is measured instead.
     """
+    if order.suite == ALL:
+        evaluate_all(order)
+        return
     if suite_kind(find_suite(order.suite)) == "memory":
         measure(order)
         return
@@ -122,6 +149,44 @@ def measure(order: Order) -> None:
     show(str(out / FILE))
 
 
+def evaluate_all(order: Order) -> None:
+    """Every shipped suite that this world can answer, into a folder for each, and one report of all of them.
+
+    Every suite is checked before the first picture is made; one that the world cannot answer is named with its reason.
+    A picture that another suite made already is taken over.
+    """
+    from clbench.encoders import open_encoders
+
+    world = load_world(order.world)
+    out = order.out or Path("runs") / f"{ALL}-{world.name}"
+    suites = answerable(world, names(order.effects))
+    open_encoders(world, [metric for suite in suites for metric in suite.metrics])
+    for suite in suites:
+        part = replace(order, suite=suite.name, out=out / suite.name)
+        edit(part, [out / other.name for other in suites if other is not suite])
+        score(out / suite.name, order.world, suite.name)
+    report(out, order.world, None)
+
+
+def answerable(world: World, effects: Sequence[str]) -> list[Suite]:
+    """The shipped suites whose cases this world has; each of the others is said, with what it lacks."""
+    found = []
+    for name in shipped_suites():
+        if name in NOT_IN_ALL:
+            continue
+        suite = load_suite(name)
+        try:
+            suite.cases(world, effects)
+            suite.systems_in(world)
+        except ClbenchError as error:
+            say(f"suite {name} is left out: {error}", "yellow")
+            continue
+        found.append(suite)
+    if not found:
+        raise ClbenchError(f"world {world.name} can answer none of the shipped suites")
+    return found
+
+
 def score(out: Path, world_name: str, suite_name: str) -> None:
     """Compute the suite's metrics for every run in `out`; ClbenchError for a run of another world or suite."""
     from clbench.results import find_runs
@@ -140,6 +205,10 @@ def score(out: Path, world_name: str, suite_name: str) -> None:
         score_runs(
             runs, world, suite, lambda folder, done, total: bar.update(tasks[folder.path], completed=done)
         )
+    if suite.table.sets:
+        from clbench.score_sets import score_sets
+
+        score_sets(runs, world, suite)
 
 
 def report(out: Path, world_name: str | None, suite_name: str | None) -> None:

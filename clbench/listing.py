@@ -42,6 +42,14 @@ def list_systems() -> Rows:
     return "systems", ["name", "is"], [[name, about] for name, about in ABOUT.items()]
 
 
+def list_probes() -> Rows:
+    from clbench.probes import PROBES
+
+    probes = [PROBES.get(name) for name in PROBES]
+    rows = [[p.name, p.prompt, p.success, " or ".join(sorted(p.styles))] for p in probes]
+    return "probes: other ways to put the question", ["name", "what a system gets", "success", "asked of prompts by"], rows
+
+
 def list_metrics() -> Rows:
     from clbench.metrics import METRICS
 

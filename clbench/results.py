@@ -55,6 +55,7 @@ class EditRecord:
 
     def to_line(self) -> str:
         case = {name: getattr(self.case, name) for name in ("effect", "source", "seed", "steps")}
+        case |= {name: value for name in ("probe", "second") if (value := getattr(self.case, name))}
         seconds = self.seconds if math.isfinite(self.seconds) else None
         row = {
             "case": case, "id": self.id, "file": self.file, "sha256": self.sha256, "nfe": self.nfe,
@@ -283,9 +284,9 @@ class RunFolder:
         others = sorted(set(frame["run"]) - {self.info.run})
         if others:
             defects.append(f"{self.scores_file} holds rows of another run: {', '.join(others)}")
-        cases = frame[["effect", "source", "seed", "steps"]].drop_duplicates()
+        cases = frame[["effect", "source", "seed", "steps", "probe", "second"]].drop_duplicates()
         rows = zip(*(cases[name].tolist() for name in cases), strict=True)
-        ids = {Case(effect, source, seed, _steps(steps)).id for effect, source, seed, steps in rows}
+        ids = {Case(effect, source, seed, _steps(steps), probe, second).id for effect, source, seed, steps, probe, second in rows}
         for unknown in sorted(ids - set(records)):
             defects.append(f"{self.scores_file} scores {unknown}, which has no line in edits.jsonl")
         return defects

@@ -8,8 +8,8 @@ stopped scoring starts again where it was. A row never depends on the other case
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,11 +19,13 @@ from clbench.metrics import METRICS
 from clbench.metrics.bleeding import BleedingMeter
 from clbench.registry import ClbenchError
 from clbench.results import EditRecord, RunFolder
-from clbench.score_case import SourceScorer
+from clbench.score_case import Row, SourceScorer
+from clbench.score_composed import ComposedScorer
+from clbench.score_neutral import NeutralScorer
 from clbench.score_parts import ScoreParts
 from clbench.suite import Suite
 from clbench.truth import Truths
-from clbench.types import Case, Score
+from clbench.types import Case, Question, Score
 from clbench.world import World
 
 Progress = Callable[[RunFolder, int, int], None]
@@ -43,16 +45,27 @@ class _Work:
         return [[record.id, record.sha256, record.status, record.reason] for record in self.records]
 
 
+Picture = tuple[int, Case, np.ndarray]
+"""Number of the run, case, and the picture uint8 (R, R, 3)."""
+
+
 class Scorer:
     """Everything a suite's metrics need in a world, opened once. Raises ClbenchError before any work if a weight is missing."""
 
-    def __init__(self, world: World, suite: Suite, teacher: RunFolder | None = None) -> None:
+    def __init__(
+        self, world: World, suite: Suite, teacher: RunFolder | None = None, base: RunFolder | None = None
+    ) -> None:
         self.world, self.suite = world, suite
         self.effects = suite.effects(world)
         self.metrics = list(dict.fromkeys(suite.metrics))
         self.encoders: Encoders = open_encoders(world, self.metrics)
         self.truths = Truths(world, teacher)
+        self.base, self._base_records = base, base.read_edits() if base is not None else {}
         self._meter: BleedingMeter | None = None
+
+    def wanted(self, question: Question) -> set[str]:
+        """The suite's metrics that are computed for cases of this kind."""
+        return {name for name in self.metrics if question in METRICS.get(name).questions}
 
     @property
     def meter(self) -> BleedingMeter:
@@ -86,7 +99,7 @@ class Scorer:
         """Rows of each run for one source: kept ones as they are, the others computed together."""
         fresh: list[_Work] = []
         for work in works:
-            kept = parts[str(work.folder.path)].read(source, work.about)
+            kept = parts[str(work.folder.path)].read(source, self._about(work))
             if kept is None:
                 fresh.append(work)
             else:
@@ -94,26 +107,55 @@ class Scorer:
         if not fresh:
             return
         for work, rows in zip(fresh, self._score_works(source, fresh), strict=True):
-            parts[str(work.folder.path)].write(source, work.about, rows)
+            parts[str(work.folder.path)].write(source, self._about(work), rows)
             yield work, rows
 
     def _score_works(self, source: str, works: Sequence[_Work]) -> list[list[Score]]:
-        """Rows per work; one batch per effect holds the outputs of all runs."""
+        """Rows per work; one batch per right answer holds the outputs of all runs."""
         rows: list[list[Score]] = [[] for _ in works]
-        batches: dict[str, list[tuple[int, Case, np.ndarray]]] = {}
+        batches: dict[tuple[str, ...], list[Picture]] = {}
         for number, work in enumerate(works):
             for record in work.records:
                 if record.status == "ok":
                     item = (number, record.case, self._picture(work.folder, record))
-                    batches.setdefault(record.case.effect, []).append(item)
+                    batches.setdefault(_answer(record.case), []).append(item)
                 else:
-                    rows[number] += self._failed(record.case, record.reason or "the edit failed")
+                    rows[number] += self._missing(record)
         scorer = SourceScorer(source, self)
-        for effect in sorted(batches):
-            numbers, cases, pictures = zip(*batches[effect], strict=True)
-            for index, score in scorer.rows(effect, cases, to_tensor(pictures)):
+        made = {(number, case): picture for items in batches.values() for number, case, picture in items}
+        for answer in sorted(batches):
+            numbers = [number for number, _, _ in batches[answer]]
+            for index, score in self._batch(scorer, batches[answer], made):
                 rows[numbers[index]].append(score)
         return rows
+
+    def _batch(
+        self, scorer: SourceScorer, items: Sequence[Picture], made: Mapping[tuple[int, Case], np.ndarray]
+    ) -> Iterator[Row]:
+        """Rows of pictures that have one right answer; `made` holds every picture of this source."""
+        numbers, cases, pictures = zip(*items, strict=True)
+        outputs, first = to_tensor(pictures), cases[0]
+        if first.question == "neutral":
+            return NeutralScorer(scorer, first, self._base_picture(first)).rows(cases, outputs)
+        if first.question == "effect":
+            return scorer.rows(first.effect, cases, outputs)
+        turned = [replace(case, effect=case.second, second=case.effect) for case in cases]
+        found = [made.get(key) for key in zip(numbers, turned, strict=True)]
+        reverses = [None if picture is None else to_tensor([picture])[0] for picture in found]
+        return ComposedScorer(scorer, first.effect, first.second).rows(cases, outputs, reverses)
+
+    def _base_picture(self, case: Case) -> np.ndarray | str:
+        """What the base made of `case`, or why there is no such picture."""
+        record = self._base_records.get(case.id)
+        if self.base is None or record is None:
+            return "there is no run of the base on this question"
+        return self._picture(self.base, record) if record.status == "ok" else f"the base: {record.reason}"
+
+    def _about(self, work: _Work) -> list[list[str]]:
+        """What the rows of `work` are made from; for neutral questions also the base's pictures."""
+        neutral = [record.id for record in work.records if record.case.question == "neutral"]
+        bases = [self._base_records[case_id] for case_id in neutral if case_id in self._base_records]
+        return work.about + [["base", record.id, record.sha256, record.status] for record in bases]
 
     def _picture(self, folder: RunFolder, record: EditRecord) -> np.ndarray:
         picture, side = folder.read_picture(record), self.world.resolution
@@ -124,10 +166,12 @@ class Scorer:
             )
         return picture
 
-    def _failed(self, case: Case, reason: str) -> Iterator[Score]:
+    def _missing(self, record: EditRecord) -> Iterator[Score]:
+        """One row per metric for a case without a picture: failed, or not asked on purpose (unscored)."""
+        wanted, reason = self.wanted(record.case.question), record.reason or "the edit failed"
         for name in self.metrics:
-            card = METRICS.get(name)
-            yield Score(case, name, card.version, math.nan, "", "failed", reason)
+            if name in wanted:
+                yield Score(record.case, name, METRICS.get(name).version, math.nan, "", record.status, reason)
 
     def _by_source(self, folders: Sequence[RunFolder]) -> Iterator[tuple[str, list[_Work]]]:
         grouped: dict[str, dict[int, list[EditRecord]]] = {}
@@ -140,12 +184,12 @@ class Scorer:
     def _check(self, folder: RunFolder) -> None:
         """Unknown effects and sources are said before any work."""
         for record in folder.read_edits().values():
-            self.world.effect(record.case.effect)
             self.world.source(record.case.source)
-            if record.case.effect not in self.effects:
-                raise ClbenchError(
-                    f"{folder.path} holds edits of effect '{record.case.effect}', which is not part of suite {self.suite.name}"
-                )
+            for effect in filter(None, (record.case.effect, record.case.second)):
+                if self.world.effect(effect).id not in self.effects:
+                    raise ClbenchError(
+                        f"{folder.path} holds edits of effect '{effect}', which is not part of suite {self.suite.name}"
+                    )
 
     def _key(self) -> object:
         """What, beside the pictures, decides a row."""
@@ -156,13 +200,18 @@ class Scorer:
 
 def score_runs(folders: Sequence[RunFolder], world: World, suite: Suite, progress: Progress | None = None) -> None:
     """Score `folders` together (the fast way); where only teachers know the truth, a run of `teacher` among them is it."""
-    teacher = next((folder for folder in folders if folder.info.system_name == "teacher"), None)
-    Scorer(world, suite, teacher).score(folders, progress)
+    named = {folder.info.system_name: folder for folder in folders}
+    Scorer(world, suite, named.get("teacher"), named.get("base")).score(folders, progress)
 
 
 def score_run(folder: RunFolder, world: World, suite: Suite, progress: Callable[[int, int], None] | None = None) -> None:
-    """Score one run. A finished run of `teacher` beside it serves as truth where nothing better is known."""
-    beside = folder.path.parent / "teacher"
-    teacher = RunFolder.open(beside) if (beside / "run.json").is_file() else None
+    """Score one run; runs of `teacher` (truth where nothing better is known) and `base` (of neutral cases) beside it serve."""
+    beside = {name: folder.path.parent / name for name in ("teacher", "base")}
+    there = {name: RunFolder.open(path) for name, path in beside.items() if (path / "run.json").is_file()}
     told = None if progress is None else lambda _, done, total: progress(done, total)
-    Scorer(world, suite, teacher).score([folder], told)
+    Scorer(world, suite, there.get("teacher"), there.get("base")).score([folder], told)
+
+
+def _answer(case: Case) -> tuple[str, ...]:
+    """Cases of one source with the same right answer have the same value."""
+    return (case.question, case.effect, case.second, case.id if case.question == "neutral" else "")

@@ -33,7 +33,12 @@ if TYPE_CHECKING:
 DIGITS = 7
 """Significant digits of a stored value: below the stated tolerance of 1e-6, above what batching can change."""
 
-NOT_FINITE = {"vsa": "the edit succeeded, but its subject could not be scored"}
+NOT_FINITE = {
+    "vsa": "the edit succeeded, but its subject could not be scored",
+    "order_change": "there is no picture of the other order",
+}
+
+NO_PERCEPTUAL = "the world names no perceptual network"
 
 Row = tuple[int, Score]
 
@@ -57,19 +62,18 @@ class SourceScorer:
 
         Each row comes with the number of its case, since several runs may hold the same case.
         """
-        wanted = set(self.scorer.metrics)
+        wanted = self.scorer.wanted("effect")
         truth = self._truth(effect)
         batch = Batch(self, outputs)
-        plain = {
-            "perceptual": self._perceptual, "clip_image": self._clip_image, "clip_text": self._clip_text,
-            "clip_directional": self._clip_directional, "psnr": self._psnr, "ssim": self._ssim, "subject": self._subject,
-        }  # fmt: skip
+        plain = {"clip_text": self._clip_text, "clip_directional": self._clip_directional, "subject": self._subject}
         needed = wanted | ({"subject"} if "vsa" in wanted else set())
-        values: dict[str, Values] = {name: make(effect, truth, outputs) for name, make in plain.items() if name in needed}
+        many = self.scorer.world.effect(effect).random or len(truth.draws) > 1
+        values = self.likeness(f"effect '{effect}'", truth, outputs, wanted, many)
+        values |= {name: make(effect, truth, outputs) for name, make in plain.items() if name in needed}
         values |= self._bleeding(effect, truth, batch, values.get("subject", ""), wanted)
         for name, value in values.items():
             if name in wanted:
-                yield from _column(name, cases, value)
+                yield from column(name, cases, value)
         yield from self._pairs(effect, truth, cases, batch, wanted)
 
     def small(self, images: Tensor) -> Tensor:
@@ -78,24 +82,40 @@ class SourceScorer:
 
     # ---- fidelity
 
-    def _perceptual(self, effect: str, truth: Truth, outputs: Tensor) -> Values:
+    def likeness(self, name: str, truth: Truth, outputs: Tensor, wanted: set[str], many: bool) -> dict[str, Values]:
+        """The metrics among `wanted` that only compare pictures with a truth, called `name` in what is remembered.
+
+        `many`: the truth has many right answers, so pixels are not compared.
+        """
+        pixels = truth.reason or (f"{name} has many right answers, so pixels are not compared" if many else "")
+        found: dict[str, Values] = {}
+        if "perceptual" in wanted:
+            found["perceptual"] = self._perceptual(name, truth, outputs)
+        if "clip_image" in wanted:
+            found["clip_image"] = self._clip_image(name, truth, outputs)
+        for metric, compare in (("psnr", psnr), ("ssim", ssim)):
+            if metric in wanted:
+                found[metric] = pixels or compare(outputs, tensor(truth).expand_as(outputs))
+        return found
+
+    def _perceptual(self, name: str, truth: Truth, outputs: Tensor) -> Values:
         network = self.scorer.encoders.perceptual
         if network is None:
-            return "the world names no perceptual network"
+            return NO_PERCEPTUAL
         if not truth.known:
             return truth.reason
-        if effect not in self._features:
-            layers = network.features(_tensor(truth))
-            self._features[effect] = [[layer[k : k + 1] for layer in layers] for k in range(len(truth.draws))]
+        if name not in self._features:
+            layers = network.features(tensor(truth))
+            self._features[name] = [[layer[k : k + 1] for layer in layers] for k in range(len(truth.draws))]
         found = network.features(outputs)
-        return nearest_draw(torch.stack([feature_distance(found, draw) for draw in self._features[effect]], 1), "lower")
+        return nearest_draw(torch.stack([feature_distance(found, draw) for draw in self._features[name]], 1), "lower")
 
-    def _clip_image(self, effect: str, truth: Truth, outputs: Tensor) -> Values:
+    def _clip_image(self, name: str, truth: Truth, outputs: Tensor) -> Values:
         if self.scorer.encoders.clip is None:
             return "the world names no CLIP"
         if not truth.known:
             return truth.reason
-        draws = self._embedded(f"truth of {effect}", _tensor(truth))
+        draws = self._embedded(f"truth of {name}", tensor(truth))
         found = self.scorer.encoders.clip.embed_image(outputs)
         return nearest_draw(torch.stack([clip_image_similarity(found, d.expand_as(found)) for d in draws], 1), "higher")
 
@@ -117,27 +137,13 @@ class SourceScorer:
             image.expand_as(found), found, before.expand_as(found), self._caption(effect).expand_as(found)
         )
 
-    def _psnr(self, effect: str, truth: Truth, outputs: Tensor) -> Values:
-        return self._only_truth(effect, truth) or psnr(outputs, _tensor(truth).expand_as(outputs))
-
-    def _ssim(self, effect: str, truth: Truth, outputs: Tensor) -> Values:
-        return self._only_truth(effect, truth) or ssim(outputs, _tensor(truth).expand_as(outputs))
-
-    def _only_truth(self, effect: str, truth: Truth) -> str:
-        """Why pixels cannot be compared, or the empty string."""
-        if not truth.known:
-            return truth.reason
-        if self.scorer.world.effect(effect).random or len(truth.draws) > 1:
-            return f"effect '{effect}' has many right answers, so pixels are not compared"
-        return ""
-
     def _subject(self, effect: str, truth: Truth, outputs: Tensor) -> Values:
         if not truth.known:
             return truth.reason
         bare = self.scorer.truths.source_without(self.id)
         if truth.without is None or bare is None:
             return f"source '{self.id}' has no subject mask"
-        draws, without = self.small(_tensor(truth)), self.small(to_tensor(list(truth.without)))
+        draws, without = self.small(tensor(truth)), self.small(to_tensor(list(truth.without)))
         anchors = anchors_of_draws(draws, without) if len(draws) > 2 else Anchors()
         if not anchors.visible:
             return f"effect '{effect}' hides or moves the subject at random, so its presence cannot be seen"
@@ -167,13 +173,13 @@ class SourceScorer:
         names = {"attribution_distance", "attributed", "leak"} & wanted
         if names and not truth.known:
             for name in sorted(names):
-                yield from _column(name, cases, truth.reason)
+                yield from column(name, cases, truth.reason)
             return
         if "attribution_distance" in names:
             for number, label in enumerate(self.frame.labels):
-                yield from _column("attribution_distance", cases, batch.distance[:, number], label)
-            for other, reason in self._unknown.items():
-                yield from _column("attribution_distance", cases, reason, other)
+                yield from column("attribution_distance", cases, batch.distance[:, number], label)
+            for other, reason in self.unknown.items():
+                yield from column("attribution_distance", cases, reason, other)
         if "attributed" in names:
             version = METRICS.get("attributed").version
             labels = self.scorer.meter.attribute(self.frame, batch.distance)
@@ -181,20 +187,21 @@ class SourceScorer:
             yield from ((number, Score(case, "attributed", version, 1.0, label)) for number, (case, label) in found)
         if "leak" in names:
             for number, other in enumerate(self.leak_frame(effect).others):
-                yield from _column("leak", cases, batch.leak(effect)[:, number], other)
-            for other, reason in self._unknown.items():
-                yield from _column("leak", cases, reason, other)
+                yield from column("leak", cases, batch.leak(effect)[:, number], other)
+            for other, reason in self.unknown.items():
+                yield from column("leak", cases, reason, other)
 
     @cached_property
     def frame(self) -> SourceFrame:
         """The meter's frame with every effect of the suite whose truth is known here."""
-        known = {name: self.small(_tensor(truth)) for name in self.scorer.effects if (truth := self._truth(name)).known}
+        known = {name: self.small(tensor(truth)) for name in self.scorer.effects if (truth := self._truth(name)).known}
         if SOURCE in known:
             raise ClbenchError(f"an effect cannot have the id '{SOURCE}'")
         return self.scorer.meter.source_frame(self.small(self.image)[0], known)
 
     @cached_property
-    def _unknown(self) -> dict[str, str]:
+    def unknown(self) -> dict[str, str]:
+        """Effects of the suite whose truth is not known here, with the reason."""
         return {name: truth.reason for name in self.scorer.effects if not (truth := self._truth(name)).known}
 
     def leak_frame(self, effect: str) -> LeakFrame:
@@ -252,11 +259,12 @@ def _vsa(success: Tensor, subject: Values) -> Values:
     return torch.where(success > 0, score, torch.zeros_like(score))
 
 
-def _tensor(truth: Truth) -> Tensor:
+def tensor(truth: Truth) -> Tensor:
+    """The draws of a truth, (K, 3, H, W) in [0, 1]."""
     return to_tensor(list(truth.draws))
 
 
-def _column(name: str, cases: Sequence[Case], values: Values, other: str = "") -> Iterator[Row]:
+def column(name: str, cases: Sequence[Case], values: Values, other: str = "") -> Iterator[Row]:
     """One row per case; a reason instead of values gives unscored rows."""
     version = METRICS.get(name).version
     for number, case in enumerate(cases):

@@ -53,8 +53,8 @@ def _line(score: Score) -> str:
     case = score.case
     value = score.value if math.isfinite(score.value) else None
     return json.dumps([
-        [case.effect, case.source, case.seed, case.steps], score.metric, score.metric_version, value, score.other,
-        score.status, score.reason,
+        [case.effect, case.source, case.seed, case.steps, case.probe, case.second], score.metric, score.metric_version,
+        value, score.other, score.status, score.reason,
     ], ensure_ascii=False)  # fmt: skip
 
 

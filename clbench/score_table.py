@@ -17,11 +17,13 @@ from clbench.types import Score
 if TYPE_CHECKING:
     import pandas as pd
 
-SCORE_SCHEMA = 1
+SCORE_SCHEMA = 2
+ADDED = {"probe": 2, "second": 2}
+"""Text columns that older files lack, with the schema that brought them; they read as ""."""
 COLUMNS: dict[str, str] = {
     "schema": "int64", "run": "string", "system": "string", "suite": "string", "effect": "string",
-    "source": "string", "seed": "int64", "steps": "int64", "metric": "string", "metric_version": "int64",
-    "other": "string", "value": "float64", "status": "string", "reason": "string",
+    "source": "string", "seed": "int64", "steps": "int64", "probe": "string", "second": "string",
+    "metric": "string", "metric_version": "int64", "other": "string", "value": "float64", "status": "string", "reason": "string",
 }  # fmt: skip
 
 
@@ -42,15 +44,16 @@ def _rows(scores: Iterable[Score], run: str, system: str, suite: str) -> list[di
         check_score(score)
         case = score.case
         what = (score.metric, score.metric_version, score.other)
-        key = (case.effect, case.source, case.seed, -1 if case.steps is None else case.steps, *what)
+        steps = -1 if case.steps is None else case.steps
+        key = (case.effect, case.source, case.seed, steps, case.probe, case.second, *what)
         if key in rows:
             about = f" (other = '{score.other}')" if score.other else ""
             raise ClbenchError(f"score {score.metric}{about} of {case.id} was given twice")
         rows[key] = {
             "schema": SCORE_SCHEMA, "run": run, "system": system, "suite": suite, "effect": case.effect,
-            "source": case.source, "seed": case.seed, "steps": case.steps, "metric": score.metric,
-            "metric_version": score.metric_version, "other": score.other, "value": score.value,
-            "status": score.status, "reason": score.reason,
+            "source": case.source, "seed": case.seed, "steps": case.steps, "probe": case.probe,
+            "second": case.second, "metric": score.metric, "metric_version": score.metric_version,
+            "other": score.other, "value": score.value, "status": score.status, "reason": score.reason,
         }  # fmt: skip
     return [rows[key] for key in sorted(rows)]
 
@@ -76,6 +79,8 @@ def write_score_table(path: Path, scores: Iterable[Score], run: str, system: str
 def read_score_table(path: Path) -> pd.DataFrame:
     """The rows of scores.parquet; `steps` is nullable Int64, text columns are str, a missing value is NaN.
 
+    A file of an older schema gets the columns it lacks (`ADDED`), filled with "".
+
     Raises ClbenchError when the file is absent, unreadable, of a newer schema, or has other columns.
     """
     import pandas as pd
@@ -88,6 +93,7 @@ def read_score_table(path: Path) -> pd.DataFrame:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise ClbenchError(f"{path} is not a readable parquet file: {error}") from error
+    table = _with_added_columns(table)
     if table.column_names != list(COLUMNS):
         raise ClbenchError(f"{path} has columns {table.column_names}, expected {list(COLUMNS)}")
     nullable = {pa.int64(): pd.Int64Dtype(), pa.string(): pd.StringDtype("python")}
@@ -98,3 +104,15 @@ def read_score_table(path: Path) -> pd.DataFrame:
     if newest > SCORE_SCHEMA:
         raise ClbenchError(f"{path} has score schema {newest}; this clbench reads up to {SCORE_SCHEMA}")
     return frame
+
+
+def _with_added_columns(table: Any) -> Any:
+    """`table` (a pyarrow table) with the columns that its schema did not have yet, as empty texts in their places."""
+    import pyarrow as pa
+
+    held = table["schema"].to_pylist() if "schema" in table.column_names else []
+    oldest = min(held, default=SCORE_SCHEMA)
+    for place, name in enumerate(COLUMNS):
+        if name in ADDED and name not in table.column_names and oldest < ADDED[name]:
+            table = table.add_column(place, name, pa.array([""] * len(table), pa.string()))
+    return table

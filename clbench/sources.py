@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +16,7 @@ from clbench.registry import ClbenchError, suggestion
 from clbench.types import Source, seed_from
 
 if TYPE_CHECKING:
-    from clbench.scenes import Scene
+    from clbench.scenes import Pool, Scene
 
 
 class SourcePool(Protocol):
@@ -36,9 +37,43 @@ class SourcePool(Protocol):
         """float32 ``(size, size)`` in [0, 1], 1 = subject; None where nobody knows."""
         ...
 
+    def group(self, name: str, count: int) -> list[str]:
+        """Ids of the first `count` sources of a named group; ClbenchError if there is no such group."""
+        ...
+
+    def grouped(self, source_id: str) -> Source | None:
+        """The source of a group by its id, or None."""
+        ...
+
     def digest(self) -> str:
         """Hash of everything that can change a pixel of a source."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Where subjects and backgrounds of a group of scenes come from: names of splits; no `subjects` = photographs."""
+
+    about: str
+    subjects: tuple[str, ...]
+    backgrounds: tuple[str, ...]
+
+
+TRAINED, HELD_OUT = ("teacher", "distill"), ("evaluation",)
+GROUPS = {
+    "seen": Group("subjects and backgrounds of the adapters' training pictures, in new scenes", TRAINED, TRAINED),
+    "other-subjects": Group("subjects that no adapter saw, on backgrounds of the training pictures", HELD_OUT, TRAINED),
+    "other-backgrounds": Group("subjects of the training pictures on backgrounds that no adapter saw", TRAINED, HELD_OUT),
+    "photographs": Group("plain photographs without a subject, that no adapter saw", (), HELD_OUT),
+}
+GROUP_SIZE = 100
+"""Scenes in a group."""
+
+
+def group_of(source_id: str) -> str:
+    """The group in a source's id (``photographs-003`` -> ``photographs``), or "" for a source of no group."""
+    name, _, number = source_id.rpartition("-")
+    return name if name in GROUPS and number.isdigit() and int(number) < GROUP_SIZE else ""
 
 
 class SceneSources:
@@ -50,6 +85,7 @@ class SceneSources:
         self.folder, self.split, self.count, self.size = folder, split, count, size
         self._index = {f"{split}-{i:03d}": i for i in range(count)}
         self._scene = lru_cache(maxsize=512)(self._compose)
+        self._pools: dict[Group, Pool] = {}
 
     @property
     def sources(self) -> list[Source]:
@@ -67,33 +103,59 @@ class SceneSources:
         return self._scene(source_id).image
 
     def mask(self, source_id: str) -> np.ndarray | None:
-        return self._scene(source_id).mask
+        scene = self._scene(source_id)
+        return scene.mask if scene.spec.placements else None
+
+    def group(self, name: str, count: int) -> list[str]:
+        if name not in GROUPS:
+            raise ClbenchError(f"unknown group of sources '{name}'.{suggestion(name, GROUPS)}")
+        if count > GROUP_SIZE:
+            raise ClbenchError(f"group '{name}' has {GROUP_SIZE} sources, asked for {count}")
+        return [f"{name}-{index:03d}" for index in range(count)]
+
+    def grouped(self, source_id: str) -> Source | None:
+        return self._describe(source_id) if group_of(source_id) else None
+
+    def pool_of(self, source_id: str) -> Pool:
+        """The pictures that a scene of this id is drawn from."""
+        group = GROUPS.get(group_of(source_id))
+        return self._pool if group is None else self._mixed(group)
 
     def digest(self) -> str:
         code = code_digest(*(Path(__file__).with_name(name) for name in ("images.py", "scenes.py")))
         return hash_value([tree_digest(self.folder), self.split, self.count, self.size, code])
 
     @cached_property
-    def _pool(self):
+    def _pool(self) -> Pool:
         from clbench.scenes import load_pool
 
         return load_pool(self.folder, self.split)
 
+    def _mixed(self, group: Group) -> Pool:
+        from clbench.scenes import Pool, load_pool
+
+        if group not in self._pools:
+            subjects = load_pool(self.folder, group.subjects).subjects if group.subjects else {}
+            self._pools[group] = Pool(subjects, load_pool(self.folder, group.backgrounds).backgrounds)
+        return self._pools[group]
+
     def _compose(self, source_id: str) -> Scene:
         from clbench.scenes import compose, draw_spec
 
-        if source_id not in self._index:
+        group = group_of(source_id)
+        if source_id not in self._index and not group:
             raise ClbenchError(f"unknown source '{source_id}'.{suggestion(source_id, self._index)}")
-        rng = np.random.default_rng(seed_from("scene", self.split, self._index[source_id]))
-        return compose(draw_spec(self._pool, rng), self._pool, self.size)
+        index = int(source_id.rpartition("-")[2]) if group else self._index[source_id]
+        rng, pool = np.random.default_rng(seed_from("scene", group or self.split, index)), self.pool_of(source_id)
+        return compose(draw_spec(pool, rng, 1 if pool.subjects else 0), pool, self.size)
 
     def _describe(self, source_id: str) -> Source:
-        scene = self._scene(source_id)
-        subject = self._pool.subjects[scene.spec.placements[0].subject].name if scene.spec.placements else ""
-        background = self._pool.backgrounds[scene.spec.background].name
+        scene, pool = self._scene(source_id), self.pool_of(source_id)
+        subject = pool.subjects[scene.spec.placements[0].subject].name if scene.spec.placements else ""
+        background = pool.backgrounds[scene.spec.background].name
         return Source(
             source_id, hash_pixels(scene.image), f"see {self.folder.name}/sources.csv", scene.caption,
-            subject, background, self.split,
+            subject, background, group_of(source_id) or self.split,
         )  # fmt: skip
 
 
@@ -123,6 +185,12 @@ class FolderSources:
 
     def mask(self, source_id: str) -> np.ndarray | None:
         self.image(source_id)
+        return None
+
+    def group(self, name: str, count: int) -> list[str]:
+        raise ClbenchError(f"group '{name}' is one of composed scenes; the sources of this world are plain pictures")
+
+    def grouped(self, source_id: str) -> Source | None:
         return None
 
     def digest(self) -> str:

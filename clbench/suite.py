@@ -12,14 +12,22 @@ from typing import Literal
 
 from pydantic import Field
 
+from clbench.hashing import code_digest
+from clbench.probes import PROBES
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError, suggestion
+from clbench.sources import GROUPS
 from clbench.tables import Table, read_table, read_toml
-from clbench.types import Case
+from clbench.types import Case, seed_from
 from clbench.world import World, shipped_folder
 
 KINDS = ("pictures", "memory")
 """What a suite can be about: pictures of systems, or what deploying them costs (`clbench.memory`)."""
+FULL: Literal["full"] = "full"
+CANDIDATES = "candidates"
+WORDS = ("probes.py", "neutral.py", "general.py")
+"""Where the prompts of probes and compositions are made: what they do belongs to the hash of a suite that uses them."""
+SET_METRICS = ("kid", "cmmd")
 
 
 class SuiteTable(Table):
@@ -30,11 +38,28 @@ class SuiteTable(Table):
     question: str
     effects: Literal["taught", "all"] | tuple[str, ...] = "taught"
     sources: int | tuple[str, ...]
+    groups: tuple[str, ...] = ()
     seeds: int | tuple[int, ...] = (0,)
-    steps: tuple[int, ...] = ()
+    steps: tuple[int | Literal["full"], ...] = ()
+    probes: tuple[str, ...] = ()
+    probe_sources: int | None = Field(None, ge=1)
+    pairs: int | None = Field(None, ge=1)
     systems: tuple[str, ...]
     controls: tuple[str, ...] = ()
     metrics: tuple[str, ...]
+    sets: tuple[str, ...] = ()
+    gram: bool = False
+
+    def asked(self) -> dict[str, object]:
+        """What decides the cases; keys of later versions count only where they are used, so that older hashes hold."""
+        plain = self.model_dump(include={"effects", "sources", "seeds", "steps"})
+        later = self.model_dump(include={"groups", "probes", "probe_sources", "pairs"})
+        plain |= {key: value for key, value in later.items() if value}
+        if self.groups:
+            plain["scenes of groups"] = {name: repr(GROUPS[name]) for name in self.groups}
+        if self.probes or self.pairs:
+            plain["words"] = code_digest(*(Path(__file__).with_name(name) for name in WORDS))
+        return plain
 
 
 class Suite:
@@ -54,14 +79,24 @@ class Suite:
     def seeds(self) -> list[int]:
         return list(range(self.table.seeds)) if isinstance(self.table.seeds, int) else list(self.table.seeds)
 
-    @property
-    def steps(self) -> list[int | None]:
-        """Numbers of steps asked of every system; ``[None]`` = each system's own."""
-        return list(self.table.steps) or [None]
+    def steps(self, world: World) -> list[int | None]:
+        """Numbers of steps asked of every system, "full" being the world's; ``[None]`` = each system's own."""
+        full = world.backbone.full_steps
+        return list(dict.fromkeys(full if step == FULL else step for step in self.table.steps)) or [None]
 
     @cached_property
     def hash(self) -> str:
-        return hash_value(self.table.model_dump(include={"effects", "sources", "seeds", "steps"}))
+        return hash_value(self.table.asked())
+
+    def systems_in(self, world: World) -> list[str]:
+        """The suite's systems; "candidates" stands for every candidate of the world whose file is there.
+
+        ClbenchError if it stands for none.
+        """
+        found: list[str] = []
+        for name in self.systems:
+            found += _candidates(world, self.name) if name == CANDIDATES else [name]
+        return list(dict.fromkeys(found))
 
     def effects(self, world: World, only: Sequence[str] = ()) -> list[str]:
         """Effect ids of this suite in `world`, in catalogue order, kept to `only` if given.
@@ -86,8 +121,12 @@ class Suite:
         return [effect_id for effect_id in chosen if not only or effect_id in only]
 
     def sources(self, world: World, limit: int | None = None) -> list[str]:
-        """Source ids, at most `limit`; ClbenchError if the world has fewer than asked for."""
+        """Source ids, at most `limit` (of each group); ClbenchError if the world has fewer than asked for."""
         asked = self.table.sources
+        if self.table.groups:
+            assert isinstance(asked, int)
+            count = asked if limit is None else min(asked, limit)
+            return [source for group in self.table.groups for source in world.source_group(group, count)]
         if isinstance(asked, int):
             if asked > len(world.sources):
                 raise ClbenchError(
@@ -100,13 +139,23 @@ class Suite:
         return chosen if limit is None else chosen[:limit]
 
     def cases(self, world: World, effects: Sequence[str] = (), limit: int | None = None) -> list[Case]:
-        """All cases: effects (kept to `effects` if given) x sources (at most `limit`) x seeds x steps."""
+        """All cases: effects (kept to `effects` if given) x sources (at most `limit`) x seeds x steps, plain and by probes.
+
+        A suite with `pairs` asks for ordered pairs of effects instead of single ones.
+        """
+        kept, sources = self.effects(world, effects), self.sources(world, limit)
+        probed = set(sources if self.table.probe_sources is None else sources[: self.table.probe_sources])
+        if self.table.pairs is None:
+            what = [(effect, "") for effect in kept]
+        else:
+            what = [pair for pair in ordered_pairs(self.effects(world), self.table.pairs) if set(pair) <= set(kept)]
         return [
-            Case(effect, source, seed, steps)
-            for effect in self.effects(world, effects)
-            for source in self.sources(world, limit)
+            Case(effect, source, seed, steps, probe, second)
+            for effect, second in what
+            for source in sources
             for seed in self.seeds
-            for steps in self.steps
+            for steps in self.steps(world)
+            for probe in ("", *(self.table.probes if source in probed else ()))
         ]
 
     def _check(self) -> None:
@@ -117,9 +166,55 @@ class Suite:
             if name not in METRICS:
                 raise ClbenchError(f"{self.file}: unknown metric '{name}'.{suggestion(name, METRICS)}")
         for name in (*self.systems, *self.controls):
-            check_system_name(name, self.file)
+            if name != CANDIDATES:
+                check_system_name(name, self.file)
+        for name in self.table.sets:
+            if name not in SET_METRICS:
+                raise ClbenchError(f"{self.file}: unknown set-level metric '{name}'.{suggestion(name, SET_METRICS)}")
         if not self.seeds or not self.metrics:
             raise ClbenchError(f"{self.file}: a suite needs at least one seed and one metric")
+        self._check_probes()
+        self._check_groups()
+
+    def _check_probes(self) -> None:
+        for name in self.table.probes:
+            if name not in PROBES:
+                raise ClbenchError(f"{self.file}: unknown probe '{name}'.{suggestion(name, PROBES)}")
+            if PROBES.get(name).composed != (self.table.pairs is not None):
+                asks = "pairs of effects" if PROBES.get(name).composed else "single effects"
+                raise ClbenchError(f"{self.file}: probe '{name}' is one of {asks}; this suite has none ('pairs')")
+
+    def _check_groups(self) -> None:
+        for name in self.table.groups:
+            if name not in GROUPS:
+                raise ClbenchError(f"{self.file}: unknown group of sources '{name}'.{suggestion(name, GROUPS)}")
+        if self.table.groups and not isinstance(self.table.sources, int):
+            raise ClbenchError(f"{self.file}: with 'groups', 'sources' is the number of sources of each group, not a list")
+
+
+def ordered_pairs(effects: Sequence[str], count: int) -> list[tuple[str, str]]:
+    """At most `count` ordered pairs of different `effects`, always in both orders: (a, b), (b, a).
+
+    The choice depends on the effects alone. They are shuffled, so that pairs cross families, and paired at growing
+    distance around a ring, so that every effect comes about equally often. An odd `count` is rounded up.
+    """
+    ring = sorted(effects, key=lambda effect: seed_from("pair", effect))
+    size = len(ring)
+    found: dict[frozenset[str], tuple[str, str]] = {}
+    for gap in range(1, size // 2 + 1):
+        for start in (*range(0, size, 2), *range(1, size, 2)):
+            pair = ring[start], ring[(start + gap) % size]
+            found.setdefault(frozenset(pair), pair)
+    kept = list(found.values())[: -(-count // 2)]
+    return [both for a, b in kept for both in ((a, b), (b, a))]
+
+
+def _candidates(world: World, suite: str) -> list[str]:
+    trained = world.trained_candidates
+    if not trained:
+        raise ClbenchError(f"suite {suite} asks for the candidates of world {world.name}, and none of their files is there")
+    first = world.table.candidates[0].name
+    return ["collection" if name == first else f"collection-{name}" for name in trained]
 
 
 def load_suite(name: str | Path) -> Suite:

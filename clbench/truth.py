@@ -13,6 +13,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from clbench.composition import sequence_draw, why_unknown
 from clbench.effects import apply_operator
 from clbench.images import reduce_mask, reduce_to
 from clbench.registry import ClbenchError
@@ -54,7 +55,7 @@ class Truths:
 
     def __init__(self, world: World, teacher: RunFolder | None = None, draws: int = DRAWS) -> None:
         self.world, self.draws = world, draws
-        self._teacher = _teacher_pictures(teacher) if teacher is not None else {}
+        self._teacher = _teacher_pictures(teacher, world.backbone.full_steps) if teacher is not None else {}
         self._teacher_folder = teacher
         self._cached = lru_cache(maxsize=REMEMBERED)(self._truth)
 
@@ -80,6 +81,15 @@ class Truths:
         base = self._apply(a, source_id, self.world.source_image(source_id), seed_from("truth", first, source_id, 0))
         seeds = [seed_from("composed", first, second, source_id, k) for k in range(draws if b.random else 1)]
         return self._reduced([self._apply(b, source_id, base, seed) for seed in seeds])
+
+    def sequence(self, first: str, second: str, source_id: str) -> Truth:
+        """The truth of "`first`, then `second`" by known operators; several draws if either effect is random."""
+        reason = why_unknown(self.world, first, second, source_id)
+        if reason:
+            return self._missing(f"no truth of '{first}, then {second}' for source '{source_id}': {reason}")
+        many = any(self.world.effect(effect).random for effect in (first, second))
+        draws = [sequence_draw(self.world, first, second, source_id, k) for k in range(self.draws if many else 1)]
+        return Truth("operator", np.stack(draws))
 
     def source(self, source_id: str) -> np.ndarray:
         """The source at the world's resolution, uint8 (H, W, 3)."""
@@ -155,12 +165,13 @@ def paint_over(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return cv2.inpaint(image, hole, INPAINT_RADIUS, cv2.INPAINT_TELEA)
 
 
-def _teacher_pictures(run: RunFolder) -> dict[tuple[str, str], list]:
-    """(effect, source) -> records at full steps, by seed; only finished pictures count."""
+def _teacher_pictures(run: RunFolder, full_steps: int) -> dict[tuple[str, str], list]:
+    """(effect, source) -> records of the plain question at full steps, by seed; only finished pictures count."""
     if run.info.system_name != "teacher":
         raise ClbenchError(f"{run.path} is a run of '{run.info.system_name}', not of 'teacher', and cannot be the truth")
     found: dict[tuple[str, str], list] = {}
     for record in sorted(run.read_edits().values(), key=lambda r: r.case.seed):
-        if record.status == "ok" and record.case.steps is None:
-            found.setdefault((record.case.effect, record.case.source), []).append(record)
+        case = record.case
+        if record.status == "ok" and not case.probe and not case.second and case.steps in (None, full_steps):
+            found.setdefault((case.effect, case.source), []).append(record)
     return found

@@ -15,6 +15,9 @@ import numpy as np
 
 Status = Literal["ok", "failed", "unscored"]
 Scope = Literal["image", "subject", "background"]
+Question = Literal["effect", "neutral", "composed"]
+NEUTRAL = "neutral"
+"""The probe that asks for no effect at all (see `clbench.probes`)."""
 Direction = Literal["higher", "lower", "neutral"]
 TruthKind = Literal["operator", "reference", "teacher"]
 
@@ -31,7 +34,8 @@ class Effect:
 
     `instruction` is the teacher's prompt; a student sees ``f"{trigger} {caption}"`` (asymmetric orthogonal
     prompting). `operator` names the known operator in `clbench.effects`, or is None where only teachers
-    or reference pictures know the truth. `random` effects have many right answers per source.
+    or reference pictures know the truth. `random` effects have many right answers per source. `paraphrases` are
+    other words for the effect, used to ask about it and never to train it.
     """
 
     id: str
@@ -45,6 +49,7 @@ class Effect:
     random: bool = False
     scope: Scope = "image"
     pool: Literal["collection", "extension"] = "collection"
+    paraphrases: tuple[str, ...] = ()
 
     @property
     def student_prompt(self) -> str:
@@ -67,21 +72,40 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """effect x source x seed (x steps). `steps` None means: the system's own number of steps."""
+    """effect x source x seed (x steps). `steps` None means: the system's own number of steps.
+
+    `probe` names how the question is put (`clbench.probes`); "" is the plain question. `second` is an effect that is
+    to be applied after the first (composition), or "".
+    """
 
     effect: str
     source: str
     seed: int
     steps: int | None = None
+    probe: str = ""
+    second: str = ""
 
     @property
     def id(self) -> str:
-        """Stable id, also a relative path stem: ``effect/source/s0`` or ``effect/source/s0-n8``."""
-        tail = "" if self.steps is None else f"-n{self.steps}"
-        return f"{self.effect}/{self.source}/s{self.seed}{tail}"
+        """Stable id, also a relative path stem: ``effect/source/s0``, ``effect/source/s0-n8-caption-only``,
+        ``effect+second/source/s0``. Ids of effects hold no ``+`` and those of probes are words, so ids are unique."""
+        effects = f"{self.effect}+{self.second}" if self.second else self.effect
+        steps = "" if self.steps is None else f"-n{self.steps}"
+        probe = f"-{self.probe}" if self.probe else ""
+        return f"{effects}/{self.source}/s{self.seed}{steps}{probe}"
+
+    @property
+    def question(self) -> Question:
+        """What kind of answer is wished: the picture of an effect, that of the plain base, or two effects in turn."""
+        return "composed" if self.second else "neutral" if self.probe == NEUTRAL else "effect"
 
     def noise_seed(self) -> int:
-        """Seed of the sampler's generator: the same for every system and every number of steps."""
+        """Seed of the sampler's generator: the same for every system, every number of steps and every probe.
+
+        Both orders of a composition share it as well, so that only the order differs between their pictures.
+        """
+        if self.second:
+            return seed_from("noise", *sorted((self.effect, self.second)), self.source, self.seed)
         return seed_from("noise", self.effect, self.source, self.seed)
 
 
@@ -104,7 +128,8 @@ class Edit:
     """A case and what a system made of it. `picture` is None when `status` is not ok.
 
     `nfe` counts forward passes of the transformer for one picture (guidance counts twice), `seconds` is
-    wall time per picture (batch time / batch size), `memory` is peak bytes.
+    wall time per picture (batch time / batch size), `memory` is peak bytes. Status "unscored" with a reason: the
+    system was not asked this question on purpose (a probe that makes no sense for it).
     """
 
     case: Case
@@ -130,7 +155,10 @@ class System(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MetricCard:
-    """What a metric is. `bounds` are inclusive; `needs` names what must be known to compute it."""
+    """What a metric is. `bounds` are inclusive; `needs` names what must be known to compute it.
+
+    `questions` are the kinds of cases (`Case.question`) that it is computed for; others get no row of it.
+    """
 
     name: str
     version: int
@@ -140,6 +168,7 @@ class MetricCard:
     source: str = ""
     needs: frozenset[str] = frozenset()
     pairwise: bool = False
+    questions: frozenset[Question] = frozenset({"effect"})
 
 
 @dataclass(frozen=True, slots=True)

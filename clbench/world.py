@@ -22,17 +22,22 @@ from clbench.types import Effect, Source, TruthKind
 from clbench.world_file import BackboneTable, EncodersTable, WorldTable
 
 if TYPE_CHECKING:
-    from clbench.scenes import Scene
+    from clbench.scenes import Pool, Scene
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA file of the world: where it is, its weight, and (few-step adapters) its number of steps."""
+    """A LoRA file of the world: where it is, its weight, and (few-step adapters) its number of steps.
+
+    A candidate may say which `effects` it was trained on, the `new` ones (beyond the candidate that it extends) among them.
+    """
 
     name: str
     path: Path
     weight: float = 1.0
     steps: int | None = None
+    effects: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
 
 
 class World:
@@ -59,11 +64,21 @@ class World:
 
     def source(self, source_id: str) -> Source:
         """The source of that id; ClbenchError with the nearest id otherwise."""
-        if source_id not in self._by_id:
+        if source_id in self._by_id:
+            return self._by_id[source_id]
+        grouped = self._pool.grouped(source_id)
+        if grouped is None:
             raise ClbenchError(
                 f"unknown source '{source_id}' in world {self.name}.{suggestion(source_id, self._by_id)}"
             )
-        return self._by_id[source_id]
+        return grouped
+
+    def source_group(self, name: str, count: int) -> list[str]:
+        """Ids of the first `count` sources of a named group (`clbench.sources.GROUPS`), which are not among `sources`.
+
+        ClbenchError for an unknown group, too large a count, or a world whose sources are plain pictures.
+        """
+        return self._pool.group(name, count)
 
     def effect(self, effect_id: str) -> Effect:
         """The effect of that id; ClbenchError with the nearest id otherwise."""
@@ -88,6 +103,17 @@ class World:
                 f"world {self.name} has plain pictures as sources; composed scenes are needed here"
             )
         return self._pool.scene(source_id)
+
+    @property
+    def has_scenes(self) -> bool:
+        """Whether sources are composed scenes, so that `scene` and `scene_pool` answer."""
+        return isinstance(self._pool, SceneSources)
+
+    def scene_pool(self, source_id: str) -> Pool:
+        """The pictures that the scene behind a source was made of; the same error as `scene`."""
+        self.scene(source_id)
+        assert isinstance(self._pool, SceneSources)
+        return self._pool.pool_of(source_id)
 
     def references(self, effect_id: str, source_id: str) -> np.ndarray | None:
         """The user's target picture for this source, uint8 ``(resolution, resolution, 3)``, or None.
@@ -147,7 +173,14 @@ class World:
             raise ClbenchError(f"unknown candidate '{name}' in world {self.name}.{suggestion(name, known)}")
         table = known[name] if name is not None else self.table.candidates[0]
         path = self._existing(table.file, f"candidate LoRA '{table.name}'")
-        return Adapter(table.name, path, table.weight, table.steps)
+        old = known[table.extends].effects if table.extends is not None else table.effects
+        new = tuple(effect for effect in table.effects if effect not in old)
+        return Adapter(table.name, path, table.weight, table.steps, table.effects, new)
+
+    @property
+    def trained_candidates(self) -> list[str]:
+        """Names of the candidates whose file is there, in the order of the world file."""
+        return [table.name for table in self.table.candidates if self.path(table.file).is_file()]
 
     def joint(self) -> Adapter:
         """The joint LoRA; ClbenchError if the world names none or its file is missing."""
@@ -235,6 +268,14 @@ class World:
                 raise ClbenchError(
                     f"{where}: unknown effect '{effect_id}'.{suggestion(effect_id, self.effects)}"
                 )
+        self._check_candidates()
+
+    def _check_candidates(self) -> None:
+        for table in self.table.candidates:
+            for effect_id in table.effects:
+                self.effect(effect_id)
+            if table.extends is not None and table.extends not in {c.name for c in self.table.candidates}:
+                raise ClbenchError(f"{self.file}: candidate '{table.name}' extends '{table.extends}', which is no candidate")
         names = [candidate.name for candidate in self.table.candidates]
         if len(set(names)) < len(names):
             raise ClbenchError(f"{self.file}: two candidates have the same name ({', '.join(names)})")

@@ -50,6 +50,7 @@ class EffectTable(Table):
     random: bool = False
     scope: Scope = "image"
     pool: Literal["collection", "extension"] = "collection"
+    paraphrases: tuple[str, ...] = ()
 
     def effect(self) -> Effect:
         plain = self.model_dump()
@@ -100,12 +101,18 @@ class AcceleratorTable(Table):
 
 
 class CandidateTable(Table):
-    """[[candidates]]: a collection adapter under test."""
+    """[[candidates]]: a collection adapter under test.
+
+    `effects` are the ids it was trained on (left out: every effect it is asked for); `extends` names the candidate that
+    it was trained on from, so that old and new effects can be told apart.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     file: str
     steps: int | None = Field(None, ge=1)
     weight: float = 1.0
+    effects: tuple[str, ...] = ()
+    extends: str | None = None
 
 
 class JointTable(Table):

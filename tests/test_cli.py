@@ -212,3 +212,36 @@ def test_preview_writes_a_sheet(tmp_path):
     out = tmp_path / "sheet.png"
     clbench("preview", "effects", "-o", out, "--effect", "sepia")
     assert out.stat().st_size > 1000
+
+
+def test_list_probes_and_suites():
+    told = clbench("list", "probes").output
+    assert "caption-only" in told and "neutral" in told
+    assert "composition" in clbench("list", "suites").output
+
+
+def test_suite_all_runs_what_the_world_can_answer(mini_world_file, tmp_path, monkeypatch):
+    """Two suites of identity and collection: a folder each, no picture twice, one report."""
+    from clbench import jobs, suite
+
+    files = {}
+    for name, extra in (("one", ""), ("two", 'steps = [1, "full"]\n'), ("three", 'probes = ["neutral"]\n'), ("demo", "")):
+        files[name] = tmp_path / f"{name}.toml"
+        files[name].write_text(SUITE.replace('"small"', f'"{name}"') + extra)
+    files["scenes"] = tmp_path / "scenes.toml"
+    files["scenes"].write_text(SUITE.replace('"small"', '"scenes"') + 'groups = ["seen"]\n')
+    monkeypatch.setattr(suite, "shipped_suites", lambda: files)
+    monkeypatch.setattr(jobs, "shipped_suites", lambda: files)
+    reported = []
+    monkeypatch.setattr(jobs, "report", lambda out, world, name: reported.append((out, name)))
+    out = tmp_path / "out"
+    result = clbench("eval", "--suite", "all", "--world", mini_world_file, "--out", out)
+    assert sorted(path.name for path in out.iterdir()) == ["one", "three", "two"] and reported == [(out, None)]
+    assert "suite scenes is left out" in result.output + (result.stderr or "")
+    for name, cases in (("one", 4), ("two", 8), ("three", 8)):
+        for system in ("identity", "collection"):
+            lines = (out / name / system / "edits.jsonl").read_text().splitlines()
+            assert len(lines) == cases and (out / name / system / "scores.parquet").is_file()
+    one, three = ((out / name / "collection" / "pictures" / "sepia" / "p0" / "s0.png").read_bytes() for name in ("one", "three"))
+    assert one == three
+    clbench("edit", "--suite", "all", "--world", mini_world_file, code=2)

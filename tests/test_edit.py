@@ -148,3 +148,33 @@ def test_an_unreadable_source_is_said_before_any_picture_is_made(mini_world_file
     with pytest.raises(ClbenchError, match=r"cannot read the picture .*p2.png"):
         edit(world, suite, system, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_of_another_suite_are_taken_over(mini_world, suite, tmp_path):
+    from clbench.edit import borrow
+
+    text = SUITE.replace('"small"', '"other"').replace("sources = 3", 'sources = 4\nprobes = ["neutral"]')
+    (tmp_path / "other.toml").write_text(text)
+    other = load_suite(tmp_path / "other.toml")
+    edit(mini_world, suite, open_system("identity", bench_for(mini_world, suite)), tmp_path / "small")
+    system = open_system("identity", bench_for(mini_world, other))
+    folder, pending = prepare(mini_world, other, system, tmp_path / "out", Asked())
+    left = borrow(folder, pending, [tmp_path / "nowhere", tmp_path / "small"])
+    plain = {case.id for case in suite.cases(mini_world)}
+    assert {case.id for case in pending} - {case.id for case in left} == plain
+    asked = counting(system)
+    run(folder, system, left, lambda _: None)
+    assert set(asked) == {case.id for case in other.cases(mini_world)} - plain
+    assert folder.info.status == "complete" and folder.validate() == []
+
+
+def test_pictures_of_another_system_stay_where_they_are(mini_world, suite, tmp_path):
+    from clbench.edit import borrow, same_but_suite
+
+    edit(mini_world, suite, open_system("identity", bench_for(mini_world, suite)), tmp_path / "small")
+    stranger = tmp_path / "small" / "collection"
+    (tmp_path / "small" / "identity").rename(stranger)
+    system = open_system("collection", bench_for(mini_world, suite))
+    folder, pending = prepare(mini_world, suite, system, tmp_path / "out", Asked())
+    assert not same_but_suite(folder.info, RunFolder.open(stranger).info)
+    assert borrow(folder, pending, [tmp_path / "small"]) == pending

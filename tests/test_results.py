@@ -16,6 +16,7 @@ import pytest
 from clbench import results
 from clbench.registry import ClbenchError
 from clbench.results import Named, RunFolder, RunInfo, describe_run
+from clbench.score_table import COLUMNS
 from clbench.types import Case, Edit, Score, SystemCard
 
 CASES = [Case(effect, f"s{index}", 0) for effect in ("fog", "night") for index in range(3)]
@@ -261,3 +262,34 @@ def test_no_heavy_import() -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(results.__file__).parents[1])}
     command = [sys.executable, "-c", code]
     assert subprocess.check_output(command, env=environment, text=True).strip() == "[]"
+
+
+def test_probes_and_second_effects_are_kept(folder: RunFolder) -> None:
+    asked = [Case("fog", "s0", 0, None, "neutral"), Case("fog", "s0", 0, 4, "twice", "night"), CASES[0]]
+    fill(folder, asked)
+    folder.write_scores([Score(case, "success", 1, float(place)) for place, case in enumerate(asked)])
+    assert [record.case for record in folder.read_edits(verify=True).values()] == asked
+    frame = folder.read_scores()
+    assert set(zip(frame["probe"], frame["second"], strict=True)) == {("neutral", ""), ("twice", "night"), ("", "")}
+    assert folder.validate() == []
+    assert '"probe"' not in folder.edits_file.read_text().splitlines()[2], "lines of plain questions stay as they were"
+
+
+def test_a_run_of_the_first_schema_is_read() -> None:
+    """Made by commit a4d1a60, before cases had probes; see tests/golden/README.md."""
+    old = RunFolder.open(Path(__file__).parent / "golden" / "run_schema_1")
+    assert old.info.schema_ == 1 and old.validate() == []
+    assert [record.id for record in old.read_edits(verify=True).values()] == ["fog/s0/s0", "fog/s0/s0-n4", "night/s1/s1"]
+    frame = old.read_scores()
+    assert list(frame.columns) == list(results.read_all_scores([old]).columns) == list(COLUMNS)
+    assert (frame["probe"] == "").all() and (frame["second"] == "").all() and len(frame) == 4
+    assert frame["value"].tolist()[:3] == [0.25, 1.0, 0.0] and set(frame["schema"]) == {1}
+
+
+def test_a_new_file_without_its_columns_is_refused(folder: RunFolder) -> None:
+    import pyarrow.parquet as pq
+
+    folder.write_scores(scores())
+    pq.write_table(pq.read_table(folder.scores_file).drop_columns(["probe"]), folder.scores_file)
+    with pytest.raises(ClbenchError, match="has columns"):
+        folder.read_scores()

@@ -18,7 +18,7 @@ from clbench.types import Case, Edit, Score, SystemCard
 from clbench.world import load_world
 
 EFFECTS = ("sepia", "upside_down", "rain", "subject_gold")
-WITHOUT_CLIP = tuple(name for name in METRICS if not name.startswith("clip"))
+WITHOUT_CLIP = tuple(name for name in METRICS if not name.startswith("clip") and "effect" in METRICS.get(name).questions)
 WORLD = """
 name = "score-test"
 resolution = 64

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from clbench.registry import ClbenchError
-from clbench.suite import load_suite, shipped_suites
+from clbench.suite import load_suite, ordered_pairs, shipped_suites
 from clbench.types import Case
+from clbench.world import load_world
 
 SUITE = """
 name = "mine"
@@ -95,3 +96,77 @@ def test_shipped_suites_load():
     for name in shipped_suites():
         suite = load_suite(name)
         assert suite.name == name and suite.question.endswith((".", "?"))
+
+
+def test_full_is_the_worlds_number_and_no_number_comes_twice(suite_file, mini_world):
+    suite_file.write_text(SUITE + 'steps = [1, 3, "full"]\n')
+    assert load_suite(suite_file).steps(mini_world) == [1, 3]
+
+
+def test_probes_are_asked_beside_the_plain_question(suite_file, mini_world):
+    suite_file.write_text(SUITE.replace("seeds = 2", "seeds = 1") + 'probes = ["caption-only", "neutral"]\nprobe_sources = 2\n')
+    cases = load_suite(suite_file).cases(mini_world, ["sepia"])
+    assert [(case.source, case.probe) for case in cases] == [
+        ("p0", ""), ("p0", "caption-only"), ("p0", "neutral"), ("p1", ""), ("p1", "caption-only"), ("p1", "neutral"), ("p2", ""),
+    ]  # fmt: skip
+
+
+def test_pairs_come_in_both_orders(suite_file, mini_world):
+    suite_file.write_text(SUITE.replace("seeds = 2", "seeds = 1") + 'pairs = 40\nprobes = ["twice"]\n')
+    cases = load_suite(suite_file).cases(mini_world, limit=1)
+    assert {(c.effect, c.second, c.probe) for c in cases} == {
+        (a, b, probe) for a, b in (("sepia", "upside_down"), ("upside_down", "sepia")) for probe in ("", "twice")
+    }
+
+
+COUNTS = [(8, 56, 56), (8, 100, 56), (8, 40, 40), (50, 56, 56), (3, 5, 6), (1, 9, 0)]
+
+
+@pytest.mark.parametrize(("effects", "count", "expected"), COUNTS)
+def test_ordered_pairs(effects, count, expected):
+    names = [f"e{i}" for i in range(effects)]
+    pairs = ordered_pairs(names, count)
+    assert len(pairs) == len(set(pairs)) == expected
+    assert {(b, a) for a, b in pairs} == set(pairs) and all(a != b for a, b in pairs)
+    assert pairs == ordered_pairs(names[::-1], count)
+    if effects == 50:
+        assert len({a for a, _ in pairs}) == 50
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ('probes = ["neutrl"]\n', "unknown probe 'neutrl'. Did you mean 'neutral'"),
+        ('probes = ["twice"]\n', "probe 'twice' is one of pairs of effects"),
+        ('pairs = 4\nprobes = ["neutral"]\n', "probe 'neutral' is one of single effects"),
+        ('groups = ["photograph"]\n', "unknown group of sources 'photograph'. Did you mean 'photographs'"),
+        ('sets = ["fid"]\n', "unknown set-level metric 'fid'"),
+    ],
+)
+def test_bad_questions_are_one_sentence(suite_file, more, message):
+    suite_file.write_text(SUITE + more)
+    with pytest.raises(ClbenchError, match=message):
+        load_suite(suite_file)
+
+
+def test_candidates_are_those_that_are_there(suite_file, mini_world, mini_world_file):
+    suite_file.write_text(SUITE.replace('["teacher"]', '["teacher", "candidates", "collection"]'))
+    assert load_suite(suite_file).systems_in(mini_world) == ["teacher", "collection"]
+    text = mini_world_file.read_text()
+    more = '\n[[candidates]]\nname = "{}"\nfile = "{}.safetensors"\n'
+    mini_world_file.write_text(text + more.format("second", "accelerator") + more.format("third", "nowhere"))
+    assert load_suite(suite_file).systems_in(load_world(mini_world_file)) == ["teacher", "collection", "collection-second"]
+    (mini_world.root / "collection.safetensors").unlink()
+    with pytest.raises(ClbenchError, match="none of their files is there"):
+        load_suite(suite_file).systems_in(mini_world)
+
+
+def test_hash_of_older_suites_holds(suite_file):
+    """The hash names run folders that exist; keys that came later count only where they are used."""
+    from clbench.provenance import hash_value
+
+    suite = load_suite(suite_file)
+    old = {"effects": ("upside_down", "sepia"), "sources": 3, "seeds": 2, "steps": ()}
+    assert suite.hash == hash_value(old)
+    suite_file.write_text(SUITE + 'probes = ["neutral"]\n')
+    assert load_suite(suite_file).hash != suite.hash

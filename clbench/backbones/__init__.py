@@ -62,6 +62,13 @@ class Backbone(Protocol):
         """Make exactly these LoRA files active with these weights; an empty list is the plain base."""
         ...
 
+    def prompt_vectors(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:
+        """One vector per prompt (N, D) in each space of the text encoders, by the name of the space.
+
+        ClbenchError where prompts are embedded together with the source picture.
+        """
+        ...
+
     def reconstruct(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray | None]:
         """Each picture through the VAE's encoder (mode) and decoder."""
         ...

@@ -38,6 +38,16 @@ class FluxKontextBackbone(DiffusersBackbone):
         decoded = vae.decode(vae.encode(batch).latent_dist.mode()).sample
         return to_uint8(((decoded + 1) / 2).float().permute(0, 2, 3, 1).cpu().numpy())
 
+    @torch.inference_mode()
+    def prompt_vectors(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:
+        """See `Backbone.prompt_vectors`: "pooled" as CLIP gives it, "tokens" the mean over T5's tokens without padding."""
+        embeds, pooled = self._embed(prompts)
+        own = self.pipe.tokenizer_2(
+            list(prompts), padding="max_length", max_length=self.table.max_sequence_length, truncation=True, return_tensors="pt"
+        ).attention_mask.to(embeds.device)[..., None]
+        tokens = (embeds.float() * own).sum(1) / own.sum(1)
+        return {"pooled": pooled.float().cpu().numpy(), "tokens": tokens.cpu().numpy()}
+
     def _call(self, jobs: Sequence[Job], sampler: Sampler, noise: list[torch.Generator]) -> np.ndarray:
         embeds, pooled = self._embed([job.prompt for job in jobs])
         negative = {}

@@ -15,6 +15,7 @@ from PIL import Image
 
 from clbench.backbones import Job, Sampler
 from clbench.backbones.common import DiffusersBackbone, open_pipeline, to_tensor, to_uint8
+from clbench.registry import ClbenchError
 from clbench.world import World
 
 
@@ -36,6 +37,10 @@ class QwenEditBackbone(DiffusersBackbone):
         batch = (to_tensor(pictures, self.device, vae.dtype) * 2 - 1).unsqueeze(2)
         decoded = vae.decode(vae.encode(batch).latent_dist.mode()).sample[:, :, 0]
         return to_uint8(((decoded + 1) / 2).float().permute(0, 2, 3, 1).cpu().numpy())
+
+    def prompt_vectors(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:
+        """See `Backbone.prompt_vectors`."""
+        raise ClbenchError(f"prompts of {self.name} are embedded together with the source picture, so they have no own vector")
 
     def _call(self, jobs: Sequence[Job], sampler: Sampler, noise: list[torch.Generator]) -> np.ndarray:
         guided = sampler.guidance > 1

@@ -14,6 +14,7 @@ from clbench.types import Effect
 
 REQUIRED = ("id", "name", "family", "instruction", "caption", "trigger")
 FLAGS = {"scope": ("image", "subject", "background"), "pool": ("collection", "extension")}
+LISTS = {"neighbours": "effect ids", "paraphrases": "texts"}
 KNOWN = tuple(field.name for field in fields(Effect))
 ID_FORM = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -60,13 +61,13 @@ def _effect(table: dict[str, Any], where: str) -> Effect:
             raise ClbenchError(f"{where}: the field '{key}' is missing.")
     for key, value in table.items():
         _check_value(key, value, where)
-    return Effect(**{**table, "neighbours": tuple(table.get("neighbours", ()))})
+    return Effect(**{**table, **{key: tuple(table.get(key, ())) for key in LISTS}})
 
 
 def _check_value(key: str, value: Any, where: str) -> None:
-    if key == "neighbours":
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise ClbenchError(f"{where}: 'neighbours' is {value!r}; expected a list of effect ids.")
+    if key in LISTS:
+        if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
+            raise ClbenchError(f"{where}: '{key}' is {value!r}; expected a list of {LISTS[key]}.")
     elif key == "random":
         if not isinstance(value, bool):
             raise ClbenchError(f"{where}: 'random' is {value!r}; expected true or false.")

@@ -2,7 +2,8 @@
 
 `needs` names what must be there to compute a metric: ``truth`` (any kind), ``operator`` (known operators, for exact leak
 directions), ``deterministic`` (one right answer), ``mask`` (subject mask), ``source``, ``caption`` (of the source and of the
-wished result), ``perceptual`` and ``clip`` (encoder weights). A case without it gets NaN and a reason.
+wished result), ``base`` (a run of the base on the same questions), ``perceptual`` and ``clip`` (encoder weights). A case
+without it gets NaN and a reason; a case that asks another kind of question (`MetricCard.questions`) gets no row.
 """
 
 from __future__ import annotations
@@ -10,21 +11,23 @@ from __future__ import annotations
 import math
 
 from clbench.registry import Registry
-from clbench.types import MetricCard
+from clbench.types import MetricCard, Question
 
 METRICS: Registry[MetricCard] = Registry("metric")
+EVERY: frozenset[Question] = frozenset({"effect", "neutral", "composed"})
+COMPOSED: frozenset[Question] = frozenset({"composed"})
 
 _CARDS = (
     MetricCard(
         "perceptual", 1, "lower", (0.0, math.inf),
         "Perceptual distance to the nearest draw of the truth (ST-LPIPS unless the world names another network).",
         "Ghildyal and Liu, Shift-tolerant Perceptual Similarity Metric, ECCV 2022; Zhang et al., LPIPS, CVPR 2018",
-        frozenset({"truth", "perceptual"}),
+        frozenset({"truth", "perceptual"}), questions=EVERY,
     ),
     MetricCard(
         "clip_image", 1, "higher", (-1.0, 1.0),
         "Cosine between CLIP image embeddings of the output and of the nearest draw of the truth.",
-        "Radford et al., CLIP, ICML 2021", frozenset({"truth", "clip"}),
+        "Radford et al., CLIP, ICML 2021", frozenset({"truth", "clip"}), questions=EVERY,
     ),
     MetricCard(
         "clip_text", 1, "higher", (-1.0, 1.0),
@@ -39,12 +42,13 @@ _CARDS = (
     ),
     MetricCard(
         "psnr", 1, "higher", (0.0, math.inf), "Peak signal-to-noise ratio to the truth in dB; equal pictures give 100.",
-        "", frozenset({"truth", "deterministic"}),
+        "", frozenset({"truth", "deterministic"}), questions=EVERY,
     ),
     MetricCard(
         "ssim", 1, "higher", (-1.0, 1.0),
         "Structural similarity to the truth, Gaussian window (sigma 1.5), mean over the colour channels.",
         "Wang et al., Image quality assessment, IEEE TIP 2004", frozenset({"truth", "deterministic"}),
+        questions=EVERY,
     ),
     MetricCard(
         "subject", 1, "higher", (1.0, 5.0),
@@ -80,13 +84,52 @@ _CARDS = (
     ),
     MetricCard(
         "attributed", 1, "neutral", (1.0, 1.0),
-        "`other` is what the output is closest to: an effect, the source, or none.", "own",
-        frozenset({"truth", "source"}), pairwise=True,
+        "`other` is what the output is closest to: an effect, the source, or none; of a neutral question also the base, of "
+        "a composition the first effect, the second, both, or both in reversed order.", "own",
+        frozenset({"truth", "source"}), pairwise=True, questions=EVERY,
     ),
     MetricCard(
         "leak", 1, "lower", (0.0, math.inf),
         "How much of effect `other` is in an output asked for another effect; 1 = as much as in its own truth.", "own",
         frozenset({"truth", "source"}), pairwise=True,
+    ),
+    MetricCard(
+        "neutral_distance", 1, "lower", (0.0, math.inf),
+        "Perceptual distance to what the base made of the same neutral question from the same noise; read it against that of "
+        "the control reseed.", "own; distance as in perceptual", frozenset({"base", "perceptual"}),
+        questions=frozenset({"neutral"}),
+    ),
+    MetricCard(
+        "neutral_leak", 1, "lower", (0.0, math.inf),
+        "How much of what effect `other` changes of the source was added to what the base made of a neutral question.", "own",
+        frozenset({"base", "truth", "source"}), pairwise=True, questions=frozenset({"neutral"}),
+    ),
+    MetricCard(
+        "neutral_leak_total", 1, "lower", (0.0, math.inf), "Sum of the neutral leaks of all effects into the output.", "own",
+        frozenset({"base", "truth", "source"}), questions=frozenset({"neutral"}),
+    ),
+    MetricCard(
+        "both", 1, "higher", (0.0, 1.0),
+        "1 if the output is closest to the true picture of both effects, in either order, rather than to that of one of them or "
+        "to the source; missing where one effect hides the other.", "own", frozenset({"operator", "source"}), questions=COMPOSED,
+    ),
+    MetricCard(
+        "first_shows", 1, "higher", (0.0, 1.0), "1 if the output is closest to a true picture with the first effect in it.",
+        "own", frozenset({"operator", "source"}), questions=COMPOSED,
+    ),
+    MetricCard(
+        "second_shows", 1, "higher", (0.0, 1.0), "1 if the output is closest to a true picture with the second effect in it.",
+        "own", frozenset({"operator", "source"}), questions=COMPOSED,
+    ),
+    MetricCard(
+        "in_order", 1, "higher", (0.0, 1.0),
+        "Of outputs with both effects: 1 if closer to first-then-second than to the other order; missing where the two orders "
+        "look alike.", "own", frozenset({"operator", "source"}), questions=COMPOSED,
+    ),
+    MetricCard(
+        "order_change", 1, "neutral", (0.0, math.inf),
+        "Perceptual distance between a system's pictures of both orders; read it against that of the control truth.",
+        "own; distance as in perceptual", frozenset({"perceptual"}), questions=COMPOSED,
     ),
 )  # fmt: skip
 

@@ -63,9 +63,9 @@ def _truth(world: World, runs: Sequence[RunFolder]):
     def truth_picture(case: Case) -> np.ndarray | None:
         kind = world.truth_kind(case.effect)
         if kind in ("operator", "reference"):
-            from clbench.systems.controls import truth_draw
+            from clbench.systems.controls import known_answer
 
-            return truth_draw(world, case.effect, case.source, 0)
+            return known_answer(world, case)
         for run, records in teachers:
             record = records.get(case.id)
             if kind == "teacher" and record is not None and record.status == "ok":

@@ -3,7 +3,7 @@
 ``base``, ``teacher``, ``cascade``, ``collection`` (the world's first candidate; another one is
 ``collection-<name>``), what a user would try instead (``teacher-few``, ``joint``, ``merged-<method>``; the last two
 also with ``+accelerator``), ``folder`` (pictures made elsewhere), and the controls ``truth``, ``identity``,
-``wrong-effect`` and ``noise-floor``.
+``wrong-effect``, ``noise-floor`` and ``reseed``.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ class Bench:
             self._opened.append(open_backbone(self.world))
         return self._opened[0]
 
+    @property
+    def in_use(self) -> bool:
+        """Whether the backbone has been loaded."""
+        return bool(self._opened)
+
     @cached_property
     def base_shapes(self) -> dict[str, tuple[int, ...]]:
         """Module shapes of the transformer, read from headers so that adapters are checked early."""
@@ -67,9 +72,10 @@ ABOUT = {
     "identity": "control: the source, untouched",
     "wrong-effect": "control: the truth of the nearest other effect",
     "noise-floor": "control: another draw of the true picture, through the backbone's VAE",
+    "reseed": "control: the base from other noise, the floor of neutral questions",
 }
 CONTROLS = ("truth", "identity", "wrong-effect", "noise-floor")
-SAMPLED = ("base", "teacher", "cascade", "collection", "teacher-few", "joint", "merged")
+SAMPLED = ("base", "teacher", "cascade", "collection", "teacher-few", "joint", "merged", "reseed")
 """Kinds of systems that sample the backbone."""
 
 
@@ -111,7 +117,7 @@ def _control(bench: Bench, name: str) -> System:
     return open_control(bench, name)
 
 
-for _name in ("base", "teacher", "cascade", "collection"):
+for _name in ("base", "teacher", "cascade", "collection", "reseed"):
     SYSTEMS.add(_name, _sampled)
 SYSTEMS.add("teacher-few", _teacher_few)
 for _name in ("joint", "joint" + ACCELERATED):

@@ -16,6 +16,8 @@ from clbench.world import World
 class FolderSystem:
     """Finds each case's picture in `folder`; a missing or unreadable one is a failed Edit with a reason.
 
+    Probes are extras: one that the folder does not answer is unscored, and `strict` does not ask for it.
+
     Layouts, tried in this order: ``pictures/<case id>.png`` (a run folder), ``<case id>.png`` =
     ``<effect>/<source>/s0.png``, and ``<effect>/<source>.png``. Other picture formats are read as well.
     """
@@ -39,16 +41,21 @@ class FolderSystem:
         """With `strict`: ClbenchError naming what is missing or unreadable among the pictures of `cases`."""
         if not self.strict:
             return
-        missing = [case.id for case in cases if self._find(case) is None]
+        missing = [case.id for case in cases if self._find(case) is None and not case.probe]
         if missing:
             shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise ClbenchError(f"{self.folder} lacks {len(missing)} of {len(cases)} pictures: {shown}")
         for edit in map(self._edit, cases):
-            if edit.status != "ok":
+            if edit.status == "failed":
                 raise ClbenchError(edit.reason)
 
     def _edit(self, case: Case) -> Edit:
         path = self._find(case)
+        if path is None and case.probe:
+            reason = f"{self.folder} holds no picture {case.id}.png of probe '{case.probe}'"
+            return Edit(case, None, status="unscored", reason=reason)
+        if path is None and case.second:
+            return Edit(case, None, status="failed", reason=f"no picture {case.id}.png in {self.folder}")
         if path is None:
             return Edit(
                 case,
@@ -68,7 +75,7 @@ class FolderSystem:
 
     def _find(self, case: Case) -> Path | None:
         stems = [f"pictures/{case.id}", case.id]
-        if case.seed == 0 and case.steps is None:
+        if case.seed == 0 and case.steps is None and not case.probe and not case.second:
             stems.append(f"{case.effect}/{case.source}")
         return next((self._files[stem] for stem in stems if stem in self._files), None)
 

@@ -1,7 +1,8 @@
-"""Systems that sample the backbone: base, teacher, cascade, collection.
+"""Systems that sample the backbone: base, teacher, cascade, collection, and base with other noise as a control.
 
 A system is a card and a plan: which adapters and which prompt an effect gets, and one sampler. Cases are
-grouped by what they share, so each LoRA is loaded once and every batch is one pipeline call.
+grouped by what they share, so each LoRA is loaded once and every batch is one pipeline call. How a probe changes the
+prompt is said in `clbench.probes`; two effects are asked for in one edit, or (probe "twice") by an edit of an edit.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clbench.adapters import AdapterInfo, check_adapter, describe_adapter
 from clbench.backbones import Job, Sampler, backbone_folder
+from clbench.neutral import neutral_edit
+from clbench.probes import INSTRUCTION, TRIGGER, TWICE, Style, left_out, prompt_of
 from clbench.registry import ClbenchError
 from clbench.systems import Bench
-from clbench.types import Case, Edit, Effect, SystemCard
+from clbench.types import NEUTRAL, Case, Edit, Effect, SystemCard, seed_from
 
 Adapters = tuple[tuple[Path, float], ...]
 NOT_FINITE = "the sampler returned values that are not finite"
@@ -24,10 +29,25 @@ NOT_FINITE = "the sampler returned values that are not finite"
 
 @dataclass(frozen=True)
 class Plan:
-    """What an effect gets: adapters with weights, and the prompt."""
+    """What an effect gets: adapters with weights, and the prompt of the plain question.
+
+    `noise` is the seed of a case's noise; `refuses` gives the reason why a case is not asked, or "".
+    """
 
     adapters: Callable[[str], Adapters]
     prompt: Callable[[Effect], str]
+    noise: Callable[[Case], int] = Case.noise_seed
+    refuses: Callable[[Case], str] = lambda case: ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """One edit to make for `case`: of `picture` uint8 (R, R, 3), by `prompt`, from the noise of `seed`."""
+
+    case: Case
+    picture: np.ndarray
+    prompt: str
+    seed: int
 
 
 class SampledSystem:
@@ -37,11 +57,41 @@ class SampledSystem:
         self.bench, self.card, self.plan, self.sampler = bench, card, plan, sampler
 
     def edit(self, cases: Sequence[Case]) -> Iterator[Edit]:
-        """Yield one Edit for each case, grouped by adapters and steps."""
-        groups: dict[tuple[Adapters, int], list[Case]] = {}
+        """Yield one Edit for each case, grouped by adapters and steps; a question it is not asked is an unscored Edit."""
+        asked: list[Case] = []
         for case in cases:
-            key = self.plan.adapters(case.effect), case.steps or self.sampler.steps
-            groups.setdefault(key, []).append(case)
+            reason = self.plan.refuses(case) or left_out(case, self.style)
+            if reason:
+                yield Edit(case, None, status="unscored", reason=reason)
+            else:
+                asked.append(case)
+        yield from self._sampled([self._ask(case) for case in asked if case.probe != TWICE])
+        yield from self._twice([case for case in asked if case.probe == TWICE])
+
+    @property
+    def style(self) -> Style:
+        """What the plain question is put in, as the card says."""
+        return TRIGGER if self.card.settings["prompt"] == TRIGGER else INSTRUCTION
+
+    def _ask(self, case: Case) -> _Ask:
+        world = self.bench.world
+        picture = world.source_image(case.source, world.resolution)
+        if not case.probe and not case.second:
+            return _Ask(case, picture, self.plan.prompt(world.effect(case.effect)), self.plan.noise(case))
+        neutral = lambda asked: neutral_edit(world, asked).instruction  # noqa: E731
+        prompt = prompt_of(case, self.style, world.effects, self.bench.effects, neutral)
+        return _Ask(case, picture, prompt, self.plan.noise(case))
+
+    def _adapters(self, case: Case) -> Adapters:
+        """Those of the case's effect; of both effects, each file once, where two are asked for in one edit."""
+        both = self.plan.adapters(case.effect) + (self.plan.adapters(case.second) if case.second else ())
+        return tuple(dict.fromkeys(both))
+
+    def _sampled(self, asks: Sequence[_Ask]) -> Iterator[Edit]:
+        groups: dict[tuple[Adapters, int], list[_Ask]] = {}
+        for ask in asks:
+            key = self._adapters(ask.case), ask.case.steps or self.sampler.steps
+            groups.setdefault(key, []).append(ask)
         size = self.bench.world.backbone.batch
         for (adapters, steps), members in groups.items():
             self.bench.backbone.use_adapters(adapters)
@@ -49,40 +99,72 @@ class SampledSystem:
             for start in range(0, len(members), size):
                 yield from self._batch(members[start : start + size], sampler)
 
-    def _batch(self, cases: Sequence[Case], sampler: Sampler) -> Iterator[Edit]:
-        world, backbone = self.bench.world, self.bench.backbone
-        jobs = [
-            Job(
-                world.source_image(case.source, world.resolution),
-                self.plan.prompt(world.effect(case.effect)),
-                case.noise_seed(),
-            )
-            for case in cases
-        ]
+    def _twice(self, cases: Sequence[Case]) -> Iterator[Edit]:
+        """The second effect on the picture of the first, each from its own noise; a first picture serves all its seconds."""
+        by_first: dict[str, list[Case]] = {}
+        for case in cases:
+            by_first.setdefault(case.effect, []).append(case)
+        for members in by_first.values():
+            firsts = dict.fromkeys(_first(case) for case in members)
+            made = {edit.case: edit for edit in self._sampled([self._ask(first) for first in firsts])}
+            begun = {case: made[_first(case)] for case in members}
+            for case, first in begun.items():
+                if first.picture is None:
+                    yield Edit(case, None, status="failed", reason=f"the first of two edits: {first.reason}")
+            yield from self._seconds({_second(case): (case, first) for case, first in begun.items() if first.picture is not None})
+
+    def _seconds(self, wanted: Mapping[Case, tuple[Case, Edit]]) -> Iterator[Edit]:
+        """`wanted`: the second edit as a plain case -> the case that it finishes, and its first edit."""
+        asks = [replace(self._ask(second), picture=first.picture) for second, (_, first) in wanted.items()]
+        for edit in self._sampled(asks):
+            case, first = wanted[edit.case]
+            yield replace(
+                edit, case=case, nfe=edit.nfe + first.nfe, seconds=edit.seconds + first.seconds,
+                memory=max(edit.memory, first.memory),
+            )  # fmt: skip
+
+    def _batch(self, asks: Sequence[_Ask], sampler: Sampler) -> Iterator[Edit]:
+        backbone = self.bench.backbone
         start = time.perf_counter()
-        pictures = backbone.sample(jobs, sampler)
-        seconds = (time.perf_counter() - start) / len(cases)
+        pictures = backbone.sample([Job(ask.picture, ask.prompt, ask.seed) for ask in asks], sampler)
+        seconds = (time.perf_counter() - start) / len(asks)
         memory = backbone.peak_memory()
-        for case, picture in zip(cases, pictures, strict=True):
-            edit = Edit(case, picture, nfe=sampler.nfe, seconds=seconds, memory=memory)
+        for ask, picture in zip(asks, pictures, strict=True):
+            edit = Edit(ask.case, picture, nfe=sampler.nfe, seconds=seconds, memory=memory)
             if picture is None:
                 edit.status, edit.reason = "failed", NOT_FINITE
             yield edit
 
 
+def _first(case: Case) -> Case:
+    return Case(case.effect, case.source, case.seed, case.steps)
+
+
+def _second(case: Case) -> Case:
+    return Case(case.second, case.source, case.seed, case.steps)
+
+
 def open_sampled(bench: Bench, name: str) -> SampledSystem:
-    """base, teacher, cascade or collection[-name]; ClbenchError for a missing, broken or foreign adapter."""
+    """base, reseed, teacher, cascade or collection[-name]; ClbenchError for a missing, broken or foreign adapter."""
     backbone_folder(bench.world)  # a missing backbone is said now
     kind = name.split("-", 1)[0]
-    return {"base": _base, "teacher": _teacher, "cascade": _cascade, "collection": _collection}[kind](
-        bench, name
-    )
+    openers = {"base": _base, "reseed": _reseed, "teacher": _teacher, "cascade": _cascade, "collection": _collection}
+    return openers[kind](bench, name)
 
 
 def _base(bench: Bench, name: str) -> SampledSystem:
     sampler = full_sampler(bench)
     card = SystemCard("base", "base", {}, card_settings(bench, sampler, "instruction"))
     return SampledSystem(bench, card, Plan(lambda effect: (), lambda effect: effect.instruction), sampler)
+
+
+def _reseed(bench: Bench, name: str) -> SampledSystem:
+    """The base from other noise: how far two right answers to a neutral question lie apart."""
+    base = _base(bench, name)
+    card = SystemCard("reseed", "control", {}, {**base.card.settings, "noise": "reseeded"})
+    noise = lambda case: seed_from("reseed", case.noise_seed())  # noqa: E731
+    only = lambda case: "" if case.probe == NEUTRAL else "a reseeded base is the floor of neutral questions alone"  # noqa: E731
+    return SampledSystem(bench, card, replace(base.plan, noise=noise, refuses=only), base.sampler)
 
 
 def _teacher(bench: Bench, name: str) -> SampledSystem:
@@ -113,11 +195,22 @@ def _collection(bench: Bench, name: str) -> SampledSystem:
     candidate = bench.world.candidate(wanted or None)
     info, sampler = checked_adapter(bench, candidate.path), few_sampler(bench, candidate.steps)
     adapters: Adapters = ((info.path, candidate.weight),)
-    settings = card_settings(bench, sampler, "trigger + caption") | {"candidate_weight": candidate.weight}
+    settings = card_settings(bench, sampler, TRIGGER) | {"candidate_weight": candidate.weight}
+    if candidate.effects:
+        settings |= {"effects": list(candidate.effects), "new effects": list(candidate.new)}
     card = SystemCard(name, "collection", {"collection": info.sha256}, settings)
-    return SampledSystem(
-        bench, card, Plan(lambda effect: adapters, lambda effect: effect.student_prompt), sampler
-    )
+    plan = Plan(lambda effect: adapters, lambda effect: effect.student_prompt, refuses=_untrained(name, candidate.effects))
+    return SampledSystem(bench, card, plan, sampler)
+
+
+def _untrained(name: str, trained: Sequence[str]) -> Callable[[Case], str]:
+    """Refuses cases of effects beyond `trained`; an empty list means that nothing is known, and nothing is refused."""
+
+    def refuses(case: Case) -> str:
+        strange = [effect for effect in (case.effect, case.second) if effect and trained and effect not in trained]
+        return f"{name} was not trained on '{strange[0]}'" if strange else ""
+
+    return refuses
 
 
 def full_sampler(bench: Bench) -> Sampler:

@@ -1,0 +1,55 @@
+"""How alike a set of vectors is: Gram matrix of cosines and what it says in a few numbers (floor 1, pure numpy)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Coherence:
+    """`mean` and `largest` absolute cosine of two different vectors, and `between` which two the largest is.
+
+    `largest` is the mutual coherence (Donoho and Huo, IEEE TIT 47, 2001): 0 for orthogonal vectors, 1 for two alike.
+    `effective_rank` is exp of the entropy of the Gram matrix's normalised eigenvalues (Roy and Vetterli, EUSIPCO
+    2007): N for N orthogonal vectors, 1 for N alike. NaN, and no pair, for fewer than two vectors.
+    """
+
+    mean: float
+    largest: float
+    between: tuple[int, int] | None
+    effective_rank: float
+
+
+def cosines(vectors: Floats) -> Floats:
+    """Gram matrix (N, N) of the unit vectors along the rows of `vectors` (N, D); a zero row has cosine 0 to all others."""
+    rows = np.asarray(vectors, dtype=np.float64)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    gram = np.clip(unit @ unit.T, -1.0, 1.0)
+    np.fill_diagonal(gram, 1.0)
+    return gram
+
+
+def centred(vectors: Floats) -> Floats:
+    """`vectors` (N, D) without their mean: what all prompts share says nothing about how they differ."""
+    rows = np.asarray(vectors, dtype=np.float64)
+    return rows - rows.mean(axis=0, keepdims=True)
+
+
+def coherence(gram: Floats) -> Coherence:
+    """The numbers of a Gram matrix (N, N) of cosines."""
+    count = len(gram)
+    if count < 2:
+        return Coherence(float("nan"), float("nan"), None, float("nan"))
+    apart = np.abs(gram[~np.eye(count, dtype=bool)])
+    upper = np.abs(np.triu(gram, 1))
+    row, column = np.unravel_index(int(upper.argmax()), upper.shape)
+    shares = np.clip(np.linalg.eigvalsh(gram), 0, None) / count
+    shares = shares[shares > 1e-12]
+    rank = float(np.exp(-(shares * np.log(shares)).sum()))
+    return Coherence(float(apart.mean()), float(apart.max()), (int(row), int(column)), rank)

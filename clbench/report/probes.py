@@ -1,0 +1,140 @@
+"""Tables about probes: what appears for each way to put the question, and how a neutral question is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from clbench.probes import PROBES
+from clbench.report.cells import Cell, Head, Row, TableView, number
+from clbench.report.rows import SEED, Frame, estimate_cell, mean_of, share_of
+from clbench.types import NEUTRAL
+
+RESAMPLES = 4_000
+NOTE = (
+    "Read by attribution on the same sources: which effect a picture shows. «plain» is each system's own prompt. «trigger's» "
+    "is the effect whose trigger was given beside another effect's caption; an orthogonal prompt lets the trigger decide."
+)
+NEUTRAL_NOTE = (
+    "A general instruction without trigger should be answered as the base answers it. Distance is perceptual, in units of the "
+    "distance between two bases that differ in their noise alone (control reseed); 1 is as near as the base comes to itself. "
+    "Leak is what each effect changes of the source, found in the output beyond the base's own picture."
+)
+
+
+def probe_table(frame: Frame, neighbours: Mapping[str, str]) -> TableView | None:
+    """One row per system and probe that was asked of it; None without probes.
+
+    `neighbours`: effect id -> the effect whose trigger probe "other-trigger" gives (`clbench.probes.neighbour_in`).
+    """
+    seen = frame[(frame["metric"] == "attributed") & (frame["second"] == "") & (frame["probe"] != NEUTRAL)]
+    asked = set(seen[(seen["probe"] != "") & (seen["status"] == "ok")]["system"])
+    rows = []
+    for system in dict.fromkeys(name for name in seen["system"] if name in asked):
+        mine = seen[seen["system"] == system]
+        probed = mine[(mine["probe"] != "") & (mine["status"] == "ok")]
+        same = mine["source"].isin(probed["source"])
+        for probe in ("", *(name for name in PROBES if name in set(probed["probe"]))):
+            rows.append(_probe_row(system, probe, mine[(mine["probe"] == probe) & same], neighbours))
+    if not rows:
+        return None
+    heads = [
+        Head("System", numeric=False), Head("Prompt", numeric=False), Head("Asked effect"), Head("Trigger's effect"),
+        Head("Another effect"), Head("Untouched source"), Head("Nothing clearly"),
+    ]  # fmt: skip
+    return TableView("t-probes", "What appears, by the way the question is put", heads, rows, NOTE)
+
+
+def _probe_row(system: str, probe: str, rows: Frame, neighbours: Mapping[str, str]) -> Row:
+    own, found = rows["effect"].to_numpy(dtype=object), rows["other"].to_numpy(dtype=object)
+    beside = np.array([neighbours.get(effect, "") if probe == "other-trigger" else "" for effect in own], dtype=object)
+    nothing = np.isin(found.astype(str), ("source", "none"))
+    another = ~nothing & (found != own) & (found != beside)
+    hits = (found == own, (found == beside) & (beside != ""), another, found == "source", found == "none")
+    words = PROBES.get(probe).prompt if probe else "the system's own prompt"
+    cells = [Cell(system), Cell(probe or "plain", title=words)]
+    cells += [estimate_cell("success", share_of(rows, hit)) for hit in hits]
+    if probe != "other-trigger":
+        cells[3] = Cell("", title="no other trigger was given")
+    return Row(cells)
+
+
+def neutral_table(frame: Frame) -> TableView | None:
+    """One row per system: distance to the base in units of the reseed floor, and leak; None if nothing neutral was asked."""
+    rows = frame[(frame["probe"] == NEUTRAL) & (frame["status"] == "ok")]
+    if rows.empty:
+        return None
+    floor = rows[(rows["metric"] == "neutral_distance") & (rows["system"] == "reseed")]
+    systems = dict.fromkeys(name for name in rows["system"] if name != "base")
+    body = [_neutral_row(system, rows[rows["system"] == system], floor) for system in systems]
+    heads = [
+        Head("System", numeric=False), Head("Distance / reseed floor"), Head("Leak of all effects"),
+        Head("Largest leak", numeric=False), Head("Shows an effect"),
+    ]  # fmt: skip
+    return TableView("t-neutral", "Neutral questions: does a system behave like the base?", heads, body, NEUTRAL_NOTE)
+
+
+def _neutral_row(system: str, rows: Frame, floor: Frame) -> Row:
+    value, low, high, count = floor_ratio(rows[rows["metric"] == "neutral_distance"], floor)
+    spread = (
+        f"[{number(low, 2)}, {number(high, 2)}]" if np.isfinite(low) else "no run of reseed to compare with" if not count else ""
+    )
+    leaks = rows[rows["metric"] == "neutral_leak"].groupby("other")["value"].mean()
+    largest = Cell(f"{leaks.idxmax()} {number(leaks.max(), 3)}") if len(leaks) and leaks.max() > 0 else Cell("none")
+    seen = rows[rows["metric"] == "attributed"]
+    caught = share_of(seen, ~seen["other"].isin(("base", "source", "none")).to_numpy())
+    total = estimate_cell("neutral_leak_total", mean_of(rows[rows["metric"] == "neutral_leak_total"], False))
+    distance = Cell(number(value, 2), spread, value, title=f"{count} questions answered by both")
+    return Row(
+        [Cell(system), distance, total, largest, estimate_cell("success", caught)], "control" if system == "reseed" else ""
+    )
+
+
+def floor_ratio(rows: Frame, floor: Frame) -> tuple[float, float, float, int]:
+    """Mean of `rows` over mean of `floor` on the cases that both have, its 95 % interval, and how many cases those are.
+
+    A ratio of means, since single floors can be near 0; the interval is a percentile bootstrap over effects, both sides
+    resampled together. NaN where there is nothing to compare, or no interval from a single effect.
+    """
+    keys = ["effect", "source", "seed", "steps"]
+    both = rows.merge(floor, on=keys, suffixes=("", "_floor"))
+    nan = float("nan")
+    if both.empty or both["value_floor"].mean() <= 0:
+        return nan, nan, nan, 0
+    means = both.groupby("effect")[["value", "value_floor"]].mean().to_numpy()
+    value = float(means[:, 0].mean() / means[:, 1].mean())
+    if len(means) < 2:
+        return value, nan, nan, len(both)
+    drawn = means[np.random.default_rng(SEED).integers(0, len(means), (RESAMPLES, len(means)))].mean(axis=1)
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
+    return value, float(low), float(high), len(both)
+
+
+def gram_table(gram: Mapping[str, Mapping]) -> TableView:
+    """The coherence numbers of gram.json (`clbench.gram`): one row per space and kind of prompt."""
+    rows = []
+    for space, kinds in gram["spaces"].items():
+        for kind, told in kinds.items():
+            apart = told["centred"]
+            between = " and ".join(told["between"] or ())
+            cells = [Cell(space), Cell(kind), *(_plain(told[n]) for n in ("mean", "largest")), Cell(between)]
+            rows.append(Row([*cells, _plain(apart["largest"]), _plain(told["effective_rank"])]))
+    heads = [
+        Head("Encoder", numeric=False), Head("Prompts", numeric=False), Head("Mean |cosine|"), Head("Largest |cosine|"),
+        Head("Between", numeric=False), Head("Largest, mean taken out"),
+        Head("Effective rank", f"of {len(gram['effects'])} at most"),
+    ]  # fmt: skip
+    note = "How alike the prompts of different effects are to the text encoders; orthogonal prompting wants triggers far apart."
+    return TableView("t-gram", "Prompts to the text encoders", heads, rows, note)
+
+
+def _plain(value: float | None) -> Cell:
+    return Cell(number(float("nan") if value is None else value, 3), sort=-1.0 if value is None else value)
+
+
+def neighbours_of(effects: Mapping, asked: Sequence[str]) -> dict[str, str]:
+    """What `probe_table` needs, for the effects `asked` of a suite; `effects` are the world's, by id."""
+    from clbench.probes import neighbour_in
+
+    return {effect: neighbour_in(effects[effect], asked) for effect in asked} if len(asked) > 1 else {}

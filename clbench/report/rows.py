@@ -1,0 +1,56 @@
+"""Score frames -> means with intervals, for the sections about probes, compositions, steps and candidates.
+
+A frame holds rows of scores.parquet of one or several runs (`clbench.results.read_all_scores`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from clbench import stats
+from clbench.metrics.cards import METRICS
+from clbench.report.cells import MISSING, Cell, interval, metric_value, number
+from clbench.stats import Estimate
+
+Frame = Any
+"""A pandas DataFrame: pandas' own types make a union of every selection, which says nothing to a reader."""
+LAST = -1e300
+"""Missing values sort below every number."""
+SEED = 0
+"""Of the bootstrap: the same frame gives the same bytes."""
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric has values 0 and 1 only, so that its mean is a share."""
+    return METRICS.get(metric).bounds == (0.0, 1.0)
+
+
+def mean_of(rows: Frame, share: bool) -> Estimate:
+    """The nested mean of `value` in `rows`, one row per case; a missing value counts in n_total, a failed one in n_failed."""
+    effects = rows["effect"].tolist()
+    sources = [f"{second}/{source}" for second, source in zip(rows["second"], rows["source"], strict=True)]
+    failed = (rows["status"] == "failed").to_numpy()
+    return stats.estimate(rows["value"].to_numpy(), failed, effects, sources, np.random.default_rng(SEED), share)
+
+
+def share_of(rows: Frame, hits: np.ndarray) -> Estimate:
+    """The nested share of `hits` (N,) bool among `rows` that were scored."""
+    values = np.where(rows["status"] == "ok", hits.astype(float), np.nan)
+    return mean_of(rows.assign(value=values), True)
+
+
+def estimate_cell(metric: str, one: Estimate) -> Cell:
+    """A mean, its interval below and its counts in the tooltip; the reason where there is none."""
+    if not np.isfinite(one.value):
+        return Cell(MISSING, "", LAST, title=one.reason, css="missing")
+    counted = f"{one.n_scored} of {one.n_total} scored, {one.n_failed} failed"
+    return Cell(metric_value(metric, one.value), interval(metric, one.low, one.high) or one.reason, one.value, title=counted)
+
+
+def number_cell(value: float, decimals: int = 2, reason: str = "") -> Cell:
+    """A plain number; the reason in the tooltip where it is missing, "never" for infinity."""
+    if np.isinf(value):
+        return Cell("never", reason, value)
+    return Cell(number(value, decimals), reason, value if np.isfinite(value) else LAST)

@@ -1,0 +1,131 @@
+"""Set-level metrics (KID, CMMD) of a run: sets.json beside scores.parquet.
+
+They compare the distribution of a system's outputs with that of the truths, in the embeddings of the world's CLIP: per effect
+and over all effects. They have no value per case, so they stand apart from the scores, each with the sizes of both sets.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from clbench.calibration import to_tensor
+from clbench.encoders import ClipEncoder, open_encoders
+from clbench.results import EditRecord, RunFolder, replace_bytes
+from clbench.suite import Suite
+from clbench.truth import Truths
+from clbench.types import Status
+from clbench.world import World
+
+SETS_SCHEMA = 1
+SMALLEST = 16
+"""Pictures from which on a set is compared: with fewer, the spread of the estimate is larger than what it measures."""
+DIGITS = 7
+
+SetMetric = Callable[[Tensor, Tensor], float]
+
+
+@dataclass(frozen=True, slots=True)
+class SetRow:
+    """One set-level value; `effect` "" means all effects. A missing value is None with a status and a reason."""
+
+    metric: str
+    effect: str
+    steps: int | None
+    n: int
+    n_truth: int
+    value: float | None
+    status: Status = "ok"
+    reason: str = ""
+
+
+def set_metrics(names: Sequence[str]) -> dict[str, SetMetric]:
+    """The functions behind the names that a suite may list."""
+    from clbench.metrics.sets import cmmd, kid
+
+    known: dict[str, SetMetric] = {"kid": kid, "cmmd": cmmd}
+    return {name: known[name] for name in names}
+
+
+def score_sets(folders: Sequence[RunFolder], world: World, suite: Suite) -> list[Path]:
+    """Write sets.json of every run in `folders`; the truths are embedded once for all of them."""
+    metrics = set_metrics(suite.table.sets)
+    clip = open_encoders(world, ["clip_image"]).clip
+    teacher = next((folder for folder in folders if folder.info.system_name == "teacher"), None)
+    truths = _Truths(Truths(world, teacher), clip)
+    return [_write(folder, _rows(folder, metrics, clip, truths), clip) for folder in folders]
+
+
+def rows_of(
+    outputs: Mapping[str, Tensor], truths: Mapping[str, Tensor], steps: int | None, metrics: Mapping[str, SetMetric]
+) -> list[SetRow]:
+    """Rows of all effects together ("") and of each, from embeddings (n, D) of outputs and (m, D) of truths by effect."""
+    sets = {"": (torch.cat([*outputs.values()]), torch.cat([*truths.values()]))} if outputs else {}
+    sets |= {effect: (found, truths[effect]) for effect, found in outputs.items()}
+    return [_row(name, effect, steps, *pair, metric) for name, metric in metrics.items() for effect, pair in sets.items()]
+
+
+def _row(name: str, effect: str, steps: int | None, found: Tensor, truth: Tensor, metric: SetMetric) -> SetRow:
+    n, m = len(found), len(truth)
+    if min(n, m) < SMALLEST:
+        reason = f"{n} pictures and {m} truths; a set-level metric needs {SMALLEST} of each"
+        return SetRow(name, effect, steps, n, m, None, "unscored", reason)
+    value = metric(found, truth)
+    if not math.isfinite(value):
+        return SetRow(name, effect, steps, n, m, None, "unscored", "the value is not finite")
+    return SetRow(name, effect, steps, n, m, float(f"{value:.{DIGITS}g}"))
+
+
+class _Truths:
+    """Embeddings of the first draw of each truth, remembered."""
+
+    def __init__(self, truths: Truths, clip: ClipEncoder | None) -> None:
+        self.truths, self.clip = truths, clip
+        self._known: dict[tuple[str, str], Tensor | None] = {}
+
+    def embedded(self, effect: str, source: str) -> Tensor | None:
+        """(1, D), or None where there is no truth."""
+        key = effect, source
+        if key not in self._known:
+            truth = self.truths.truth(effect, source)
+            assert self.clip is not None
+            self._known[key] = self.clip.embed_image(to_tensor([truth.draws[0]])) if truth.known else None
+        return self._known[key]
+
+
+def _rows(folder: RunFolder, metrics: Mapping[str, SetMetric], clip: ClipEncoder | None, truths: _Truths) -> list[SetRow]:
+    records = [r for r in folder.read_edits().values() if r.status == "ok" and r.case.question == "effect" and not r.case.probe]
+    if clip is None:
+        return [SetRow(name, "", None, 0, 0, None, "unscored", "the world names no CLIP") for name in metrics]
+    found: list[SetRow] = []
+    for steps in sorted({record.case.steps for record in records}, key=lambda step: step or 0):
+        mine = [record for record in records if record.case.steps == steps]
+        found += rows_of(*_embedded(folder, mine, clip, truths), steps, metrics)
+    return found
+
+
+def _embedded(
+    folder: RunFolder, records: Sequence[EditRecord], clip: ClipEncoder, truths: _Truths
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    outputs: dict[str, list[Tensor]] = {}
+    right: dict[str, list[Tensor]] = {}
+    for record in sorted(records, key=lambda record: record.id):
+        truth = truths.embedded(record.case.effect, record.case.source)
+        if truth is not None:
+            outputs.setdefault(record.case.effect, []).append(clip.embed_image(to_tensor([folder.read_picture(record)])))
+            right.setdefault(record.case.effect, []).append(truth)
+    return {e: torch.cat(found) for e, found in outputs.items()}, {e: torch.cat(found) for e, found in right.items()}
+
+
+def _write(folder: RunFolder, rows: Sequence[SetRow], clip: ClipEncoder | None) -> Path:
+    features = None if clip is None else {"name": clip.card.name, "sha256": clip.card.sha256}
+    content = {"schema": SETS_SCHEMA, "run": folder.info.run, "features": features, "rows": [asdict(row) for row in rows]}
+    target = folder.path / "sets.json"
+    replace_bytes(target, (json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode())
+    return target

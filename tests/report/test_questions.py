@@ -1,0 +1,203 @@
+"""Rows about probes, compositions, steps and candidates, from frames whose answers were planted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from clbench.report.composition import against_twice, composition_table
+from clbench.report.curve import (
+    area,
+    break_even_words,
+    capacity_break_even,
+    capacity_table,
+    common_gaps,
+    incremental_table,
+    passes_to_reach,
+    step_points,
+    step_table,
+    trained_effects,
+)
+from clbench.report.groups import group_table
+from clbench.report.probes import floor_ratio, gram_table, neutral_table, probe_table
+from clbench.results import EditRecord
+from clbench.types import Case
+
+EFFECTS, SOURCES = [f"e{i}" for i in range(6)], [f"s{i}" for i in range(4)]
+NEXT = {effect: EFFECTS[(place + 1) % 6] for place, effect in enumerate(EFFECTS)}
+
+
+def row(system, effect, source, metric, value, other="", probe="", second="", steps=None, status="ok"):
+    return {
+        "system": system, "effect": effect, "source": source, "seed": 0, "steps": steps, "probe": probe, "second": second,
+        "metric": metric, "other": other, "value": value, "status": status, "reason": "" if status == "ok" else "why",
+    }  # fmt: skip
+
+
+def frame(rows) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    return table.assign(steps=table["steps"].astype("Int64"))
+
+
+def cells(table, *, starts: str, col: int) -> list[str]:
+    return [line.cells[col].text for line in table.rows if line.cells[0].text == starts]
+
+
+def seen(system: str, answer) -> list[dict]:
+    probes = ("", "caption-only", "trigger-only", "other-trigger")
+    return [
+        row(system, effect, source, "attributed", 1.0, answer(effect, probe), probe)
+        for effect in EFFECTS for source in SOURCES for probe in probes
+    ]  # fmt: skip
+
+
+def test_who_decides_trigger_or_caption():
+    deaf = seen("deaf", lambda effect, probe: "source" if probe == "trigger-only" else effect)
+    orthogonal = seen(
+        "orthogonal", lambda effect, probe: {"other-trigger": NEXT[effect], "caption-only": "source"}.get(probe, effect)
+    )
+    table = probe_table(frame(deaf + orthogonal), NEXT)
+    assert table is not None
+    assert cells(table, starts="deaf", col=1) == ["plain", "caption-only", "trigger-only", "other-trigger"]
+    assert cells(table, starts="deaf", col=2) == ["100 %", "100 %", "0 %", "100 %"]
+    assert cells(table, starts="deaf", col=3)[-1] == "0 %" and cells(table, starts="orthogonal", col=3)[-1] == "100 %"
+    assert cells(table, starts="orthogonal", col=5) == ["0 %", "100 %", "0 %", "0 %"]
+    assert probe_table(frame(seen("x", lambda e, p: e)).query("probe == ''"), NEXT) is None
+
+
+def test_a_plain_question_is_compared_on_the_sources_of_the_probes():
+    rows = [row("x", e, s, "attributed", 1.0, e if s == "s0" else "none") for e in EFFECTS for s in SOURCES]
+    rows += [row("x", e, "s0", "attributed", 1.0, e, "caption-only") for e in EFFECTS]
+    assert cells(probe_table(frame(rows), NEXT), starts="x", col=2) == ["100 %", "100 %"]
+
+
+def neutral(system: str, distance: float, leak: float) -> list[dict]:
+    rng, rows = np.random.default_rng(1), []
+    for effect in EFFECTS:
+        for source in SOURCES:
+            scale = rng.uniform(0.5, 1.5)
+            at = (system, effect, source)
+            rows.append(row(*at, "neutral_distance", distance * scale, probe="neutral"))
+            rows.append(row(*at, "neutral_leak_total", leak, probe="neutral"))
+            rows += [row(*at, "neutral_leak", leak if other == "e2" else 0.0, other, "neutral") for other in EFFECTS]
+            rows.append(row(*at, "attributed", 1.0, "e2" if leak > 0.5 else "base", "neutral"))
+    return rows
+
+
+def test_neutral_distance_is_in_units_of_the_reseed_floor():
+    rows = frame(neutral("base", 0, 0) + neutral("good", 0.1, 0) + neutral("bad", 0.5, 0.8) + neutral("reseed", 0.1, 0))
+    table = neutral_table(rows)
+    assert [line.cells[0].text for line in table.rows] == ["good", "bad", "reseed"]
+    assert cells(table, starts="good", col=1) == ["1.00"] and cells(table, starts="bad", col=1) == ["5.00"]
+    assert cells(table, starts="bad", col=3) == ["e2 0.800"] and cells(table, starts="good", col=3) == ["none"]
+    assert cells(table, starts="bad", col=4) == ["100 %"] and cells(table, starts="good", col=4) == ["0 %"]
+    distance = rows[rows["metric"] == "neutral_distance"]
+    value, low, high, count = floor_ratio(*(distance[distance["system"] == system] for system in ("bad", "reseed")))
+    assert low <= value <= high and count == 24
+    alone = neutral_table(rows[rows["system"] == "good"])
+    assert alone.rows[0].cells[1].text == "–" and "no run of reseed" in alone.rows[0].cells[1].sub
+    assert neutral_table(rows[rows["probe"] == ""]) is None
+
+
+def composed(system: str, way: str, both: float) -> list[dict]:
+    rows = []
+    for effect in EFFECTS:
+        for source in SOURCES:
+            rest = {"probe": way, "second": NEXT[effect]}
+            rows.append(row(system, effect, source, "both", both, **rest))
+            rows.append(row(system, effect, source, "in_order", float("nan"), status="unscored", **rest))
+            rows.append(row(system, effect, source, "order_change", 0.25, **rest))
+    return rows
+
+
+def test_compositions_by_one_and_two_edits():
+    rows = frame(composed("collection", "", 0) + composed("collection", "twice", 1) + composed("cascade", "twice", 1))
+    table = composition_table(rows)
+    assert [(line.cells[0].text, line.cells[1].text, line.cells[2].text) for line in table.rows] == [
+        ("collection", "one edit", "0 %"), ("collection", "two edits", "100 %"), ("cascade", "two edits", "100 %"),
+    ]  # fmt: skip
+    assert table.rows[0].cells[5].text == "–" and table.rows[0].cells[7].text == "0.250" and "6 ordered pairs" in table.caption
+    gap = against_twice(rows, "collection")
+    assert gap.value == -1 and gap.n_pairs == 24
+    assert against_twice(rows, "collection", way="twice").value == 0
+    assert composition_table(rows[rows["second"] == ""]) is None
+
+
+def test_step_curves():
+    goal = {1: 0.0, 4: 0.5, 16: 1.0}
+    rows = [
+        row(system, e, s, "success", goal[n] if system == "slow" else 1.0, steps=n)
+        for system in ("slow", "teacher") for e in EFFECTS for s in SOURCES for n in goal
+    ]  # fmt: skip
+    records = {
+        system: [EditRecord(Case(e, "s0", 0, n), "", "", n * (2 if system == "teacher" else 1), 0.1 * n, 0, "ok", "")
+                 for e in EFFECTS for n in goal]
+        for system in ("slow", "teacher")
+    }  # fmt: skip
+    points = step_points(frame(rows), records, "success")
+    told = [(p.system, p.steps, p.nfe) for p in points]
+    assert told[:4] == [("slow", 1, 1), ("slow", 4, 4), ("slow", 16, 16), ("teacher", 1, 2)]
+    table = step_table(points, "success", margin=0.02)
+    assert [cell.text for cell in table.rows[0].cells] == ["slow", "0 %", "50 %", "100 %", "0.500", "16", "1.600"]
+    assert table.rows[1].cells[5].text == "2"
+    assert step_table([], "success", 0.02) is None
+
+
+def test_area_and_reach():
+    assert area([1, 4, 16], [0.0, 0.5, 1.0]) == pytest.approx(0.5) and np.isnan(area([4], [1.0]))
+    assert passes_to_reach([1, 4, 16], [0.2, 0.9, 1.0], 1.0, 0.1) == 4
+    assert passes_to_reach([1, 4, 16], [1.0, 0.5, 1.0], 1.0, 0.1) == 16, "from which on, not at which once"
+    assert passes_to_reach([1, 4], [0.2, 0.3], 1.0, 0.1) == np.inf
+    assert passes_to_reach([1, 4], [0.5, 0.1], 0.1, 0.05, higher=False) == 4
+    assert passes_to_reach([1, 4], [2.0, 2.0], 1.0, 0.0) == 1, "better than the teacher counts"
+
+
+def candidates() -> tuple[pd.DataFrame, dict[str, int]]:
+    rows = [row("cascade", e, s, "success", 0.5) for e in EFFECTS for s in SOURCES]
+    for name, value, kept in (("c2", 0.7, 2), ("c4", 0.6, 4), ("c6", 0.4, 6)):
+        for place, e in enumerate(EFFECTS):
+            score, status = (value, "ok") if place < kept else (float("nan"), "unscored")
+            rows += [row(name, e, s, "success", score, status=status) for s in SOURCES]
+    return frame(rows), {"c2": 2, "c4": 4, "c6": 6}
+
+
+def test_capacity_compares_common_effects_and_finds_the_break_even():
+    rows, counts = candidates()
+    numbers, gaps, shared = common_gaps(rows, counts, "success")
+    assert numbers == [2, 4, 6] and shared == ["e0", "e1"]
+    np.testing.assert_allclose(gaps.mean(axis=1), [0.2, 0.1, -0.1])
+    found = capacity_break_even(rows, counts, "success")
+    assert found.value == pytest.approx(np.sqrt(24)) == found.low == found.high
+    table = capacity_table(rows, counts, "success")
+    assert [line.cells[3].text for line in table.rows] == ["0.200", "0.100", "−0.100"]
+    assert "at about 4.9 effects" in table.note
+    assert "No break-even" in break_even_words(capacity_break_even(rows[rows.system != "cascade"], counts, "success"), "cascade")
+    assert capacity_table(rows, {}, "success") is None
+
+
+def test_old_and_new_effects_stand_apart():
+    rows, _ = candidates()
+    table = incremental_table(rows, {"c6": (EFFECTS, EFFECTS[4:]), "c2": (EFFECTS[:2], [])}, "success")
+    assert [[cell.text for cell in line.cells] for line in table.rows] == [["c6", "4", "40 %", "2", "40 %"]]
+    assert incremental_table(rows, {}, "success") is None
+    assert trained_effects({"settings": {"effects": ["a", "b"], "new effects": ["b"]}}) == (["a", "b"], ["b"])
+    assert trained_effects({"settings": {}}) is None
+
+
+def test_gram_numbers_are_shown():
+    told = {"mean": 0.2, "largest": 0.9, "between": ["a", "b"], "effective_rank": 1.5, "centred": {"largest": 0.5}}
+    table = gram_table({"effects": ["a", "b"], "spaces": {"pooled": {"triggers": told}}})
+    assert [cell.text for cell in table.rows[0].cells] == ["pooled", "triggers", "0.200", "0.900", "a and b", "0.500", "1.500"]
+
+
+def test_groups_of_sources_stand_side_by_side():
+    rows = [
+        row("x", effect, f"{group}-{index:03d}", "success", value)
+        for effect in EFFECTS for group, value in (("photographs", 0.0), ("seen", 1.0)) for index in range(3)
+    ]  # fmt: skip
+    table = group_table(frame(rows), "success")
+    assert [head.label for head in table.heads] == ["System", "seen", "photographs"]
+    assert [cell.text for cell in table.rows[0].cells] == ["x", "100 %", "0 %"]
+    assert group_table(frame(rows), "success", "paraphrase") is None
+    assert group_table(frame([row("x", "e0", "s0", "success", 1.0)]), "success") is None
