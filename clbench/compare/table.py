@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench import stats
-from clbench.compare.sides import Column, Key, Matched, Side, card_of
+from clbench.compare.sides import Column, Key, Matched, card_of
 from clbench.metrics import METRICS
 from clbench.metrics.derived import DERIVED, SHARES
 from clbench.registry import ClbenchError, suggestion
@@ -63,10 +63,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that a comparison says. `notes` are sentences about what is not in the table."""
+    """Everything that a comparison says. `family` says in words what Holm's correction is over; `notes` are sentences."""
 
     pairs: list[Matched]
     lines: list[Line]
+    family: str
     notes: list[str]
 
 
@@ -78,16 +79,41 @@ def is_share(metric: str) -> bool:
 def compare(pairs: Sequence[Matched], metrics: Sequence[str] = (), also: Sequence[str] = ()) -> Comparison:
     """Differences of all `pairs`, on `metrics` (default: all that both have and that have a direction) and `also`.
 
-    Holm's correction is over all lines. The same runs give the same bytes. Raises ClbenchError for a metric that is
-    unknown or was not scored in both runs of any pair, and when runs have no case in common.
+    Holm's correction is over the systems, for each metric and condition; where one system is compared, over its lines.
+    The same runs give the same bytes. Raises ClbenchError for a metric that is unknown or was not scored in both runs
+    of any pair, and when runs have no case in common.
     """
     for name in (*metrics, *also):
         card_of(name)
         _scored_somewhere(name, pairs)
     lines = [line for pair in pairs for line in _lines(pair, _chosen(pair, metrics, also))]
-    adjusted = stats.holm([line.difference.p for line in lines])
-    lines = [replace(line, adjusted=float(p)) for line, p in zip(lines, adjusted, strict=True)]
-    return Comparison(list(pairs), lines, [note for pair in pairs for note in _notes(pair)])
+    families = [(line.metric, line.condition) if len(pairs) > 1 else ("", "") for line in lines]
+    lines = _adjusted(lines, families)
+    family = "the systems compared, for each metric" if len(pairs) > 1 else f"all {len(lines)} lines"
+    notes = [*_too_few(lines, families), *(note for pair in pairs for note in _notes(pair))]
+    return Comparison(list(pairs), lines, family, notes)
+
+
+def _adjusted(lines: list[Line], families: list[tuple[str, str]]) -> list[Line]:
+    """The lines with Holm's correction within each family."""
+    p, groups = np.array([line.difference.p for line in lines]), np.array([families.index(family) for family in families])
+    for group in set(groups.tolist()):
+        p[groups == group] = stats.holm(p[groups == group])
+    return [replace(line, adjusted=value) for line, value in zip(lines, p.tolist(), strict=True)]
+
+
+def _too_few(lines: list[Line], families: list[tuple[str, str]]) -> Iterator[str]:
+    """K effects allow no p below 2 / 2^K; a large family then hides every difference, which must be said."""
+    for family in dict.fromkeys(families):
+        held = [line for line, other in zip(lines, families, strict=True) if other == family and np.isfinite(line.difference.p)]
+        least = min((2.0 ** (1 - line.difference.n_effects) for line in held), default=0.0)
+        if least * len(held) >= LEVEL:
+            effects = max(line.difference.n_effects for line in held)
+            yield (
+                f"With {effects} effects p cannot be below {least:.2g}, and corrected over {len(held)} lines nothing can be "
+                "called better or worse; name the metrics that matter with --metric."
+            )
+            return
 
 
 def _scored_somewhere(name: str, pairs: Sequence[Matched]) -> None:
@@ -196,8 +222,3 @@ def _same(pair: Matched) -> Iterator[str]:
     one, other = pair.first.folder.info, pair.second.folder.info
     if one.cache_key == other.cache_key:
         yield f"{pair.name}: both runs were made from the same files and settings."
-
-
-def side_words(side: Side) -> str:
-    """A run for readers: its id and where it lies."""
-    return f"{side.folder.info.run} in {side.folder.path}"

@@ -8,18 +8,19 @@ from dataclasses import asdict
 from typing import Any
 
 from clbench.compare.gate import Verdict
-from clbench.compare.table import Comparison, Line, side_words
+from clbench.compare.sides import Side
+from clbench.compare.table import Comparison, Line
 from clbench.stats import Difference
 
 SCHEMA = 1
 MANY = 12
 """Lines up to which Markdown shows all of them; of more, the undecided ones are folded away."""
 ARROWS = {"higher": "↑", "lower": "↓", "neutral": ""}
-HEADS = ("metric", "A", "B", "B - A", "95 % interval", "p (Holm)", "detectable", "pairs", "scored A, B", "failed A, B", "B is")
+HEADS = ("metric", "A", "B", "B - A", "95 % interval", "p", "detectable", "pairs", "A: total, scored, failed", "B", "B is")
 NOTE = (
     "Means over the cases that both scored: seeds within a source, sources within an effect, effects with equal weight. "
-    "Intervals are over effects; the sources are fixed. p: sign flips over effects, corrected (Holm) over all {count} "
-    "lines. Better or worse is said where the interval leaves 0 out and p < .05. Detectable: the true difference that "
+    "Intervals are over effects; the sources are fixed. p: sign flips over effects, corrected (Holm) over {family}. "
+    "Better or worse is said where the interval leaves 0 out and p < .05. Detectable: the true difference that "
     "would be found 4 times in 5."
 )
 
@@ -48,13 +49,12 @@ def interval(gap: Difference, share: bool) -> str:
 
 def cells(line: Line) -> list[str]:
     """The cells of a line under `HEADS`."""
-    gap, one, two = line.difference, line.first_counts, line.second_counts
-    dropped = f" (-{gap.n_dropped})" if gap.n_dropped else ""
+    gap = line.difference
+    counts = (f"{n.n_total}, {n.n_scored}, {n.n_failed}" for n in (line.first_counts, line.second_counts))
     return [
         f"{line.metric} {ARROWS[line.direction]}".strip(), number(line.first, line.share), number(line.second, line.share),
         number(gap.value, line.share, signed=True), interval(gap, line.share), probability(line.adjusted),
-        number(gap.detectable, line.share, signed=True).lstrip("+"), f"{gap.n_pairs}{dropped}",
-        f"{one.n_scored}/{one.n_total}, {two.n_scored}/{two.n_total}", f"{one.n_failed}, {two.n_failed}",
+        number(gap.detectable, line.share, signed=True).lstrip("+"), str(gap.n_pairs), *counts,
         f"{line.reading}{f' ({line.reason})' if line.reason else ''}",
     ]  # fmt: skip
 
@@ -73,12 +73,17 @@ def to_markdown(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
     parts = [f"### clbench compare: {info.suite.name} in world {info.world.name}", _outcome(verdicts), _summary(comparison)]
     parts += ["\n".join(f"- {_escaped(verdict.sentence)}" for verdict in verdicts)] if verdicts else []
     for pair in comparison.pairs:
-        parts.append(f"{_escaped(pair.name)}: A is `{side_words(pair.first)}`, B is `{side_words(pair.second)}`.")
+        parts.append(f"{_escaped(pair.name)}: A is {side_words(pair.first)}, B is {side_words(pair.second)}.")
     for title, lines in groups(comparison):
         parts += [f"#### {_escaped(title)}", *_tables(lines)]
     parts += [_escaped(note) for note in comparison.notes]
-    parts.append(f"<sub>{NOTE.format(count=len(comparison.lines))}</sub>")
+    parts.append(f"<sub>{NOTE.format(family=comparison.family)}</sub>")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def side_words(side: Side) -> str:
+    """A run in Markdown: its id and where it lies."""
+    return f"`{side.folder.info.run}` in `{side.folder.path}`"
 
 
 def _tables(lines: Sequence[Line]) -> list[str]:
@@ -121,7 +126,7 @@ def to_plain(comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, A
     ]  # fmt: skip
     return {
         "schema": SCHEMA, "world": info.world.model_dump(), "suite": info.suite.model_dump(), "pairs": sides,
-        "lines": [_plain(line) for line in comparison.lines],
+        "holm_over": comparison.family, "lines": [_plain(line) for line in comparison.lines],
         "fail_on": [
             {"condition": v.condition.text, "system": v.line.system, "at": v.line.condition, "met": v.met, "says": v.sentence}
             for v in verdicts

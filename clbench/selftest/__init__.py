@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from clbench.registry import Registry
 
@@ -51,6 +52,18 @@ class Check:
         if self.reported:
             return "reported"
         return "passed" if self.passed else "missed (known)" if self.known else "missed"
+
+    @property
+    def sentence(self) -> str:
+        """The check in one line: verdict, value, bound and, if known, why it is missed."""
+        bound = f", bound {self.bound}" if self.bound else ""
+        return f"{self.verdict}: {self.name}: {self.value:.4g}{bound}{f'; {self.known}' if self.known else ''}"
+
+    def plain(self, group: str) -> dict[str, Any]:
+        """The check as plain data for JSON; a missing value is null."""
+        value = self.value if math.isfinite(self.value) else None
+        words = {"bound": self.bound, "verdict": self.verdict, "about": self.about, "known": self.known}
+        return {"group": group, "name": self.name, "value": value, **words}
 
 
 @dataclass(frozen=True, slots=True)
