@@ -29,8 +29,8 @@ ROOMS = {
     "diffusers": ("clbench.backbones",),
     "peft": (),
     "transformers": ("clbench.backbones",),
-    "open_clip": ("clbench.encoders",),
-    "lpips": ("clbench.encoders",),
+    "open_clip": ("clbench.encoders", "clbench.selftest"),
+    "lpips": ("clbench.encoders", "clbench.selftest"),
     "stlpips_pytorch": ("clbench.encoders",),
     "PIL": (
         "clbench.images", "clbench.backbones.qwen", "clbench.preview", "clbench.effects", "clbench.report",
@@ -40,7 +40,7 @@ ROOMS = {
     "matplotlib": ("clbench.report",),
     "torch": (
         "clbench.backbones", "clbench.adapters", "clbench.metrics", "clbench.encoders", "clbench.truth",
-        "clbench.score", "clbench.calibration", "clbench.doctor",
+        "clbench.score", "clbench.calibration", "clbench.doctor", "clbench.selftest",
     ),
 }  # fmt: skip
 TOP = {f"clbench.{name}" for name in ("cli", "__main__", "jobs", "console", "listing", "doctor")}
@@ -48,7 +48,9 @@ QUICK = (
     "clbench.cli", "clbench.console", "clbench.jobs", "clbench.listing", "clbench.world", "clbench.suite",
     "clbench.sources", "clbench.results", "clbench.systems", "clbench.backbones", "clbench.edit",
     "clbench.adapters", "clbench.hashing", "clbench.tables", "clbench.world_file", "clbench.types",
-    "clbench.registry", "clbench.doctor",
+    "clbench.registry", "clbench.doctor", "clbench.compare", "clbench.compare.gate", "clbench.compare.sides",
+    "clbench.compare.table", "clbench.compare.words", "clbench.metrics.derived", "clbench.selftest",
+    "clbench.selftest.statistics",
 )  # fmt: skip
 """Modules that a quick command passes through: nothing heavy at module level."""
 
