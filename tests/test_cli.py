@@ -18,6 +18,8 @@ COMMANDS = (
     ["edit"],
     ["score"],
     ["report"],
+    ["compare"],
+    ["selftest"],
     ["list"],
     ["train"],
     ["doctor"],
@@ -66,7 +68,7 @@ def test_help_starts_in_under_a_second():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["list", "systems"], ["list", "metrics"], ["list", "suites"]]
+    "arguments", [["--help"], ["list", "systems"], ["list", "metrics"], ["list", "suites"], ["compare", "--help"]]
 )
 def test_quick_commands_import_nothing_heavy(arguments):
     code = (

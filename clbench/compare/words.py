@@ -50,11 +50,12 @@ def interval(gap: Difference, share: bool) -> str:
 def cells(line: Line) -> list[str]:
     """The cells of a line under `HEADS`."""
     gap = line.difference
+    detectable = gap.detectable or float("nan")  # without any spread there is nothing to reckon from
     counts = (f"{n.n_total}, {n.n_scored}, {n.n_failed}" for n in (line.first_counts, line.second_counts))
     return [
         f"{line.metric} {ARROWS[line.direction]}".strip(), number(line.first, line.share), number(line.second, line.share),
         number(gap.value, line.share, signed=True), interval(gap, line.share), probability(line.adjusted),
-        number(gap.detectable, line.share, signed=True).lstrip("+"), str(gap.n_pairs), *counts,
+        number(detectable, line.share, signed=True).lstrip("+"), str(gap.n_pairs), *counts,
         f"{line.reading}{f' ({line.reason})' if line.reason else ''}",
     ]  # fmt: skip
 
