@@ -169,11 +169,12 @@ def read_side(folder: RunFolder) -> Side:
 
 
 def _versions(frame: pd.DataFrame, folder: RunFolder) -> dict[str, int]:
-    pairs = frame[["metric", "metric_version"]].drop_duplicates().sort_values(["metric", "metric_version"])
-    twice = pairs[pairs["metric"].duplicated()]
-    if len(twice):
-        raise ClbenchError(f"{folder.path} holds several versions of metric '{twice['metric'].iloc[0]}'; score it again")
-    return dict(zip(pairs["metric"].tolist(), pairs["metric_version"].tolist(), strict=True))
+    versions: dict[str, int] = {}
+    for metric, version in sorted(set(zip(frame["metric"].tolist(), frame["metric_version"].tolist(), strict=True))):
+        if metric in versions:
+            raise ClbenchError(f"{folder.path} holds several versions of metric '{metric}'; score it again")
+        versions[metric] = version
+    return versions
 
 
 def _column(rows: pd.DataFrame, count: int, values: NDArray[np.float64]) -> Column:
@@ -190,13 +191,14 @@ def _derived(figure: Derived, frame: pd.DataFrame, folder: RunFolder, keys: list
     """The column of a derived figure; None when nothing that it is read from was scored."""
     if figure.origin not in ("attributed", "leak"):
         return _from_edits(figure, folder, keys)
-    rows = frame[frame["metric"] == figure.origin]
+    rows = frame.loc[frame["metric"] == figure.origin]
     if not len(rows):
         return None
-    fine = rows[rows["status"] == "ok"]
-    words = (fine[name].to_numpy(dtype=str) for name in ("effect", "second", "other"))
-    read = figure.read(Rows(len(keys), fine["place"].to_numpy(), *words, fine["value"].to_numpy(dtype=np.float64)))
-    once = rows.sort_values("status", kind="stable").drop_duplicates("place")  # a failure before "ok", which sorts last
+    fine = rows.loc[rows["status"] == "ok"]
+    effect, second, other = (fine[name].to_numpy(dtype=str) for name in ("effect", "second", "other"))
+    values = fine["value"].to_numpy(dtype=np.float64)
+    read = figure.read(Rows(len(keys), fine["place"].to_numpy(), effect, second, other, values))
+    once = rows.sort_values(by=["place", "status"], kind="stable").drop_duplicates("place")  # "ok" before "unscored"
     return _column(once, len(keys), read[once["place"].to_numpy()])
 
 

@@ -155,12 +155,12 @@ def _line(pair: Matched, words: str, metric: str, keys: list[Key], places: list[
     generator = np.random.default_rng(seed_from("compare", metric))
     found = stats.paired_difference(two, one, effects, sources, generator, is_share(metric))
     both = np.isfinite(one) & np.isfinite(two)
-    means = [_mean(np.where(both, values, np.nan), effects, sources) for values in (one, two)]
-    counts = [_counts(column, place) for column, place in zip(columns, places, strict=True)]
-    reason = "" if found.n_pairs else _why(columns, places) or found.reason
+    first, second = (_mean(np.where(both, values, np.nan), effects, sources) for values in (one, two))
+    first_counts, second_counts = (_counts(column, place) for column, place in zip(columns, places, strict=True))
+    reason = found.reason if found.n_pairs else _why(columns, places) or found.reason
     return Line(
-        pair.name, words, metric, card_of(metric).direction, is_share(metric), *means, *counts, found, float("nan"),
-        reason or found.reason,
+        pair.name, words, metric, card_of(metric).direction, is_share(metric), first, second, first_counts, second_counts,
+        found, float("nan"), reason,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,7 +116,7 @@ def clip_by_hand(folder: Path) -> Iterator[Check]:
     (folder / "selftest-clip.json").write_text(json.dumps(CLIP))
     open_clip.add_model_config(folder / "selftest-clip.json")
     with _without_warnings():  # that the weights are random is the point
-        model = open_clip.create_model("selftest-clip").eval()
+        model: Any = open_clip.create_model("selftest-clip").eval()
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "selftest-clip.safetensors")
     ours = open_clip_encoder("selftest-clip.json", folder)
     images, others = (pictures[:2] for pictures in _pairs(side=32))

@@ -40,7 +40,7 @@ def _log_likelihood(successes: Floats, sources: Floats) -> Floats:
 
     Shares are sin^2 of even angles (uniform in Jeffreys' prior), correlations are squares of even steps.
     """
-    share = _share(np.arange(SHARES) + 0.5)[:, None]
+    share = _middles()[:, None]
     correlation = ((np.arange(CORRELATIONS) + 0.5) / CORRELATIONS) ** 2
     strength = 1 / correlation - 1
     a, b = (share * strength).ravel(), ((1 - share) * strength).ravel()
@@ -51,7 +51,7 @@ def _log_likelihood(successes: Floats, sources: Floats) -> Floats:
 def _bounds(likelihood: Floats, shares: Floats, level: float) -> tuple[Floats, Floats]:
     """Quantiles ``(B,)`` of the share from log likelihoods ``(B, G)``, widened to hold `shares` ``(B,)``."""
     weights = np.exp(likelihood - likelihood.max(axis=1, keepdims=True)).reshape(len(likelihood), SHARES, CORRELATIONS)
-    share = _share(np.arange(SHARES) + 0.5)
+    share = _middles()
     below = np.cumsum(weights.sum(axis=2) * (share * (1 - share)) ** 0.25, axis=1)  # Jeffreys' -> Beta(3/4, 3/4)
     below = np.concatenate([np.zeros((len(below), 1)), below / below[:, -1:]], axis=1)
     low, high = (_quantile(below, q) for q in ((1 - level) / 2, (1 + level) / 2))
@@ -65,6 +65,11 @@ def _quantile(below: Floats, q: float) -> Floats:
     left = (below[:, 1:] < q).sum(axis=1)
     low, high = below[rows, left], below[rows, left + 1]
     return _share(left + (q - low) / (high - low))
+
+
+def _middles() -> Floats:
+    """The shares ``(SHARES,)`` of the grid."""
+    return _share(np.arange(0.5, SHARES, dtype=np.float64))
 
 
 def _share(place: Floats) -> Floats:

@@ -70,8 +70,11 @@ def paired_difference(
     low, high = bootstrap_interval(nested.means, generator, level)
     if share and few_differ(nested.means[None])[0]:
         kept = np.isfinite(gaps)
-        sides = (effect_means(np.where(kept, side, np.nan), effects, sources) for side in (one, two))
-        low, high = _recovered(*sides, generator, level)
+        low, high = _recovered(
+            effect_means(np.where(kept, one, np.nan), effects, sources),
+            effect_means(np.where(kept, two, np.nan), effects, sources),
+            generator, level,
+        )  # fmt: skip
     p = sign_flip_p(nested.means, generator)
     return Difference(value, low, high, p, detectable_difference(nested.means, level), pairs, dropped, count)
 

@@ -97,7 +97,7 @@ def share_intervals(
 
 def shows_both(means: Floats) -> NDArray[np.bool_]:
     """Whether every effect of `means` ``(B, K)`` has successes and failures: ``(B,)``."""
-    return ((means > NO_VARIATION) & (means < 1 - NO_VARIATION)).all(axis=1)
+    return np.all((means > NO_VARIATION) & (means < 1 - NO_VARIATION), axis=1)
 
 
 def estimate(
