@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from tables import CASES, EFFECTS, SUITE, WORLD, attributed, write_run
+from score_toys import CASES, EFFECTS, SUITE, WORLD, attributed, write_run
 from typer.testing import CliRunner
 
 from clbench.certificate import Named

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import attributed, write_run
+from score_toys import attributed, write_run
 
 from clbench import stats
 from clbench.compare import compare, match_runs, words
