@@ -51,9 +51,11 @@ def list_probes() -> Rows:
 
 
 def list_metrics() -> Rows:
+    """The stored metrics, then the figures that `clbench compare` reads from them."""
     from clbench.metrics import METRICS
+    from clbench.metrics.derived import DERIVED
 
-    cards = [METRICS.get(name) for name in METRICS]
+    cards = [*(METRICS.get(name) for name in METRICS), *(DERIVED.get(name).card for name in DERIVED)]
     rows = [
         [c.name, str(c.version), c.direction, f"{c.bounds[0]:g} .. {c.bounds[1]:g}", c.about] for c in cards
     ]

@@ -18,6 +18,8 @@ COMMANDS = (
     ["edit"],
     ["score"],
     ["report"],
+    ["compare"],
+    ["selftest"],
     ["list"],
     ["merge"],
     ["train"],
@@ -68,7 +70,11 @@ def test_help_starts_in_under_a_second():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["list", "systems"], ["list", "metrics"], ["list", "suites"], ["cost"], ["cost", "--json"]]
+    "arguments",
+    [
+        ["--help"], ["list", "systems"], ["list", "metrics"], ["list", "suites"], ["cost"], ["cost", "--json"],
+        ["compare", "--help"],
+    ],
 )
 def test_quick_commands_import_nothing_heavy(arguments):
     code = (

@@ -29,8 +29,8 @@ ROOMS = {
     "diffusers": ("clbench.backbones",),
     "peft": ("clbench.merging",),
     "transformers": ("clbench.backbones",),
-    "open_clip": ("clbench.encoders",),
-    "lpips": ("clbench.encoders",),
+    "open_clip": ("clbench.encoders", "clbench.selftest"),
+    "lpips": ("clbench.encoders", "clbench.selftest"),
     "stlpips_pytorch": ("clbench.encoders",),
     "PIL": (
         "clbench.images", "clbench.backbones.qwen", "clbench.preview", "clbench.effects", "clbench.report",
@@ -41,7 +41,7 @@ ROOMS = {
     "torch": (
         "clbench.backbones", "clbench.adapters", "clbench.metrics", "clbench.encoders", "clbench.truth",
         "clbench.score", "clbench.calibration", "clbench.doctor", "clbench.merging", "clbench.memory.pool",
-        "clbench.memory.probe", "clbench.memory.meter",
+        "clbench.memory.probe", "clbench.memory.meter", "clbench.selftest",
     ),
 }  # fmt: skip
 TOP = {f"clbench.{name}" for name in ("cli", "__main__", "jobs", "console", "listing", "doctor")}
@@ -53,6 +53,9 @@ QUICK = (
     "clbench.cost.answer", "clbench.cost.table", "clbench.cost.curves",
     "clbench.cost.bases", "clbench.cost.worlds", "clbench.cost.deployment", "clbench.cost.traffic",
     "clbench.memory.measure", "clbench.memory.record", "clbench.memory.pool", "clbench.memory.probe", "clbench.report.ledger",
+    "clbench.compare", "clbench.compare.gate", "clbench.compare.sides",
+    "clbench.compare.table", "clbench.compare.words", "clbench.metrics.derived", "clbench.selftest",
+    "clbench.selftest.statistics",
 )  # fmt: skip
 """Modules that a quick command passes through: nothing heavy at module level."""
 

@@ -1,4 +1,4 @@
-"""Laws of the statistics, and the coverage that the choice of intervals rests on."""
+"""Laws of the statistics. Their coverage and power: tests/selftest."""
 
 from __future__ import annotations
 
@@ -89,19 +89,49 @@ def test_difference_uses_common_cases_only() -> None:
 def test_no_variation_is_not_certainty() -> None:
     ones = np.ones(48)
     share = stats.estimate(ones, ones == 0, EFFECTS, SOURCES, generator(), share=True)
-    assert share.value == share.high == 1.0 and 0.92 < share.low < 0.97
+    assert share.value == share.high == 1.0 and 0.78 < share.low < 0.88  # eight effects may hide a ninth that fails
     equal = stats.paired_difference(ones, ones, EFFECTS, SOURCES, generator(), share=True)
     assert equal.value == 0 and equal.low < -0.02 and equal.high > 0.02 and equal.p == 1.0
 
 
 @given(arrays(np.float64, 8, elements=st.floats(0, 1)), st.integers(1, 40))
-@settings(max_examples=80, deadline=None)
-def test_share_interval_stays_in_bounds_and_mirrors(means: np.ndarray, sources: int) -> None:
+@settings(max_examples=60, deadline=None)
+def test_model_interval_stays_in_bounds_and_mirrors(means: np.ndarray, sources: int) -> None:
     counts = np.full(8, sources)
-    low, high = stats.share_interval(means, counts)
+    low, high = stats.model_interval(means, counts)
     assert 0 <= low <= means.mean() + 1e-12 and means.mean() - 1e-12 <= high <= 1
-    mirrored = stats.share_interval(1 - means, counts)
+    mirrored = stats.model_interval(1 - means, counts)
     assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-6)
+
+
+@given(arrays(np.int64, (3, 8), elements=st.integers(0, 6)))
+@settings(max_examples=40, deadline=None)
+def test_many_share_intervals_at_once_are_each_the_single_one(successes: np.ndarray) -> None:
+    low, high = stats.share_intervals(successes, 6, generator(2))
+    for table, bounds in zip(successes, zip(low, high, strict=True), strict=True):
+        assert stats.share_interval(table / 6, np.full(8, 6), generator(2)) == pytest.approx(bounds, abs=1e-9)
+
+
+def test_the_grid_of_the_model_is_fine_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A benchmark five times the largest shipped one: a finer grid moves no bound by 3 % of the width."""
+    from clbench.stats import beta_binomial
+
+    means = np.concatenate([np.zeros(10), generator().binomial(100, 0.03, size=40) / 100])
+    coarse = np.array(stats.model_interval(means, np.full(50, 100)))
+    monkeypatch.setattr(beta_binomial, "SHARES", 1024)
+    monkeypatch.setattr(beta_binomial, "CORRELATIONS", 64)
+    fine = np.array(stats.model_interval(means, np.full(50, 100)))
+    assert np.abs(fine - coarse).max() < 0.03 * (fine[1] - fine[0])
+
+
+def test_differences_of_shares_in_few_effects_are_never_too_sure() -> None:
+    one, two = np.ones(48), np.ones(48)
+    two[:6] = 0.0  # one of eight effects is lost
+    got = stats.paired_difference(one, two, EFFECTS, SOURCES, generator(), share=True)
+    assert got.value == pytest.approx(1 / 8) and got.low < 0 < got.high
+    for effect in range(1, 7):
+        two[6 * effect : 6 * effect + 3] = 0.0  # now seven differ: the bootstrap
+    assert stats.paired_difference(one, two, EFFECTS, SOURCES, generator(), share=True).low > 0
 
 
 @given(ps)
@@ -130,26 +160,3 @@ def test_detectable_difference_shrinks_with_effects() -> None:
     few, many = np.tile([0.0, 1.0], 4), np.tile([0.0, 1.0], 25)
     assert stats.detectable_difference(few) > 2 * stats.detectable_difference(many) > 0
     assert np.isnan(stats.detectable_difference(few[:1]))
-
-
-def draw(kind: str, within: float, rng: np.random.Generator) -> np.ndarray:
-    """8 effects x 6 sources with intra-effect correlation `within`; true mean 0 (normal) or .8 (share)."""
-    if kind == "normal":
-        return np.sqrt(within) * rng.normal(size=(8, 1)) + np.sqrt(1 - within) * rng.normal(size=(8, 6))
-    spread = 1 / max(within, 1e-6) - 1
-    return (rng.random((8, 6)) < rng.beta(0.8 * spread, 0.2 * spread, size=(8, 1))).astype(float)
-
-
-@pytest.mark.parametrize("kind", ["normal", "share"])
-@pytest.mark.parametrize("within", [0.0, 0.1, 0.3])
-def test_coverage(kind: str, within: float) -> None:
-    """A short form (300 draws, standard error 1.3 %) of the simulation behind the choice of intervals."""
-    rng, truth, hits = generator(5), 0.8 if kind == "share" else 0.0, 0
-    for _ in range(300):
-        means = draw(kind, within, rng).mean(axis=1)
-        if kind == "share":
-            low, high = stats.share_interval(means, np.full(8, 6))
-        else:
-            low, high = stats.bootstrap_interval(means, rng, resamples=1000)
-        hits += low <= truth <= high
-    assert 0.91 <= hits / 300 <= 0.995

@@ -56,8 +56,8 @@ SHORT = {
 }
 
 SUMMARY_NOTE = (
-    "Mean over effects (every effect counts the same) with its 95 % interval, in which effects are the "
-    "sample and sources are fixed. ↑ higher is better, ↓ lower is better. The line under a number shows "
+    "Mean over seeds, then sources, then effects (every effect counts the same) with its 95 % interval, in which effects "
+    "are the sample and sources are fixed. ↑ higher is better, ↓ lower is better. The line under a number shows "
     "the interval on the scale of its column. Controls, below the rule, show what a perfect, a lazy and a"
     " mistaken system get."
 )

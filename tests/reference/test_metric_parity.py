@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "metrics"))
 from metric_toys import picture
 
 from clbench.metrics.quality import psnr, ssim
+from clbench.metrics.sets import cmmd, kid
 from clbench.metrics.similarity import cosine, perceptual_distance
 
 BOUND = 1e-5
@@ -77,3 +78,28 @@ def test_cosine_against_numpy():
     a, b = rng.normal(size=(5, 7)), rng.normal(size=(5, 7))
     wanted = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     assert np.abs(cosine(torch.tensor(a), torch.tensor(b)).numpy() - wanted).max() <= BOUND
+
+
+@pytest.fixture(scope="module")
+def features():
+    dice = torch.Generator().manual_seed(0)
+    return torch.randn((60, 16), generator=dice), 1.2 * torch.randn((60, 16), generator=dice) + 0.3
+
+
+def test_kid_against_torchmetrics(features):
+    """With one subset of all samples its drawn subsets are the whole, and the order of samples plays no part."""
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    theirs = KernelInceptionDistance(feature=torch.nn.Identity(), subsets=1, subset_size=60)
+    for number, batch in enumerate(features):
+        theirs.update(batch, real=number == 0)
+    assert abs(kid(*features) - theirs.compute()[0].item()) <= BOUND
+
+
+def test_cmmd_against_scipy(features):
+    from scipy.spatial.distance import cdist
+
+    x, y = (batch.double().numpy() / np.linalg.norm(batch.double().numpy(), axis=1, keepdims=True) for batch in features)
+    near = {pair: np.exp(-cdist(*pair_of, "sqeuclidean") / 200).mean()
+            for pair, pair_of in {"xx": (x, x), "yy": (y, y), "xy": (x, y)}.items()}  # fmt: skip
+    assert abs(cmmd(*features) - 1000 * (near["xx"] + near["yy"] - 2 * near["xy"])) <= BOUND

@@ -1,0 +1,224 @@
+"""The table of a comparison: for each system, condition and metric the paired difference and what it says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench import stats
+from clbench.compare.sides import Column, Key, Matched, card_of
+from clbench.metrics import METRICS
+from clbench.metrics.derived import DERIVED, SHARES
+from clbench.registry import ClbenchError, suggestion
+from clbench.stats import Difference
+from clbench.types import Direction, seed_from
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What one side has for a metric. n_total = n_scored + n_failed + the unscored."""
+
+    n_total: int
+    n_scored: int
+    n_failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row: means over the cases that both runs scored, `difference` (second - first), and its adjusted p.
+
+    `condition` names steps, probe and composition where a suite asks for several, else "". `reason` says why numbers are
+    missing. `reading` is "better" or "worse" (of the second run) where the interval leaves 0 out and the adjusted p is
+    below .05, else "open"; for a metric without a direction it is "higher", "lower" or "open".
+    """
+
+    system: str
+    condition: str
+    metric: str
+    direction: Direction
+    share: bool
+    first: float
+    second: float
+    first_counts: Counts
+    second_counts: Counts
+    difference: Difference
+    adjusted: float
+    reason: str = ""
+
+    @property
+    def reading(self) -> str:
+        if not (self.difference.decided and self.adjusted < LEVEL):
+            return "open"
+        up = self.difference.value > 0
+        if self.direction == "neutral":
+            return "higher" if up else "lower"
+        return "better" if up == (self.direction == "higher") else "worse"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that a comparison says. `family` says in words what Holm's correction is over; `notes` are sentences."""
+
+    pairs: list[Matched]
+    lines: list[Line]
+    family: str
+    notes: list[str]
+
+
+def is_share(metric: str) -> bool:
+    """Whether the values of a metric are 0 or 1."""
+    return metric in SHARES or (metric in DERIVED and DERIVED.get(metric).share)
+
+
+def compare(pairs: Sequence[Matched], metrics: Sequence[str] = (), also: Sequence[str] = ()) -> Comparison:
+    """Differences of all `pairs`, on `metrics` (default: all that both have and that have a direction) and `also`.
+
+    Holm's correction is over the systems, for each metric and condition; where one system is compared, over its lines.
+    The same runs give the same bytes. Raises ClbenchError for a metric that is unknown or was not scored in both runs
+    of any pair, and when runs have no case in common.
+    """
+    for name in (*metrics, *also):
+        card_of(name)
+        _scored_somewhere(name, pairs)
+    lines = [line for pair in pairs for line in _lines(pair, _chosen(pair, metrics, also))]
+    families = [(line.metric, line.condition) if len(pairs) > 1 else ("", "") for line in lines]
+    lines = _adjusted(lines, families)
+    family = "the systems compared, for each metric" if len(pairs) > 1 else f"all {len(lines)} lines"
+    notes = [*_too_few(lines, families), *(note for pair in pairs for note in _notes(pair))]
+    return Comparison(list(pairs), lines, family, notes)
+
+
+def _adjusted(lines: list[Line], families: list[tuple[str, str]]) -> list[Line]:
+    """The lines with Holm's correction within each family."""
+    p, groups = np.array([line.difference.p for line in lines]), np.array([families.index(family) for family in families])
+    for group in set(groups.tolist()):
+        p[groups == group] = stats.holm(p[groups == group])
+    return [replace(line, adjusted=value) for line, value in zip(lines, p.tolist(), strict=True)]
+
+
+def _too_few(lines: list[Line], families: list[tuple[str, str]]) -> Iterator[str]:
+    """K effects allow no p below 2 / 2^K; a large family then hides every difference, which must be said."""
+    for family in dict.fromkeys(families):
+        held = [line for line, other in zip(lines, families, strict=True) if other == family and np.isfinite(line.difference.p)]
+        least = min((2.0 ** (1 - line.difference.n_effects) for line in held), default=0.0)
+        if least * len(held) >= LEVEL:
+            effects = max(line.difference.n_effects for line in held)
+            yield (
+                f"With {effects} effects p cannot be below {least:.2g}, and corrected over {len(held)} lines nothing can be "
+                "called better or worse; name the metrics that matter with --metric."
+            )
+            return
+
+
+def _scored_somewhere(name: str, pairs: Sequence[Matched]) -> None:
+    common = {metric for pair in pairs for metric in pair.first.columns if metric in pair.second.columns}
+    if name not in common:
+        raise ClbenchError(f"metric '{name}' was not scored in both runs.{suggestion(name, common)}")
+
+
+def _chosen(pair: Matched, metrics: Sequence[str], also: Sequence[str]) -> list[str]:
+    """Metrics of a pair in card order; bcr is left out beside success, which says the same."""
+    common = [name for name in (*METRICS, *DERIVED) if name in pair.first.columns and name in pair.second.columns]
+    shown = [name for name in common if card_of(name).direction != "neutral" and _by_default(name, common)]
+    wanted = {*(metrics or shown), *also}
+    return [name for name in common if name in wanted]
+
+
+def _by_default(name: str, common: Sequence[str]) -> bool:
+    return DERIVED.get(name).shown if name in DERIVED else not (name == "bcr" and "success" in common)
+
+
+def _lines(pair: Matched, metrics: Sequence[str]) -> Iterator[Line]:
+    first, second = ({key: at for at, key in enumerate(side.keys)} for side in (pair.first, pair.second))
+    keys = sorted({*first, *second})
+    if not set(first) & set(second):
+        raise ClbenchError(f"{pair.first.folder.path} and {pair.second.folder.path} have no case in common")
+    conditions = sorted({_condition(key) for key in keys})
+    for condition in conditions:
+        chosen = [key for key in keys if _condition(key) == condition]
+        places = [np.array([where.get(key, -1) for key in chosen]) for where in (first, second)]
+        for metric in metrics:
+            yield _line(pair, _words(condition, conditions), metric, chosen, places)
+
+
+def _line(pair: Matched, words: str, metric: str, keys: list[Key], places: list[NDArray[np.int64]]) -> Line:
+    """One row over `keys`; `places` say where they stand in each side's columns (-1: not there)."""
+    columns = [side.columns[metric] for side in (pair.first, pair.second)]
+    one, two = (_at(column, place) for column, place in zip(columns, places, strict=True))
+    effects, sources = [key.effect for key in keys], [f"{key.source}\x1f{key.second}" for key in keys]
+    generator = np.random.default_rng(seed_from("compare", metric))
+    found = stats.paired_difference(two, one, effects, sources, generator, is_share(metric))
+    both = np.isfinite(one) & np.isfinite(two)
+    first, second = (_mean(np.where(both, values, np.nan), effects, sources) for values in (one, two))
+    first_counts, second_counts = (_counts(column, place) for column, place in zip(columns, places, strict=True))
+    reason = found.reason if found.n_pairs else _why(columns, places) or found.reason
+    return Line(
+        pair.name, words, metric, card_of(metric).direction, is_share(metric), first, second, first_counts, second_counts,
+        found, float("nan"), reason,
+    )  # fmt: skip
+
+
+def _at(column: Column, place: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.where(place >= 0, column.values[place], np.nan)
+
+
+def _mean(values: NDArray[np.float64], effects: list[str], sources: list[str]) -> float:
+    nested = stats.effect_means(values, effects, sources)
+    return float(nested.means.mean()) if nested.labels else float("nan")
+
+
+def _counts(column: Column, place: NDArray[np.int64]) -> Counts:
+    there = place[place >= 0]
+    return Counts(len(there), int(np.isfinite(column.values[there]).sum()), int((column.status[there] == "failed").sum()))
+
+
+def _why(columns: list[Column], places: list[NDArray[np.int64]]) -> str:
+    """The most frequent reasons for missing values, the runs' own words."""
+    said: Counter[str] = Counter()
+    for column, place in zip(columns, places, strict=True):
+        there = place[place >= 0]
+        said.update(reason for reason in column.reasons[there[~np.isfinite(column.values[there])]].tolist() if reason)
+    return "; ".join(reason for reason, _ in sorted(said.items(), key=lambda item: (-item[1], item[0]))[:2])
+
+
+Condition = tuple[int, str, bool]
+
+
+def _condition(key: Key) -> Condition:
+    return key.steps, key.probe, bool(key.second)
+
+
+def _words(condition: Condition, conditions: Sequence[Condition]) -> str:
+    """What tells a condition from the others: ``8 steps``, ``caption-only``, ``two effects``; "" for the only one."""
+    steps, probe, composed = condition
+    many = [len({each[part] for each in conditions}) > 1 for part in range(3)]
+    words = ["own steps" if steps < 0 else f"{steps} steps"] if many[0] or steps >= 0 else []
+    words += [probe or "plain"] if many[1] or probe else []
+    words += ["two effects" if composed else "one effect"] if many[2] or composed else []
+    return ", ".join(words)
+
+
+def _notes(pair: Matched) -> Iterator[str]:
+    for side, other in ((pair.first, pair.second), (pair.second, pair.first)):
+        info = side.folder.info
+        if info.status != "complete":
+            yield f"{side.folder.path} is not finished ({len(side.keys)} of {info.n_cases} cases are scored)."
+        only = sorted(set(side.columns) - set(other.columns))
+        if only:
+            yield f"Only {side.folder.path} has {', '.join(only)}."
+        alone = len(set(side.keys) - set(other.keys))
+        if alone:
+            yield f"{alone} of {len(side.keys)} cases are in {side.folder.path} alone and enter no difference."
+    yield from _same(pair)
+
+
+def _same(pair: Matched) -> Iterator[str]:
+    one, other = pair.first.folder.info, pair.second.folder.info
+    if one.cache_key == other.cache_key:
+        yield f"{pair.name}: both runs were made from the same files and settings."

@@ -1,0 +1,120 @@
+"""Figures per case that are read from other rows: what `attributed`, `leak` and the edits themselves say (floor 1).
+
+They are not stored in scores.parquet; whoever needs one computes it, so its version is that of what it is read from.
+Their means are rates: mean `bleed_rate` is the share of outputs that look like another effect than the asked one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.registry import Registry
+from clbench.types import MetricCard
+
+Floats = NDArray[np.float64]
+Words = NDArray[np.str_]
+
+SOURCE, NONE = "source", "none"
+"""Labels of `attributed` that are no effect: the untouched source, and nothing clearly."""
+SHARES = frozenset({"success", "bcr"})
+"""Stored metrics whose values are 0 or 1, so that their means are shares; derived ones say it themselves."""
+
+Origin = Literal["attributed", "leak", "nfe", "seconds", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """R rows that a figure is read from, all ``(R,)``: place of the case in 0..cases-1, its effects, `other`, value.
+
+    `second` is the effect asked for on top of `effect`, or "".
+    """
+
+    cases: int
+    case: NDArray[np.int64]
+    effect: Words
+    second: Words
+    other: Words
+    value: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A figure: its card, the metric (or the field of an edit) that it is read from, and how.
+
+    `read` returns one value per case ``(cases,)``, NaN where there is no row. `share`: values are 0 or 1.
+    """
+
+    card: MetricCard
+    origin: Origin
+    read: Callable[[Rows], Floats]
+    share: bool = False
+    shown: bool = True
+
+
+def _labelled(right: Callable[[Rows], NDArray[np.bool_]]) -> Callable[[Rows], Floats]:
+    def read(rows: Rows) -> Floats:
+        found = np.full(rows.cases, np.nan)
+        found[rows.case] = right(rows)
+        return found
+
+    return read
+
+
+def _elsewhere(rows: Rows) -> NDArray[np.bool_]:
+    right = (rows.other == rows.effect) | (rows.other == rows.second)
+    return ~right & (rows.other != SOURCE) & (rows.other != NONE)
+
+
+def _worst(rows: Rows) -> Floats:
+    found = np.full(rows.cases, -np.inf)
+    foreign = rows.other != rows.second
+    np.maximum.at(found, rows.case[foreign], rows.value[foreign])
+    return np.where(np.isinf(found), np.nan, found)
+
+
+def _plain(rows: Rows) -> Floats:
+    found = np.full(rows.cases, np.nan)
+    found[rows.case] = rows.value
+    return found
+
+
+DERIVED: Registry[Derived] = Registry("figure")
+_UP = math.inf
+
+for _figure in (
+    Derived(
+        MetricCard("bleed_rate", 1, "lower", (0.0, 1.0), "Share of outputs attributed to another effect than the asked ones."),
+        "attributed", _labelled(_elsewhere), share=True,
+    ),
+    Derived(
+        MetricCard("untouched_rate", 1, "lower", (0.0, 1.0), "Share of outputs attributed to the untouched source."),
+        "attributed", _labelled(lambda rows: rows.other == SOURCE), share=True,
+    ),
+    Derived(
+        MetricCard("unclear_rate", 1, "lower", (0.0, 1.0), "Share of outputs attributed to nothing clearly."),
+        "attributed", _labelled(lambda rows: rows.other == NONE), share=True,
+    ),
+    Derived(
+        MetricCard("leak_worst", 1, "lower", (0.0, _UP), "Largest leak of another effect than the asked ones into the output."),
+        "leak", _worst,
+    ),
+    Derived(
+        MetricCard("edit_failed_rate", 1, "lower", (0.0, 1.0), "Share of edits that failed and left no picture."),
+        "failed", _plain, share=True,
+    ),
+    Derived(
+        MetricCard("nfe", 1, "lower", (0.0, _UP), "Forward passes of the transformer for one picture."),
+        "nfe", _plain, shown=False,
+    ),
+    Derived(
+        MetricCard("seconds", 1, "lower", (0.0, _UP), "Wall time of one picture; tells systems apart on one machine only."),
+        "seconds", _plain, shown=False,
+    ),
+):  # fmt: skip
+    DERIVED.add(_figure.card.name, _figure)

@@ -1,0 +1,97 @@
+"""`clbench selftest`: planted answers, each with the bound that it must meet.
+
+A group is a module of this room with a function ``checks() -> Iterator[Check]``; it is imported when it is run. To
+add one, write the module and one line in `GROUPS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from clbench.registry import Registry
+
+__all__ = ["GROUPS", "Check", "Group", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One measured value and the bounds (inclusive) that it must lie in; NaN lies in none.
+
+    `reported` values have no bound: they say what to expect. `known` is the sentence that explains a bound that is
+    known to be missed; such a check still reads as missed, but does not fail the command unless it is asked to.
+    """
+
+    name: str
+    value: float
+    low: float = -math.inf
+    high: float = math.inf
+    about: str = ""
+    reported: bool = False
+    known: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.reported or self.low <= self.value <= self.high
+
+    @property
+    def bound(self) -> str:
+        """The bound in words; "" for a value that is only reported."""
+        if self.reported:
+            return ""
+        if math.isinf(self.high):
+            return f">= {self.low:g}"
+        return f"<= {self.high:g}" if math.isinf(self.low) else f"{self.low:g} to {self.high:g}"
+
+    @property
+    def verdict(self) -> str:
+        """``passed``, ``missed``, ``missed (known)`` or ``reported``."""
+        if self.reported:
+            return "reported"
+        return "passed" if self.passed else "missed (known)" if self.known else "missed"
+
+    @property
+    def sentence(self) -> str:
+        """The check in one line: verdict, value, bound and, if known, why it is missed."""
+        bound = f", bound {self.bound}" if self.bound else ""
+        return f"{self.verdict}: {self.name}: {self.value:.4g}{bound}{f'; {self.known}' if self.known else ''}"
+
+    def plain(self, group: str) -> dict[str, Any]:
+        """The check as plain data for JSON; a missing value is null."""
+        value = self.value if math.isfinite(self.value) else None
+        words = {"bound": self.bound, "verdict": self.verdict, "about": self.about, "known": self.known}
+        return {"group": group, "name": self.name, "value": value, **words}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A module of checks: its import path and what it shows."""
+
+    module: str
+    about: str
+
+    def checks(self) -> Iterator[Check]:
+        """Run the group; one check at a time, as it is measured."""
+        yield from import_module(self.module).checks()
+
+
+GROUPS: Registry[Group] = Registry("group of checks")
+GROUPS.add("statistics", Group("clbench.selftest.statistics", "coverage of intervals, power, false alarms"))
+GROUPS.add("parity", Group("clbench.selftest.parity", "metrics against other people's code"))
+
+
+def run(names: Sequence[str] = (), seen: Callable[[str, Check], None] | None = None) -> list[tuple[str, Check]]:
+    """Run the groups called `names` (default: all); returns (group, check) in order.
+
+    `seen` is called after each check. Raises ClbenchError for an unknown name before any check is run.
+    """
+    found = []
+    for name, group in [(name, GROUPS.get(name)) for name in names or GROUPS]:
+        for check in group.checks():
+            found.append((name, check))
+            if seen is not None:
+                seen(name, check)
+    return found

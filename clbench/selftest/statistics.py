@@ -1,0 +1,200 @@
+"""Are the intervals as wide as they say, and can a comparison find what it should? Simulated benchmarks.
+
+Each benchmark draws effects, then cases within effects; `within` is the correlation of two cases of one effect.
+Sizes are those of the shipped suites: 8 effects x 24 sources, and 50 x 20.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv, expit, ndtr
+
+from clbench import stats
+from clbench.selftest import Check
+from clbench.types import seed_from
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+BENCHMARKS = 2000
+RESAMPLES = 1000
+SIZES = ((8, 24), (50, 20))
+WITHIN = (0.0, 0.1, 0.3)
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)
+LOW, HIGH = 0.93, 0.97
+TOO_WIDE = {(8, 0.3): "a hair too wide: with 8 effects of which most show one outcome only, too wide was chosen over too short"}
+"""Cells of `share_coverage` that are known to cover more than `HIGH`."""
+
+
+def checks() -> Iterator[Check]:
+    """Coverage of means, shares and differences; power; false alarms."""
+    yield from mean_coverage()
+    yield from share_coverage()
+    yield from difference_coverage()
+    yield from power()
+    yield from false_alarms()
+    yield from limits()
+
+
+def _generator(*parts: object) -> np.random.Generator:
+    return np.random.default_rng(seed_from("selftest", "statistics", *parts))
+
+
+def _covered(bounds: tuple[Floats, Floats], truth: float) -> float:
+    low, high = bounds
+    return float(np.mean((low <= truth) & (truth <= high)))
+
+
+def _size(effects: int, sources: int, within: float) -> str:
+    return f"{effects} effects x {sources} sources, correlation {within:g}"
+
+
+def draw_means(effects: int, sources: int, within: float, rng: np.random.Generator) -> Floats:
+    """Effect means ``(BENCHMARKS, effects)`` of normal scores with true mean 0 and variance 1."""
+    between = np.sqrt(within) * rng.normal(size=(BENCHMARKS, effects))
+    return between + np.sqrt((1 - within) / sources) * rng.normal(size=(BENCHMARKS, effects))
+
+
+def draw_shares(share: float, effects: int, within: float, rng: np.random.Generator) -> Floats:
+    """True shares of effects ``(BENCHMARKS, effects)``: beta with mean `share` and correlation `within`."""
+    return beta_shares(share, within, rng.random(size=(BENCHMARKS, effects)))
+
+
+def beta_shares(share: float, within: float, ranks: Floats) -> Floats:
+    """Shares of effects at the `ranks` (in [0, 1]) of a beta distribution with mean `share`; all equal for `within` 0."""
+    if within == 0:
+        return np.full(ranks.shape, share)
+    strength = 1 / within - 1
+    return betaincinv(share * strength, (1 - share) * strength, ranks)
+
+
+def mean_coverage() -> Iterator[Check]:
+    """95 % bootstrap intervals of means."""
+    for effects, sources in SIZES:
+        for within in WITHIN:
+            rng = _generator("mean", effects, within)
+            bounds = stats.bootstrap_intervals(draw_means(effects, sources, within, rng), rng, resamples=RESAMPLES)
+            name = f"coverage, mean: {_size(effects, sources, within)}"
+            yield Check(name, _covered(bounds, 0.0), LOW, HIGH, "95 % intervals of normal scores")
+
+
+def share_coverage() -> Iterator[Check]:
+    """95 % intervals of shares: the lowest and the highest coverage over the true shares `SHARES`."""
+    for effects, sources in SIZES:
+        for within in WITHIN:
+            found = {}
+            for share in SHARES:
+                rng = _generator("share", effects, within, share)
+                successes = rng.binomial(sources, draw_shares(share, effects, within, rng))
+                bounds = stats.share_intervals(successes, sources, rng, resamples=RESAMPLES)
+                found[share] = _covered(bounds, share)
+            for word, pick in (("lowest", min), ("highest", max)):
+                share = pick(found, key=found.__getitem__)
+                name = f"coverage, share: {_size(effects, sources, within)}, {word}"
+                about = f"over shares {SHARES[0]:g} to {SHARES[-1]:g}; here at {share:g}"
+                known = TOO_WIDE.get((effects, within), "") if word == "highest" else ""
+                yield Check(name, found[share], LOW, HIGH, about, known=known)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Failure rates of two systems on the same cases.
+
+    `within`: correlation of two cases of one effect; `alike`: how much the difficulty of an effect for one system
+    says about the other (rank correlation of a Gaussian copula over effects).
+    """
+
+    first: float
+    second: float
+    within: float
+    alike: float
+
+    @property
+    def words(self) -> str:
+        rates = f"{100 * self.first:g} % against {100 * self.second:g} %"
+        return f"{rates}, correlation {self.within:g}, effects alike {self.alike:g}"
+
+
+def draw_pair(pair: Pair, effects: int, sources: int, rng: np.random.Generator) -> tuple[Counts, Counts]:
+    """Failures out of `sources`, ``(BENCHMARKS, effects)``, of the first and of the second system."""
+    shape = (BENCHMARKS, effects)
+    one, other = rng.normal(size=(2, *shape))
+    two = pair.alike * one + np.sqrt(1 - pair.alike**2) * other
+    rates = (beta_shares(rate, pair.within, ndtr(z)) for rate, z in ((pair.first, one), (pair.second, two)))
+    first, second = (rng.binomial(sources, rate) for rate in rates)
+    return first, second
+
+
+def difference_bounds(first: Counts, second: Counts, sources: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """`stats.paired_difference`'s rule for many pairs of tables at once: bounds ``(BENCHMARKS,)`` of second - first."""
+    gaps = (second - first) / sources
+    low, high = stats.bootstrap_intervals(gaps, rng, resamples=RESAMPLES)
+    few = stats.few_differ(gaps)
+    if few.any():
+        one, two = second[few], first[few]
+        sides = [stats.share_intervals(side, sources, rng, resamples=RESAMPLES) for side in (one, two)]
+        low[few], high[few] = stats.recovered_intervals(one / sources, sides[0], two / sources, sides[1])
+    return low, high
+
+
+COVERED = tuple(Pair(0.1, 0.15, within, 0.8) for within in WITHIN)
+RARE = tuple(Pair(0.02, 0.05, within, 0.8) for within in WITHIN)
+FOUND = Pair(0.05, 0.1, 0.1, 0.8)
+ALSO_TRIED = (
+    Pair(0.1, 0.15, 0.1, 0.8), Pair(0.2, 0.25, 0.1, 0.8), Pair(0.1, 0.15, 0.0, 0.0), Pair(0.1, 0.15, 0.1, 0.5),
+    Pair(0.1, 0.15, 0.1, 0.0), Pair(0.1, 0.15, 0.3, 0.8),
+)  # fmt: skip
+
+
+def difference_coverage() -> Iterator[Check]:
+    """95 % bootstrap intervals of paired differences of shares."""
+    for effects, sources in SIZES:
+        for pair in (*COVERED, *RARE):
+            rng = _generator("difference", effects, pair.words)
+            bounds = difference_bounds(*draw_pair(pair, effects, sources, rng), sources, rng)
+            name = f"coverage, paired difference: {effects} effects x {sources} sources, {pair.words}"
+            yield Check(name, _covered(bounds, pair.second - pair.first), LOW, HIGH, reported=pair in RARE)
+
+
+def power() -> Iterator[Check]:
+    """How often a true difference of 5 points in the failure rate is found at 50 effects x 20 sources, paired."""
+    effects, sources = SIZES[-1]
+    for pair in (FOUND, *ALSO_TRIED):
+        rng = _generator("power", pair.words)
+        first, second = draw_pair(pair, effects, sources, rng)
+        p = stats.sign_flip_ps((second - first) / sources, rng, draws=RESAMPLES)
+        name = f"power, 5 points: {pair.words}"
+        about = f"{effects} effects x {sources} sources, paired, two-sided p < .05, one comparison"
+        yield Check(name, float(np.mean(p < 0.05)), 0.8, about=about, reported=pair is not FOUND)
+
+
+def false_alarms() -> Iterator[Check]:
+    """How often two systems that are equally good differ with p < .05."""
+    for effects, sources in SIZES:
+        pair = Pair(0.1, 0.1, 0.1, 0.5)
+        rng = _generator("null", effects)
+        first, second = draw_pair(pair, effects, sources, rng)
+        p = stats.sign_flip_ps((second - first) / sources, rng, draws=RESAMPLES)
+        name = f"false alarms: {_size(effects, sources, pair.within)}"
+        yield Check(name, float(np.mean(p < 0.05)), high=0.06, about=f"{pair.words}, p < .05")
+
+
+def limits() -> Iterator[Check]:
+    """What the intervals do not promise: other sources than these, and effects that differ in another way."""
+    effects, sources = SIZES[-1]
+    rng = _generator("sources")
+    shared = np.sqrt(0.1 / sources) * rng.normal(size=(BENCHMARKS, 1))  # what all effects owe to the same sources
+    bounds = stats.bootstrap_intervals(draw_means(effects, sources, 0.1, rng) + shared, rng, resamples=RESAMPLES)
+    about = "of the mean over all sources, where a tenth of the variance belongs to the source; sources count as fixed"
+    yield Check(f"coverage, other sources: {_size(effects, sources, 0.1)}", _covered(bounds, 0.0), about=about, reported=True)
+    for effects, sources in SIZES:
+        rng = _generator("logistic", effects)
+        rates = expit(-2.5 + 1.2 * rng.normal(size=(BENCHMARKS, effects)))
+        truth = float(expit(-2.5 + 1.2 * rng.normal(size=1_000_000)).mean())
+        bounds = stats.share_intervals(rng.binomial(sources, rates), sources, rng, resamples=RESAMPLES)
+        name = f"coverage, share, logistic effects: {effects} effects x {sources} sources"
+        yield Check(name, _covered(bounds, truth), about=f"log odds normal instead of beta; share {truth:.3f}", reported=True)

@@ -1,0 +1,41 @@
+"""Means with intervals, paired differences and their tests (floor 1: pure numpy and scipy).
+
+A score belongs to an effect, a source and a seed. Means are nested: seeds within a source, sources within an
+effect, then effects with equal weight, so an effect with more pictures does not count more. The effect is
+the cluster: an interval says how the mean would move with *other effects* on these same sources. It says nothing
+about other sources; where sources matter much, intervals for "any effect on any source" would be wider
+(`clbench selftest --only statistics` shows by how much coverage falls).
+
+- `nested`: the order of aggregation;
+- `intervals`: a bootstrap over effects; for shares of 0/1 scores with the help of a model (`beta_binomial`);
+- `comparisons`: paired differences, sign flips, Holm's correction, the detectable difference.
+
+All intervals were chosen by simulated coverage, see `clbench.selftest.statistics`.
+"""
+
+from clbench.stats.beta_binomial import model_interval, model_intervals
+from clbench.stats.comparisons import (
+    Difference,
+    detectable_difference,
+    few_differ,
+    holm,
+    paired_difference,
+    recovered_intervals,
+    sign_flip_p,
+    sign_flip_ps,
+)
+from clbench.stats.intervals import (
+    Estimate,
+    bootstrap_interval,
+    bootstrap_intervals,
+    estimate,
+    share_interval,
+    share_intervals,
+)
+from clbench.stats.nested import NO_VARIATION, EffectMeans, effect_means
+
+__all__ = [
+    "NO_VARIATION", "Difference", "EffectMeans", "Estimate", "bootstrap_interval", "bootstrap_intervals",
+    "detectable_difference", "effect_means", "estimate", "few_differ", "holm", "model_interval", "model_intervals",
+    "paired_difference", "recovered_intervals", "share_interval", "share_intervals", "sign_flip_p", "sign_flip_ps",
+]  # fmt: skip

@@ -1,0 +1,124 @@
+"""Intervals over effects: a bootstrap for means, with a model's help for shares; and the estimate that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, stdtrit
+
+from clbench.stats.beta_binomial import model_interval, model_intervals
+from clbench.stats.nested import NO_VARIATION, Floats, effect_means
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its interval and what it rests on.
+
+    `low` and `high` are NaN, and `reason` says why, when no interval can be given; `value` is NaN when
+    nothing was scored. n_total = n_scored + n_failed + n_unscored.
+    """
+
+    value: float
+    low: float
+    high: float
+    n_total: int
+    n_scored: int
+    n_failed: int
+    n_effects: int
+    reason: str = ""
+
+    @property
+    def n_unscored(self) -> int:
+        return self.n_total - self.n_scored - self.n_failed
+
+
+def bootstrap_interval(
+    means: Floats, generator: np.random.Generator, level: float = 0.95, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """Interval of the mean of `means` ``(K,)``, effects resampled with replacement; NaN for K < 2."""
+    if len(means) < 2:
+        return float("nan"), float("nan")
+    low, high = bootstrap_intervals(means[None], generator, level, resamples)
+    return float(low[0]), float(high[0])
+
+
+def bootstrap_intervals(
+    means: Floats, generator: np.random.Generator, level: float = 0.95, resamples: int = RESAMPLES
+) -> tuple[Floats, Floats]:
+    """The same for B tables at once: `means` ``(B, K)``, K >= 2 -> bounds ``(B,)``; all share their resamples.
+
+    A percentile bootstrap whose tails are widened by the t quantile (Hesterberg, "What teachers should know about
+    the bootstrap", 2015, section 5.4): a plain percentile interval covers only 87-91 % with 8 clusters.
+    """
+    count = means.shape[1]
+    picks = generator.integers(0, count, size=(resamples, count))
+    flat = picks + count * np.arange(resamples)[:, None]
+    weights = np.bincount(flat.ravel(), minlength=resamples * count).reshape(resamples, count) / count
+    drawn = np.einsum("bk,rk->br", means, weights)  # not BLAS, whose last bits depend on its number of threads
+    tail = ndtr(-stdtrit(count - 1, 0.5 + level / 2) * np.sqrt(count / (count - 1)))
+    low, high = np.quantile(drawn, [tail, 1 - tail], axis=1)
+    return low, high
+
+
+def share_interval(
+    means: Floats, sources: NDArray[np.int64], generator: np.random.Generator, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a share (0/1 scores) from its effect means ``(K,)`` and sources per effect; NaN for K < 2.
+
+    The bootstrap where every effect shows both outcomes. Elsewhere it is too narrow, down to no width at all for 48
+    successes out of 48: what the silent effects would do on more sources, a model must say (`beta_binomial`).
+    """
+    if len(means) < 2:
+        return float("nan"), float("nan")
+    if shows_both(means[None])[0]:
+        return bootstrap_interval(means, generator, level)
+    return model_interval(means, sources, level)
+
+
+def share_intervals(
+    successes: NDArray[np.int64], sources: int, generator: np.random.Generator, level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """`share_interval` for B tables at once: `successes` ``(B, K)`` out of `sources` each -> bounds ``(B,)``."""
+    means = successes / sources
+    low, high = np.empty(len(means)), np.empty(len(means))
+    both = shows_both(means)
+    if both.any():
+        low[both], high[both] = bootstrap_intervals(means[both], generator, level, resamples)
+    if not both.all():
+        low[~both], high[~both] = model_intervals(successes[~both], sources, level)
+    return low, high
+
+
+def shows_both(means: Floats) -> NDArray[np.bool_]:
+    """Whether every effect of `means` ``(B, K)`` has successes and failures: ``(B,)``."""
+    return np.all((means > NO_VARIATION) & (means < 1 - NO_VARIATION), axis=1)
+
+
+def estimate(
+    values: ArrayLike,
+    failed: ArrayLike,
+    effects: Sequence[str],
+    sources: Sequence[str],
+    generator: np.random.Generator,
+    share: bool = False,
+    level: float = 0.95,
+) -> Estimate:
+    """Nested mean of `values` ``(N,)`` (NaN = missing; `failed` marks failures) with its interval."""
+    numbers = np.asarray(values, dtype=np.float64)
+    nested = effect_means(numbers, effects, sources)
+    scored, failures = int(np.isfinite(numbers).sum()), int(np.asarray(failed, dtype=bool).sum())
+    if not nested.labels:
+        nan = float("nan")
+        return Estimate(nan, nan, nan, len(numbers), 0, failures, 0, "nothing was scored")
+    if share:
+        low, high = share_interval(nested.means, nested.sources, generator, level)
+    else:
+        low, high = bootstrap_interval(nested.means, generator, level)
+    reason = "" if len(nested.labels) > 1 else "no interval from a single effect"
+    return Estimate(float(nested.means.mean()), low, high, len(numbers), scored, failures, len(nested.labels), reason)

@@ -1,0 +1,213 @@
+"""`clbench compare`: planted differences, refusals, conditions, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from score_toys import CASES, EFFECTS, SUITE, WORLD, attributed, write_run
+from typer.testing import CliRunner
+
+from clbench.certificate import Named
+from clbench.cli import app
+from clbench.compare import compare, match_runs, parse_fail_on, words
+from clbench.compare.gate import judge
+from clbench.registry import ClbenchError
+from clbench.types import Case, Score
+
+runner = CliRunner()
+
+
+def clbench(*arguments, code=0):
+    result = runner.invoke(app, ["compare", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def scored(shift=0.0, bleeding=(), cases=CASES):
+    """SSIM falls by `shift`; the outputs of the effects `bleeding` look like the next effect."""
+    for number, case in enumerate(cases):
+        yield Score(case, "ssim", 1, 0.5 + 0.01 * (number % 7) - shift)
+        yield Score(case, "success", 1, float(case.effect not in bleeding))
+        seen = EFFECTS[(EFFECTS.index(case.effect) + 1) % 8] if case.effect in bleeding else case.effect
+        yield attributed(case, seen)
+        for other in EFFECTS:
+            if other != case.effect:
+                yield Score(case, "leak", 1, 0.9 if other == seen else 0.1, other=other)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    write_run(tmp_path / "a", scored())
+    write_run(tmp_path / "b", scored(0.1, ("e0", "e1")))
+    return tmp_path / "a", tmp_path / "b"
+
+
+def lines(first, second, **options):
+    return {line.metric: line for line in compare(match_runs(first, second), **options).lines}
+
+
+def test_planted_differences_come_back(runs):
+    found = lines(*runs)
+    assert found["ssim"].difference.value == pytest.approx(-0.1) and found["ssim"].direction == "higher"
+    assert found["bleed_rate"].difference.value == pytest.approx(0.25) and found["bleed_rate"].share
+    assert found["leak_worst"].first == pytest.approx(0.1) and found["leak_worst"].second == pytest.approx(0.3)
+    assert found["success"].first == 1.0 and found["success"].second == 0.75
+    assert {line.difference.n_pairs for line in found.values()} == {32}
+    for line in found.values():
+        assert line.difference.low <= line.difference.value <= line.difference.high
+
+
+def test_holm_is_over_the_lines_of_one_system_and_over_the_systems_of_one_metric(tmp_path, runs):
+    found = lines(*runs)
+    assert found["ssim"].adjusted == pytest.approx(len(found) * 2 / 2**8)
+    assert lines(*runs, metrics=["ssim", "success"])["ssim"].reading == "worse"
+    for side, shift in (("old", 0.0), ("new", 0.1)):
+        for system in ("teacher", "cascade"):
+            write_run(tmp_path / side / system, scored(shift), system=system)
+    both = compare(match_runs(tmp_path / "old", tmp_path / "new"))
+    assert [line.adjusted for line in both.lines if line.metric == "ssim"] == [pytest.approx(2 * 2 / 2**8)] * 2
+
+
+def test_too_few_effects_are_said(tmp_path):
+    few = [case for case in CASES if case.effect in EFFECTS[:3]]
+    pair = match_runs(write_run(tmp_path / "a", scored(cases=few)).path, write_run(tmp_path / "b", scored(0.1, cases=few)).path)
+    assert "With 3 effects p cannot be below 0.25" in compare(pair).notes[0]
+
+
+def test_missing_cases_are_dropped_counted_and_explained(tmp_path, runs):
+    lost = dict.fromkeys(CASES[:4], "out of memory")
+    rows = [row for row in scored() if row.case not in lost]
+    rows += [Score(case, "ssim", 1, float("nan"), status="failed", reason=why) for case, why in lost.items()]
+    rows += [Score(case, "psnr", 1, float("nan"), status="unscored", reason="many right answers") for case in CASES]
+    write_run(tmp_path / "c", rows, lost)
+    write_run(tmp_path / "d", [*scored(), *(row for row in rows if row.metric == "psnr")])
+    found = lines(tmp_path / "d", tmp_path / "c")
+    ssim = found["ssim"]
+    assert (ssim.second_counts.n_total, ssim.second_counts.n_scored, ssim.second_counts.n_failed) == (32, 28, 4)
+    assert ssim.difference.n_pairs == 28 and ssim.difference.n_dropped == 4 and ssim.difference.n_effects == 7
+    assert found["edit_failed_rate"].second == pytest.approx(1 / 8)
+    assert np.isnan(found["psnr"].difference.value) and found["psnr"].reason == "many right answers"
+
+
+def test_steps_probes_and_two_effects_are_lines_of_their_own(tmp_path):
+    cases = [Case(effect, source, 0, steps) for effect in EFFECTS for source in ("x", "y") for steps in (1, 8)]
+    for side, shift in (("a", 0.0), ("b", 0.2)):
+        write_run(tmp_path / side, [Score(case, "ssim", 1, 0.8 - shift * (case.steps == 1)) for case in cases])
+    found = compare(match_runs(tmp_path / "a", tmp_path / "b"), ["ssim"]).lines
+    assert [(line.condition, round(line.difference.value, 6)) for line in found] == [("1 steps", -0.2), ("8 steps", 0.0)]
+
+
+@pytest.mark.parametrize("what", ["suite", "world"])
+def test_runs_of_another_suite_or_world_are_refused(tmp_path, runs, what):
+    other = {what: Named(name="other", hash="c3" * 32)}
+    write_run(tmp_path / "c", scored(), **other)
+    held = {"suite": SUITE, "world": WORLD}[what].name
+    with pytest.raises(ClbenchError, match=rf"a was made with {what} '{held}' .* only runs of the same {what}"):
+        match_runs(runs[0], tmp_path / "c")
+
+
+def test_another_version_of_a_metric_is_refused(tmp_path, runs):
+    write_run(tmp_path / "c", [Score(case, "ssim", 2, 0.5) for case in CASES])
+    assert "version 1 in" in clbench(runs[0], tmp_path / "c", code=2).stderr
+
+
+def test_pairing(tmp_path):
+    for side, systems in (("old", ("teacher", "cascade", "truth")), ("new", ("cascade", "collection", "truth"))):
+        for system in systems:
+            write_run(tmp_path / side / system, scored(), system=system, kind="control" if system == "truth" else "")
+    old, new = tmp_path / "old", tmp_path / "new"
+    assert [pair.name for pair in match_runs(old, new)] == ["cascade"]
+    assert [pair.name for pair in match_runs(old / "truth", new)] == ["truth"]
+    assert [pair.name for pair in match_runs(old / "teacher", new / "collection")] == ["teacher -> collection"]
+    with pytest.raises(ClbenchError, match="Did you mean 'cascade'"):
+        match_runs(old, new, ["cascad"])
+    with pytest.raises(ClbenchError, match=r"no system to compare is in both: .* holds cascade, teacher, truth; "):
+        match_runs(old, new / "collection")
+    with pytest.raises(ClbenchError, match="no results at"):
+        match_runs(old, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bleed_rat:+0.02", "unknown metric 'bleed_rat'. Did you mean 'bleed_rate'?"),
+        ("leak:+0.1", "unknown metric 'leak'."),
+        ("bleed_rate", "is not METRIC:\\+NUMBER"),
+        ("bleed_rate:0.02", "is not METRIC:\\+NUMBER"),
+        ("success:+0.02", "would fail on an improvement \\(higher is better\\); write success:-0.02"),
+    ],
+)
+def test_conditions_that_make_no_sense_are_one_sentence(text, message):
+    with pytest.raises(ClbenchError, match=message):
+        parse_fail_on(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "by", "met"),
+    [
+        ("bleed_rate:+0.25", "estimate", False),  # a difference of exactly the bound is not past it
+        ("bleed_rate:+0.24", "estimate", True),
+        ("bleed_rate:+0.24", "certain", False),
+        ("bleed_rate:+0.30", "possible", True),
+        ("ssim:-0.05", "certain", True),
+        ("ssim:-0.1", "estimate", False),
+        ("dose:+0.1", "estimate", False),
+    ],
+)
+def test_what_must_pass_the_bound(tmp_path, text, by, met):
+    write_run(tmp_path / "a", [*scored(), *(Score(case, "dose", 1, 1.0) for case in CASES)])
+    write_run(tmp_path / "b", [*scored(0.1, ("e0", "e1")), *(Score(case, "dose", 1, 1.05) for case in CASES)])
+    condition = parse_fail_on(text)
+    table = compare(match_runs(tmp_path / "a", tmp_path / "b"), also=[condition.metric])
+    assert [verdict.met for verdict in judge([condition], table.lines, by)] == [met]
+
+
+def test_what_could_not_be_computed_does_not_pass(tmp_path):
+    nothing = [Score(case, "psnr", 1, float("nan"), status="unscored", reason="many right answers") for case in CASES]
+    for side in ("a", "b"):
+        write_run(tmp_path / side, [*scored(), *nothing])
+    said = clbench(tmp_path / "a", tmp_path / "b", "--fail-on", "psnr:-1", code=1).stderr
+    assert "psnr:-1: collection: no difference (many right answers)" in said
+
+
+def test_exit_codes_json_and_markdown(runs, tmp_path):
+    first, second = runs
+    clbench(first, second, "--fail-on", "bleed_rate:+0.3", "--fail-on", "ssim:-0.2")
+    file = tmp_path / "said.md"
+    arguments = (first, second, "--fail-on", "bleed_rate:+0.02", "--fail-on", "ssim:-0.2", "--markdown", file, "--json")
+    done = clbench(*arguments, code=1)
+    plain = json.loads(done.stdout)
+    assert plain["failed"] and [one["met"] for one in plain["fail_on"]] == [True, False]
+    assert {"n_total", "n_scored", "n_failed"} == set(plain["lines"][0]["first_counts"])
+    text = file.read_text()
+    assert text.startswith("### clbench compare: bleeding in world tiny\n\n**Failed**: 1 of 2 conditions met.")
+    assert "| bleed\\_rate ↓ | 0.0 % | 25.0 % | +25.0 pt | [" in text and "sources are fixed" in text and len(text) < 10_000
+    clbench(*arguments, code=1)
+    assert file.read_text() == text
+    assert "was not scored in both runs" in clbench(first, second, "--metric", "clip_text", code=2).stderr
+
+
+def test_a_cell_bar_cannot_break_the_table(runs):
+    table = compare(match_runs(*runs))
+    rows = [row for row in words.to_markdown(table, []).splitlines() if row.startswith("| ")]
+    assert len({row.count(" | ") for row in rows}) == 1
+
+
+def test_no_torch_and_a_quick_start(runs):
+    code = (
+        "import sys, time; from clbench.cli import app\n"
+        f"try: app(['compare', {str(runs[0])!r}, {str(runs[1])!r}])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'scipy.stats', 'matplotlib', 'diffusers') if m in sys.modules], file=sys.stderr)\n"
+        "print(time.process_time(), file=sys.stderr)"
+    )
+    tries = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
+    heavy, _ = tries[0].stderr.splitlines()[-2:]
+    assert heavy == "[]"
+    assert min(float(done.stderr.splitlines()[-1]) for done in tries) < 2.0  # with pandas and a small table
