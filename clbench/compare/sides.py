@@ -223,5 +223,4 @@ def _from_edits(figure: Derived, folder: RunFolder, keys: list[Key]) -> Column |
 
 def _key(case: Case) -> Key:
     steps = -1 if case.steps is None else case.steps
-    probe, second = (getattr(case, name, "") for name in ("probe", "second"))  # a plain case has neither
-    return Key(case.effect, case.source, case.seed, steps, probe, second)
+    return Key(case.effect, case.source, case.seed, steps, case.probe, case.second)

@@ -22,7 +22,7 @@ Words = NDArray[np.str_]
 
 SOURCE, NONE = "source", "none"
 """Labels of `attributed` that are no effect: the untouched source, and nothing clearly."""
-SHARES = frozenset({"success", "bcr"})
+SHARES = frozenset({"success", "bcr", "both", "first_shows", "second_shows", "in_order"})
 """Stored metrics whose values are 0 or 1, so that their means are shares; derived ones say it themselves."""
 
 Origin = Literal["attributed", "leak", "nfe", "seconds", "failed"]
