@@ -236,8 +236,8 @@ def test_suite_all_runs_what_the_world_can_answer(mini_world_file, tmp_path, mon
         files[name].write_text(SUITE.replace('"small"', f'"{name}"') + extra)
     files["scenes"] = tmp_path / "scenes.toml"
     files["scenes"].write_text(SUITE.replace('"small"', '"scenes"') + 'groups = ["seen"]\n')
-    monkeypatch.setattr(suite, "shipped_suites", lambda: files)
-    monkeypatch.setattr(jobs, "shipped_suites", lambda: files)
+    monkeypatch.setattr(suite, "shipped_suites", lambda kind="pictures": files if kind == "pictures" else {})
+    monkeypatch.setattr(jobs, "shipped_suites", lambda kind="pictures": files if kind == "pictures" else {})
     reported = []
     monkeypatch.setattr(jobs, "report", lambda out, world, name: reported.append((out, name)))
     out = tmp_path / "out"
