@@ -180,6 +180,7 @@ def train_edits(
     for update, logs in train(job, out / "edits-training", key, habits, resume):
         report(Progress("base", update + 1, table.updates, logs))
     learner.use_average()
+    pipe.vae.register_to_config(_name_or_path="")  # where this machine kept it is nobody's business
     pipe.save_pretrained(folder)
     finish(mark, key, weights, {"examples": len(examples)})
     return folder

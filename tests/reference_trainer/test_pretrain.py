@@ -119,3 +119,5 @@ def test_base_trains_and_a_killed_run_ends_with_the_same_weights(vae_of, tmp_pat
     for part in ("transformer", "text_encoder", "text_encoder_2"):
         files = [next((folder / part).glob("*.safetensors")).read_bytes() for folder in (whole, resumed)]
         assert files[0] == files[1], part
+    assert str(out) not in (whole / "vae" / "config.json").read_text()  # no path of the machine that trained it
+    assert len(list((out / "edits-training" / "sheets").glob("*.png"))) == 2  # at update 0 and at the end
