@@ -36,7 +36,13 @@ class Check:
 def verdict(numbers: Numbers) -> list[Sentence]:
     """One paragraph as sentences: what is proven against the reference, who leads, bleeding, cost."""
     results = numbers.results
-    if results.headline is None or not results.systems:
+    if not results.systems:
+        return [
+            Sentence("Only controls were asked, so there is no verdict.", key=True),
+            Sentence(f"They show whether the meters read right: {plural(len(results.controls), 'control')} on "
+                     f"{plural(len(results.effects), 'effect')}."),
+        ]  # fmt: skip
+    if results.headline is None:
         return [Sentence("No system was scored on a metric with a direction, so there is no verdict.", key=True)]
     compared = _against_reference(numbers, results.candidate) if results.candidate is not None else []
     plain = [_scope(results), *_leader(numbers), *_bleeding(results), *_cost(results), *_failures(numbers)]
@@ -46,8 +52,11 @@ def verdict(numbers: Numbers) -> list[Sentence]:
 def _scope(results: Results) -> str:
     edits = max(len(entry.cases) for entry in results.systems)
     sources = len({case.source for entry in results.systems for case in entry.cases})
+    systems = len({entry.system for entry in results.systems})
+    steps = len({entry.steps for entry in results.systems})
+    often = f" at each of {steps} numbers of steps" if steps > 1 else ""
     many = f"{plural(len(results.effects), 'effect')} on {plural(sources, 'source picture')}"
-    return f"{plural(len(results.systems), 'system')} made up to {plural(edits, 'edit')} each: {many}."
+    return f"{plural(systems, 'system')} made up to {plural(edits, 'edit')} each{often}: {many}."
 
 
 def _leader(numbers: Numbers) -> list[str]:
@@ -106,7 +115,7 @@ def _compared_sentences(label: str, reference: str, metric: str, found: Compared
 def _bleeding(results: Results) -> list[str]:
     words = []
     for entry in results.systems:
-        read = [(case.effect, seen) for case, seen in zip(entry.cases, entry.attributed, strict=True) if seen]
+        read = entry.read
         if read and (entry is results.candidate or entry.system == results.about.reference):
             other = sum(seen != asked and seen in results.about.effects for asked, seen in read) / len(read)
             source = sum(seen == SOURCE for _, seen in read) / len(read)
@@ -119,10 +128,11 @@ def _bleeding(results: Results) -> list[str]:
 
 def _cost(results: Results) -> list[str]:
     words = []
-    for entry in results.systems:
-        passes = [record.nfe for record in entry.records.values() if record.status == "ok" and record.nfe]
-        if passes:
-            words.append(f"{entry.label} {np.median(passes):.0f}")
+    for system in dict.fromkeys(entry.system for entry in results.systems):
+        found = [e.passes for e in results.systems if e.system == system and np.isfinite(e.passes)]
+        if found:
+            ends = f"{min(found):.0f}" if min(found) == max(found) else f"{min(found):.0f} to {max(found):.0f}"
+            words.append(f"{system} {ends}")
     return [f"Passes of the transformer for one picture: {', '.join(words)}."] if words else []
 
 
@@ -159,7 +169,7 @@ def checks(numbers: Numbers) -> list[Check]:
 
 
 def _control(entry: Entry, results: Results) -> list[Check]:
-    read = [(case.effect, seen) for case, seen in zip(entry.cases, entry.attributed, strict=True) if seen]
+    read = entry.read
     wanted = {
         "truth": ("read as the asked effect", lambda asked, seen: seen == asked),
         "noise-floor": ("read as the asked effect", lambda asked, seen: seen == asked),

@@ -81,7 +81,7 @@ def source_picture(source: str) -> np.ndarray:
 def painted(source: str, effect: int, strength: float = 1.0) -> np.ndarray:
     """The source with an effect laid over it."""
     before = source_picture(source) / 255
-    return (255 * np.clip((1 - strength) * before + strength * PAINTS[effect](before), 0, 1)).astype(np.uint8)
+    return (255 * np.clip((1 - strength) * before + strength * PAINTS[effect % len(PAINTS)](before), 0, 1)).astype(np.uint8)
 
 
 def truth_picture(case: Case) -> np.ndarray | None:
