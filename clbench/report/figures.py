@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 INK, SOFT, LINE = "#010101", "#020202", "#030303"
 MARKS = "osD^vP"
+WIDTH = 5.6
+"""Inches of a plot that stands beside another: equal, so that letters are of equal size."""
 LEGEND_UP_TO = 10
 """With more series than this a legend would be larger than its plot."""
 STYLE: Any = {
@@ -57,7 +59,7 @@ def by_effect(numbers: Numbers) -> Plot | None:
     if len(entries) > SERIES:  # a system at its most steps stands for all its numbers of steps
         entries = list({entry.system: entry for entry in entries}.values())
     order = [effect.id for effect in worst_first(results, card)]
-    figure, axes = _figure(7.2, 1.1 + 0.3 * len(order))
+    figure, axes = _figure(WIDTH, max(3.9, 1.1 + 0.3 * len(order)))
     for index, entry in enumerate(entries):
         means = effect_values(entry, card.name)
         offset = (index - (len(entries) - 1) / 2) * 0.14
@@ -77,7 +79,7 @@ def trade(numbers: Numbers) -> Plot | None:
     names = [other.name for other in results.metrics]
     if card is None or "leak_total" not in names or card.name == "leak_total":
         return None
-    figure, axes = _figure(5.2, 3.9)
+    figure, axes = _figure(WIDTH, 3.9)
     systems, drawn = list(dict.fromkeys(entry.system for entry in results.systems)), 0
     for entry in results.entries:
         up, across = numbers.estimates[entry.label, card.name], numbers.estimates[entry.label, "leak_total"]
@@ -102,7 +104,7 @@ def step_curves(numbers: Numbers) -> Plot | None:
     found = curves.curves(results, card.name) if card is not None else []
     if card is None or not found:
         return None
-    figure, axes = _figure(7.2, 4.2)
+    figure, axes = _figure(WIDTH, 3.9)
     for index, curve in enumerate(found):
         ones = [numbers.estimates[entry.label, card.name] for entry in curve.entries]
         box = _factor(card.name) * np.array([[one.low, one.value, one.high] for one in ones]).T
@@ -111,8 +113,7 @@ def step_curves(numbers: Numbers) -> Plot | None:
         axes.plot(curve.passes, box[1], marker=MARKS[index % len(MARKS)], markersize=6, label=curve.system, **style)
     _goal(axes, numbers, card.name)
     axes.set_xscale("log", base=2)
-    ticks = sorted({passes for curve in found for passes in curve.passes.tolist()})
-    axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.minorticks_off()
     axes.set_xlabel("Passes of the transformer for one picture")
     axes.set_ylabel(_axis(card.name))
@@ -136,7 +137,7 @@ def pareto(numbers: Numbers, price: Price) -> Plot | None:
         return None
     factor = _factor(card.name) * (-1 if card.direction == "lower" else 1)
     unit = 1e6 if price == "bytes" else 1
-    figure, axes = _figure(5.2, 3.9)
+    figure, axes = _figure(WIDTH, 3.9)
     front = [offer for offer in found if offer.front]
     axes.plot([o.price / unit for o in front], [factor * o.good for o in front], color=LINE, linewidth=1.6, zorder=1)
     systems = list(dict.fromkeys(entry.system for entry in numbers.results.systems))

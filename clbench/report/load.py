@@ -62,6 +62,7 @@ class _RunTable:
 
     def __init__(self, run: RunFolder, order: list[str]) -> None:
         self.run, self.records = run, run.read_edits()
+        self.control = run.info.system.card["kind"] == "control"
         self.frame = run.read_scores()
         scored, self.codes = _cases(self.frame)
         known = dict.fromkeys([*scored, *(record.case for record in self.records.values())])
@@ -73,10 +74,11 @@ class _RunTable:
         self.values = self.frame["value"].to_numpy()
 
     def entries(self, wanted: Callable[[Case], bool]) -> list[Entry]:
-        """An entry for every number of steps that has a wanted case."""
+        """An entry for every number of steps that has a wanted case; controls take no steps, so one of theirs stands for all."""
         kept = [case for case in self.cases if wanted(case)]
         steps = sorted({case.steps for case in kept}, key=lambda step: -1 if step is None else step)
-        return [self._entry(step, [case for case in kept if case.steps == step]) for step in steps]
+        asked = steps[-1:] if self.control else steps
+        return [self._entry(step, [case for case in kept if case.steps == step]) for step in asked]
 
     def _entry(self, step: int | None, cases: list[Case]) -> Entry:
         index = {case: place for place, case in enumerate(cases)}
@@ -87,14 +89,14 @@ class _RunTable:
             for name, found in rows.items()
             if len(found) and not METRICS.get(name).pairwise
         }
-        name, control = self.run.info.system_name, self.run.info.system.card["kind"] == "control"
-        label = name if step is None else f"{name} @{step}"
+        name = self.run.info.system_name
+        label = name if step is None or self.control else f"{name} @{step}"
         records = {case.id: self.records[case.id] for case in cases if case.id in self.records}
         seen, leaks = (self._pairs(places, rows.get(metric, _NO_ROWS)) for metric in ("attributed", "leak"))
         attributed = [""] * len(cases)
         for place, other in zip(seen.places.tolist(), seen.others.tolist(), strict=True):
             attributed[place] = other
-        return Entry(label, name, step, control, self.run, cases, records, columns, attributed, leaks)
+        return Entry(label, name, step, self.control, self.run, cases, records, columns, attributed, leaks)
 
     def _pairs(self, places: np.ndarray, rows: np.ndarray) -> Leaks:
         """Place, other and value of those `rows` that were scored."""

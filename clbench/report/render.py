@@ -32,7 +32,7 @@ def _environment(escape: bool) -> Environment:
         trim_blocks=not escape,
         lstrip_blocks=not escape,
     )
-    environment.filters |= {"md": markdown_text, "trusted": Markup, "exact": exact, "tells": tells}
+    environment.filters |= {"md": markdown_text, "trusted": Markup, "exact": exact, "tells": tells, "tight": tight}
     return environment
 
 
@@ -41,6 +41,11 @@ def exact(value: float | str) -> str:
     if isinstance(value, str):
         return value
     return "" if math.isnan(value) else f"{value:.9g}"
+
+
+def tight(text: str) -> str:
+    """Text in which a number stays on the line of its unit."""
+    return text.replace(" %", "\u00a0%").replace(" pt", "\u00a0pt")
 
 
 def tells(section: Section) -> bool:

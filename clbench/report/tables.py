@@ -66,7 +66,7 @@ def system_cell(entry: Entry, results: Results) -> Cell:
     """The name of a system with its steps and its part in the report."""
     card = entry.info.system.card
     steps = entry.steps if entry.steps is not None else card["settings"].get("steps")
-    words = [] if steps is None or entry.control else [f"{steps} steps"]
+    words = [] if steps is None or entry.control else [f"{steps} step{'' if steps == 1 else 's'}"]
     if entry.control:
         words.append("control")
     if entry is results.candidate:

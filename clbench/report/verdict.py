@@ -19,10 +19,11 @@ NOUNS = {"success": "success", "vsa": "VSA", "perceptual": "perceptual distance 
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence of the verdict; `key` ones carry the answer and are printed stronger."""
+    """One sentence of the verdict; `key` ones carry the answer and are printed stronger, `why` ones say what it rests on."""
 
     text: str
     key: bool = False
+    why: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def verdict(numbers: Numbers) -> list[Sentence]:
         return [
             Sentence("Only controls were asked, so there is no verdict.", key=True),
             Sentence(f"They show whether the meters read right: {plural(len(results.controls), 'control')} on "
-                     f"{plural(len(results.effects), 'effect')}."),
+                     f"{plural(len(results.effects), 'effect')}.", why=True),
         ]  # fmt: skip
     if results.headline is None:
         return [Sentence("No system was scored on a metric with a direction, so there is no verdict.", key=True)]
@@ -101,7 +102,7 @@ def _compared_sentences(label: str, reference: str, metric: str, found: Compared
         word = "better" if found.better else "worse"
         return [
             Sentence(f"{label} is {word} than {reference} on {noun}.", key=True),
-            Sentence(f"{measured}."),
+            Sentence(f"{measured}.", why=True),
         ]
     detectable = metric_value(metric, gap.detectable, unit=False) + (" points" if metric in SHARES else "")
     shown = f"with {gap.n_effects} effects only differences of about {detectable} or more would show"
@@ -109,16 +110,17 @@ def _compared_sentences(label: str, reference: str, metric: str, found: Compared
         why = f"{measured}; it leaves 0 out, but corrected for all systems compared it may be chance."
     else:
         why = f"{measured}, which covers 0; {shown}."
-    return [Sentence(f"{label} and {reference} cannot be told apart on {noun}.", key=True), Sentence(why)]
+    return [Sentence(f"{label} and {reference} cannot be told apart on {noun}.", key=True), Sentence(why, why=True)]
 
 
 def _bleeding(results: Results) -> list[str]:
+    candidate = results.candidate
+    reference = results.reference_for(candidate) if candidate is not None else None
     words = []
-    for entry in results.systems:
-        read = entry.read
-        if read and (entry is results.candidate or entry.system == results.about.reference):
-            other = sum(seen != asked and seen in results.about.effects for asked, seen in read) / len(read)
-            source = sum(seen == SOURCE for _, seen in read) / len(read)
+    for entry in (reference, candidate):
+        if entry is not None and entry.read:
+            other = sum(seen != asked and seen in results.about.effects for asked, seen in entry.read) / len(entry.read)
+            source = sum(seen == SOURCE for _, seen in entry.read) / len(entry.read)
             words.append(
                 f"{_percent(other)} of {entry.label}'s pictures are read as another effect and "
                 f"{_percent(source)} as the untouched source"

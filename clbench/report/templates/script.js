@@ -187,7 +187,8 @@
       var choice = side.querySelector("select"); choice.textContent = "";
       whos.forEach(function (who) { choice.appendChild(make("option", { value: who }, who)); });
     });
-    var effect = row.closest(".effect"), name = row.closest(".strip") ? row.closest(".strip").firstElementChild.textContent : effect ? effect.firstElementChild.textContent + ", " + row.firstElementChild.textContent : "";
+    var effect = row.closest(".effect"), strip = row.closest(".strip");
+    var name = strip ? strip.firstElementChild.textContent : [effect, row].map(function (part) { return part.querySelector(".self").textContent; }).join(", ");
     viewer.querySelector("#viewer-title").textContent = name;
     seam.value = 50; draw();
     if (!viewer.open) { viewer.showModal(); }
