@@ -176,6 +176,6 @@ def _value_cell(numbers: Numbers, metric: str, entry: Entry | None) -> Cell:
         return Cell(MISSING, sort=LAST, title="not asked for", css="missing")
     one = numbers.estimates[entry.label, metric]
     seconds = [r.seconds for r in entry.records.values() if r.status == "ok" and np.isfinite(r.seconds)]
-    cost = f"{entry.passes:.0f} passes" + (f", {number(float(np.median(seconds)), 3)} s" if seconds else "")
+    cost = f"{entry.passes:.0f}\u00a0passes" + (f", {number(float(np.median(seconds)), 3)}\u00a0s" if seconds else "")
     sub = f"{interval(metric, one.low, one.high)} {cost}".strip()
     return Cell(metric_value(metric, one.value), sub, one.value, bounds=(one.low, one.high))

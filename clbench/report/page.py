@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clbench.report import pictures
 from clbench.report.blocks import Section
 from clbench.report.data import Results
 from clbench.report.numbers import compute
-from clbench.report.pictures import BYTES_FOR_PICTURES, Album, Thumb
+from clbench.report.pictures import Album, Thumb
 from clbench.report.sections import Material, make_sections
 from clbench.report.verdict import Check, Sentence, checks, verdict
 
@@ -42,9 +43,9 @@ class Page:
 
 def make_page(parts: Sequence[Results]) -> Page:
     """Compute every number, lay out every table and pick the pictures; the same runs give the same page."""
-    album, groups = Album(), []
+    album, groups = Album(limit=0), []
     for index, results in enumerate(parts, 1):
-        album.limit = BYTES_FOR_PICTURES * index / len(parts)
+        album.limit = pictures.BYTES_FOR_PICTURES * index / len(parts)
         groups.append(_group(results, album, f"{results.about.suite_name}-" if len(parts) > 1 else ""))
     suites = ", ".join(group.suite for group in groups)
     worlds = ", ".join(dict.fromkeys(group.world for group in groups))

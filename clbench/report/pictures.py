@@ -38,7 +38,7 @@ class Album:
     `limit` is how many bytes of base64 text may be used up to now; where several suites share a page, it grows with them.
     """
 
-    limit: float = BYTES_FOR_PICTURES
+    limit: float
     thumbs: dict[str, Thumb] = field(default_factory=dict)
     size: int = 0
     made: dict[tuple[object, ...], Thumb | None] = field(default_factory=dict)

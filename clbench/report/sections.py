@@ -40,7 +40,7 @@ class Material:
 
     @cached_property
     def strips(self) -> dict[str, Strip]:
-        assert self.gallery is not None
+        _ = self.gallery  # it has the first call on the budget of pictures
         return strips(self.results, self.album)
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "report"), str(Path(__file__).parents[2])]
 
-import synthetic
+import synthetic  # noqa: E402
 
-from clbench import results
-from clbench.report import build
-from clbench.results import RunFolder
+from clbench import results  # noqa: E402
+from clbench.report import build  # noqa: E402
+from clbench.results import RunFolder  # noqa: E402
 
 
 def made_up(folder: Path, names: tuple[str, ...], sources: int) -> list[RunFolder]:

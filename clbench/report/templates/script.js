@@ -91,7 +91,6 @@
   // Plots: a PNG of twice the size, in the colours of the page.
   function png(figure) {
     var svg = figure.querySelector(".plot svg"), box = svg.viewBox.baseVal, style = getComputedStyle(root), clone = svg.cloneNode(true);
-    clone.setAttribute("xmlns", "http://www.w3.org/2000/svg");
     clone.setAttribute("width", box.width * 3); clone.setAttribute("height", box.height * 3);
     clone.setAttribute("font-family", getComputedStyle(document.body).fontFamily.replace(/"/g, "'"));
     var text = new XMLSerializer().serializeToString(clone).replace(/var\((--[\w-]+)\)/g, function (_, name) { return style.getPropertyValue(name).trim(); });
