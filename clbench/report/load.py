@@ -116,10 +116,17 @@ class _RunTable:
 
 
 def _cases(frame: pd.DataFrame) -> tuple[list[Case], np.ndarray]:
-    """Every scored case once, and for each row the number of its case; columns are the fields of a case."""
+    """Every scored case once, and for each row the number of its case; columns are the fields of a case.
+
+    Rows of one case mostly follow each other, so a case is made where a row differs from the one before.
+    """
     names = [field.name for field in dataclasses.fields(Case) if field.name in frame.columns]
-    codes = frame.groupby(names, dropna=False, sort=False).ngroup().to_numpy()
-    first = np.unique(codes, return_index=True)[1]
-    rows = frame[names].iloc[first].astype(object)
-    values = rows.where(rows.notna(), None).itertuples(index=False, name=None)
-    return [Case(**dict(zip(names, row, strict=True))) for row in values], codes
+    columns = {name: frame[name].astype(object).where(frame[name].notna(), None).to_numpy() for name in names}
+    new = np.zeros(len(frame), dtype=bool)
+    new[:1] = True
+    for values in columns.values():
+        new[1:] |= values[1:] != values[:-1]
+    rows = zip(*(values[new].tolist() for values in columns.values()), strict=True)
+    cases: dict[Case, int] = {}
+    codes = [cases.setdefault(Case(**dict(zip(names, row, strict=True))), len(cases)) for row in rows]
+    return list(cases), np.array(codes, dtype=np.int64)[np.cumsum(new) - 1]

@@ -76,7 +76,8 @@ def table(numbers: Numbers) -> TableView | None:
             Cell(" and ".join(on) or "neither", css="text" if on else "text quiet"),
         ]
         rows.append(Row(cells))
-    heads = [Head("System", numeric=False), head(card), Head("Passes"), Head("Adapter bytes"), Head("Best for its", numeric=False)]
+    heads = [Head("System", numeric=False), head(card), Head("Passes"), Head("Adapter bytes")]
+    heads.append(Head("Best for its", numeric=False))
     note = "Best for its passes (bytes): no other system here is as good for fewer, by measured means without their intervals."
     return TableView("t-pareto", "What quality costs", heads, rows, note, "pareto")
 

@@ -36,7 +36,8 @@ def _summary(numbers: Numbers, cards: list[MetricCard], name: str, caption: str,
     results = numbers.results
     spans = {card.name: _span(numbers, card.name) for card in cards}
     scales = {card.name: scale(numbers, card.name) for card in cards}
-    against = cards[0] if name == "t-summary" and any((e.label, cards[0].name) in numbers.compared for e in results.systems) else None
+    compared = name == "t-summary" and any((entry.label, cards[0].name) in numbers.compared for entry in results.systems)
+    against = cards[0] if compared else None
     rows = []
     for entry in results.entries:
         cells = [system_cell(entry, results)]

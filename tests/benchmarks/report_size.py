@@ -38,12 +38,12 @@ def measure(runs: list[RunFolder], names: tuple[str, ...], out: Path, profile: b
     profiler = cProfile.Profile()
     if profile:
         profiler.enable()
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     page, markdown = build(runs, synthetic.about(names), out)
-    seconds = time.perf_counter() - start
+    seconds, busy = time.perf_counter() - start, time.process_time() - busy
     profiler.disable()
-    print(f"built in {seconds:.1f} s; {page.name} {page.stat().st_size / 1e6:.2f} MB, {markdown.name} "
-          f"{markdown.stat().st_size / 1e6:.2f} MB")  # fmt: skip
+    sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.2f} MB" for path in (page, markdown))
+    print(f"built in {seconds:.1f} s ({busy:.1f} s of processor time); {sizes}")
     if profile:
         pstats.Stats(profiler).sort_stats("cumulative").print_stats(45)
 
