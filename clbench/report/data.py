@@ -153,6 +153,11 @@ class Results:
     def controls(self) -> list[Entry]:
         return [entry for entry in self.entries if entry.control]
 
+    @property
+    def finals(self) -> list[Entry]:
+        """Every system once, at its most steps: for tables that would be too wide with all."""
+        return list({entry.system: entry for entry in self.systems}.values())
+
     @cached_property
     def headline(self) -> MetricCard | None:
         """The metric of the verdict: success if it was asked, else the first with a direction."""

@@ -53,11 +53,9 @@ def series_colour(index: int) -> str:
 def by_effect(numbers: Numbers) -> Plot | None:
     """Headline metric of every effect and system, the candidate's worst effect on top; None without one."""
     results, card = numbers.results, numbers.results.headline
-    entries = [entry for entry in results.systems if card is not None and card.name in entry.columns]
+    entries = [entry for entry in results.finals if card is not None and card.name in entry.columns]
     if card is None or not entries or len(results.effects) < 2:
         return None
-    if len(entries) > SERIES:  # a system at its most steps stands for all its numbers of steps
-        entries = list({entry.system: entry for entry in entries}.values())
     order = [effect.id for effect in worst_first(results, card)]
     figure, axes = _figure(WIDTH, max(3.9, 1.1 + 0.3 * len(order)))
     for index, entry in enumerate(entries):

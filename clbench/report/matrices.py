@@ -160,7 +160,7 @@ def hard_pairs(results: Results) -> TableView | None:
     """Neighbouring effects: per system the share read as the neighbour, and its mean leak."""
     known = {effect.id for effect in results.effects}
     pairs = [(e.id, other) for e in results.effects for other in e.neighbours if other in known and other != e.id]
-    entries = [entry for entry in results.systems if entry.read or len(entry.leak)]
+    entries = [entry for entry in results.finals if entry.read or len(entry.leak)]
     if not pairs or not entries:
         return None
     means = {entry.label: leak_means(entry) for entry in entries}

@@ -11,8 +11,9 @@ from clbench import stats
 from clbench.report.cells import SHARES
 from clbench.report.data import Entry, Results
 from clbench.stats import Difference, Estimate
-from clbench.types import Case, seed_from
+from clbench.types import Case, MetricCard, seed_from
 
+NO_SPAN = 1e-9
 UNASKED = "this metric was not computed for this system"
 
 
@@ -110,27 +111,33 @@ def _values(entry: Entry, metric: str, keys: Sequence[Case]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scale:
-    """What the controls got on one metric: doing nothing is the floor, the truth itself the ceiling; NaN if not run."""
+    """What the controls got on one metric: doing nothing is the floor, the truth itself the ceiling; NaN if not run.
+
+    `spans`: the ceiling is the better of the two, and their intervals do not overlap.
+    """
 
     floor: float
     ceiling: float
+    spans: bool
 
     @property
     def ends(self) -> tuple[float, ...]:
         return tuple(end for end in (self.floor, self.ceiling) if np.isfinite(end))
 
-    def place(self, value: float, direction: str) -> float:
+    def place(self, value: float) -> float:
         """Where `value` stands from floor (0) to ceiling (1); NaN where the controls do not span the scale."""
-        span = self.ceiling - self.floor
-        spans = span > 1e-9 if direction == "higher" else span < -1e-9
-        return (value - self.floor) / span if spans else float("nan")
+        return (value - self.floor) / (self.ceiling - self.floor) if self.spans else float("nan")
 
 
-def scale(numbers: Numbers, metric: str) -> Scale:
+def scale(numbers: Numbers, metric: MetricCard) -> Scale:
     """Floor and ceiling of a metric from the controls identity and truth."""
+    low, high = (_control(numbers, metric.name, name) for name in ("identity", "truth"))
+    above, below = high.low > low.high + NO_SPAN, high.high < low.low - NO_SPAN
+    return Scale(low.value, high.value, {"higher": above, "lower": below, "neutral": False}[metric.direction])
 
-    def mean(name: str) -> float:
-        labels = [entry.label for entry in numbers.results.controls if entry.system == name]
-        return numbers.estimates[labels[-1], metric].value if labels else float("nan")
 
-    return Scale(mean("identity"), mean("truth"))
+def _control(numbers: Numbers, metric: str, name: str) -> Estimate:
+    """The estimate of a control; all NaN where it was not run."""
+    labels = [entry.label for entry in numbers.results.controls if entry.system == name]
+    nan = float("nan")
+    return numbers.estimates[labels[-1], metric] if labels else Estimate(nan, nan, nan, 0, 0, 0, 0, "not run")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clbench.report.cells import MISSING, Cell, Head, Row, TableView, Whisker, interval, metric_value
+from clbench.report.cells import MISSING, Cell, Head, Row, TableView, Whisker, interval, metric_value, number
 from clbench.report.data import Entry
 from clbench.report.differences import difference_cell
 from clbench.report.numbers import Numbers, Scale, scale
@@ -35,7 +35,7 @@ def _summary(numbers: Numbers, cards: list[MetricCard], name: str, caption: str,
     """Systems, then controls, with means, intervals, the first metric's difference to the reference, and counts."""
     results = numbers.results
     spans = {card.name: _span(numbers, card.name) for card in cards}
-    scales = {card.name: scale(numbers, card.name) for card in cards}
+    scales = {card.name: scale(numbers, card) for card in cards}
     compared = name == "t-summary" and any((entry.label, cards[0].name) in numbers.compared for entry in results.systems)
     against = cards[0] if compared else None
     rows = []
@@ -99,20 +99,20 @@ def scales(numbers: Numbers) -> TableView | None:
         return None
     rows = []
     for card in summary_metrics(results):
-        span, cells = scale(numbers, card.name), [metric_cell(card)]
+        span, cells = scale(numbers, card), [metric_cell(card)]
         for entry in results.controls:
             value = numbers.estimates[entry.label, card.name].value
             cells.append(Cell(metric_value(card.name, value), sort=value if np.isfinite(value) else LAST, css="quiet"))
-        for entry in results.systems:
-            place = span.place(numbers.estimates[entry.label, card.name].value, card.direction)
+        for entry in results.finals:
+            place = span.place(numbers.estimates[entry.label, card.name].value)
             known = np.isfinite(place)
             title = "" if known else "the controls identity and truth do not span this scale"
-            cells.append(Cell(f"{100 * place:.0f} %" if known else MISSING, sort=place if known else LAST, title=title))
+            cells.append(Cell(f"{number(100 * place, 0)} %" if known else MISSING, sort=place if known else LAST, title=title))
         rows.append(Row(cells))
     heads = [Head("Metric", numeric=False), *(Head(entry.label, sub="control") for entry in results.controls)]
-    heads += [Head(entry.label, sub="of the way") for entry in results.systems]
+    heads += [Head(entry.label, sub="of the way") for entry in results.finals]
     note = (
-        "How much of the way each system goes from doing nothing (identity, 0 %) to the truth (100 %). A missing place: the "
-        "two controls do not differ on that metric, or neither direction of it is better."
+        "How much of the way each system (at its most steps) goes from doing nothing (identity, 0 %) to the truth (100 %); below "
+        "0 it is worse than doing nothing. A missing place: the two controls do not differ surely, or neither way is better."
     )
     return TableView("t-scales", "Floor and ceiling of every scale", heads, rows, note, "scales")

@@ -100,9 +100,9 @@ def worst_first(results: Results, metric: MetricCard) -> list[Effect]:
 
 
 def per_effect(numbers: Numbers, metric: MetricCard) -> TableView:
-    """One row per effect, the candidate's worst first, one column per system; with what it was read as."""
+    """One row per effect, the candidate's worst first, one column per system (at its most steps); with what it was read as."""
     results, candidate = numbers.results, numbers.results.candidate
-    shown = [entry for entry in results.entries if metric.name in entry.columns]
+    shown = [entry for entry in [*results.finals, *results.controls] if metric.name in entry.columns]
     means = {entry.label: effect_values(entry, metric.name) for entry in shown}
     confused = candidate if metric.name == "success" and candidate is not None and candidate.read else None
     rows = []

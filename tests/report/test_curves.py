@@ -15,7 +15,7 @@ from clbench.report import curves, pareto
 from clbench.report.curves import area
 from clbench.report.data import Results, plain, question
 from clbench.report.load import load_results
-from clbench.report.numbers import Numbers, Scale, compute
+from clbench.report.numbers import Numbers, Scale, compute, scale
 from clbench.types import Case
 
 heights = st.floats(-5, 5)
@@ -103,14 +103,19 @@ def test_the_front_is_what_nothing_beats(numbers: Numbers) -> None:
         assert [offer.price for offer in found] == sorted(offer.price for offer in found)
 
 
-@given(st.floats(0, 1), st.sampled_from(["higher", "lower"]))
-def test_a_place_on_a_scale(share: float, direction: str) -> None:
-    scale = Scale(0.2, 0.7) if direction == "higher" else Scale(0.7, 0.2)
-    value = scale.floor + share * (scale.ceiling - scale.floor)
-    assert scale.place(value, direction) == pytest.approx(share, abs=1e-9)
-    assert math.isnan(Scale(0.5, 0.5).place(value, direction)), "controls that agree span nothing"
-    assert math.isnan(Scale(math.nan, 0.5).place(value, direction))
-    assert math.isnan(Scale(scale.ceiling, scale.floor).place(value, direction)), "nor do controls the wrong way round"
+@given(st.floats(0, 1))
+def test_a_place_on_a_scale(share: float) -> None:
+    for one in (Scale(0.2, 0.7, True), Scale(0.7, 0.2, True)):
+        value = one.floor + share * (one.ceiling - one.floor)
+        assert one.place(value) == pytest.approx(share, abs=1e-9)
+    assert math.isnan(Scale(0.2, 0.7, False).place(share))
+
+
+def test_controls_span_a_scale_only_where_they_surely_differ(numbers: Numbers) -> None:
+    cards = {card.name: card for card in numbers.results.metrics}
+    assert scale(numbers, cards["success"]) == Scale(0.0, 1.0, True)
+    assert scale(numbers, cards["perceptual"]).spans and not scale(numbers, cards["dose"]).spans
+    assert not scale(numbers, cards["subject"]).spans, "the untouched source keeps its subject as well as the truth does"
 
 
 def test_a_question_has_no_steps() -> None:

@@ -271,7 +271,7 @@ def test_sections_can_be_handed_in(runs: list[RunFolder], tmp_path: Path) -> Non
 
 def test_controls_are_floor_and_ceiling(made: tuple[str, str]) -> None:
     assert "Floor and ceiling of every scale" in visible(made[0]) and 'class="end"' in made[0]
-    row = next(line for line in made[1].splitlines() if line.startswith("| Success higher is better | 100 %"))
+    row = next(line for line in made[1].splitlines() if line.startswith("| Success (higher is better) | 100 %"))
     assert "| 88 % | 71 % | 85 % |" in row, "success goes from 0 (identity) to 1 (truth), so a place is the share itself"
 
 
