@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -131,23 +133,18 @@ def chromium() -> Iterator[Tab]:
     theirs_in, ours_out = os.pipe()
     profile = tempfile.mkdtemp(prefix="clbench-browser-")
 
-    def wire() -> None:  # the browser reads from descriptor 3 and writes to 4
-        low, high = os.dup(theirs_in), os.dup(theirs_out)
-        os.dup2(low, 3)
-        os.dup2(high, 4)
-
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
-    process = subprocess.Popen(
-        command, preexec_fn=wire, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    os.close(theirs_in)
-    os.close(theirs_out)
+    # The browser reads from descriptor 3 and writes to 4; ours are moved out of the way first.
+    far = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs_in, theirs_out)]
+    wire = f"import os, sys; os.dup2({far[0]}, 3); os.dup2({far[1]}, 4); os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", wire, CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+    process = subprocess.Popen(command, pass_fds=far, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for end in (theirs_in, theirs_out, *far):
+        os.close(end)
     try:
         with os.fdopen(ours_out, "wb") as write, os.fdopen(ours_in, "rb") as read:
             tab = Tab(write, read)
             tab.attach()
             yield tab
-            tab.call("Runtime.evaluate", expression="1")
     finally:
         process.terminate()
         process.wait(timeout=30)
