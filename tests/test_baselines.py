@@ -115,7 +115,8 @@ def test_cat_of_two_gives_the_pictures_of_both_loaded_together(world):
     merged = open_system("merged-cat", bench)
     seen = pictures(merged, cases)
     bench.backbone.use_adapters([(world.teacher_path(effect), 0.5) for effect in EFFECTS])
-    both = {edit.case.id: edit.picture.astype(int) for edit in merged._batch([merged._ask(case) for case in cases], merged.sampler)}
+    made = merged._batch([merged._ask(case) for case in cases], merged.sampler)
+    both = {edit.case.id: edit.picture.astype(int) for edit in made}
     assert same(seen, both)
 
 

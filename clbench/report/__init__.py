@@ -1,7 +1,7 @@
 """Run folders with scores -> report.html (one self-contained page) and report.md.
 
-`build` needs nothing but run folders and words about world and suite; `write_report` finds those by the names
-in the run folders. Loads no torch.
+`build` needs nothing but run folders and words about world and suite; `build_all` puts several suites into one page;
+`write_report` finds those by the names in the run folders. Loads no torch.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from clbench.registry import ClbenchError
 from clbench.report.data import ReportInput
 from clbench.results import RunFolder
 
-__all__ = ["ReportInput", "build", "write_report"]
+__all__ = ["ReportInput", "build", "build_all", "write_report"]
 
 
 def build(runs: Sequence[RunFolder], about: ReportInput, out: Path) -> list[Path]:
@@ -20,13 +21,21 @@ def build(runs: Sequence[RunFolder], about: ReportInput, out: Path) -> list[Path
 
     Raises ClbenchError when a run has no scores, or is of another world or suite than `about`.
     """
-    from clbench.report.data import load_results
+    return build_all([(runs, about)], out)
+
+
+def build_all(parts: Sequence[tuple[Sequence[RunFolder], ReportInput]], out: Path) -> list[Path]:
+    """One report of several suites, in the order given; as `build`, and ClbenchError when a suite comes twice."""
+    from clbench.report.load import load_results
     from clbench.report.page import make_page
     from clbench.report.render import to_html, to_markdown
     from clbench.results import check_writable, replace_bytes
 
+    names = [about.suite_name for _, about in parts]
+    if not names or len(set(names)) < len(names):
+        raise ClbenchError(f"a report takes each suite once and at least one, got: {', '.join(names) or 'none'}")
     check_writable(out)
-    page = make_page(load_results(runs, about))
+    page = make_page([load_results(runs, about) for runs, about in parts])
     made = {out / "report.html": to_html(page), out / "report.md": to_markdown(page)}
     for path, text in made.items():
         replace_bytes(path, text.encode())
@@ -34,9 +43,18 @@ def build(runs: Sequence[RunFolder], about: ReportInput, out: Path) -> list[Path
 
 
 def write_report(out: Path, world: str | None = None, suite: str | None = None) -> list[Path]:
-    """The report of all run folders in `out`; world and suite are those named there unless given."""
+    """The report of the run folders in `out`, or of those in its subfolders, one for each suite.
+
+    World and suite are those named in the runs unless given; a `suite` can be given only where `out` holds runs itself.
+    """
     from clbench.report.worldly import report_input
     from clbench.results import find_runs
 
-    runs = find_runs(out)
-    return build(runs, report_input(runs, out, world, suite), out)
+    inner = [] if any(out.glob("*/run.json")) else sorted({file.parents[1] for file in out.glob("*/*/run.json")})
+    if not inner:
+        runs = find_runs(out)
+        return build(runs, report_input(runs, out, world, suite), out)
+    if suite is not None:
+        raise ClbenchError(f"{out} holds a folder for each suite; name the folder of suite '{suite}' instead")
+    found = [(find_runs(folder), folder) for folder in inner]
+    return build_all([(runs, report_input(runs, folder, world, None)) for runs, folder in found], out)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar, Literal
 
-SHARES = frozenset({"success", "bcr"})
-"""Metrics of 0/1 values, written as per cent and given share intervals."""
+from clbench.metrics.derived import SHARES
+
 DECIMALS = {"psnr": 1, "vsa": 2, "subject": 2}
 MISSING = "–"
 MINUS = "−"
@@ -16,17 +18,24 @@ MINUS = "−"
 
 @dataclass(frozen=True)
 class Whisker:
-    """A small drawing of value and interval on a common scale, all in 0..100; `zero` draws a mark there."""
+    """A small drawing of value and interval on a common scale, all in 0..100.
+
+    `zero` draws a mark there; `ends` are where the scale's floor and ceiling stand, as the controls measured them.
+    """
 
     low: float
     value: float
     high: float
     zero: float | None = None
+    ends: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: the text, a second quiet line, what to sort by, where it leads, and its looks."""
+    """One cell: the text, a second quiet line, what to sort by, where it leads, and its looks.
+
+    `bounds` are the ends of an interval, for a copy of the table; NaN where there is none.
+    """
 
     text: str
     sub: str = ""
@@ -35,30 +44,34 @@ class Cell:
     title: str = ""
     css: str = ""
     whisker: Whisker | None = None
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Head:
-    """A column: its label, a longer word for the tooltip, and whether it holds numbers."""
+    """A column: its label, a longer word for the tooltip, whether it holds numbers, and how it is sorted at first."""
 
     label: str
     title: str = ""
     numeric: bool = True
     sub: str = ""
+    order: Literal["", "ascending", "descending"] = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row; `css` marks groups such as controls."""
+    """A row; `css` marks groups such as controls; a row with `words` is kept or hidden by the filter over effects."""
 
     cells: list[Cell]
     css: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True)
 class TableView:
     """A table with a stable id, a caption that says what is in it, and an optional note below."""
 
+    kind: ClassVar[str] = "table"
     id: str
     caption: str
     heads: list[Head]
@@ -66,16 +79,6 @@ class TableView:
     note: str = ""
     css: str = ""
     sortable: bool = True
-
-
-@dataclass
-class Section:
-    """A part of the report: stable id, title, one leading sentence, tables, and what a template adds."""
-
-    id: str
-    title: str
-    lead: str = ""
-    tables: list[TableView] = field(default_factory=list)
 
 
 def number(value: float, decimals: int = 3, signed: bool = False) -> str:
@@ -119,6 +122,7 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
+@cache
 def anchor(*parts: object) -> str:
     """A stable id for HTML from any words; changed words get a short hash, so that ids stay distinct."""
     raw = "-".join(str(part) for part in parts)

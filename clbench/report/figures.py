@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import re
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clbench.report.cells import SHARES
+from clbench.report import curves
+from clbench.report.blocks import Plot
+from clbench.report.cells import SHARES, anchor
 from clbench.report.data import Entry
 from clbench.report.numbers import Numbers
 from clbench.report.palette import SERIES
+from clbench.report.pareto import WORDS, Price, offers
 from clbench.report.tables import effect_values, short, worst_first
 
 if TYPE_CHECKING:
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
 
 INK, SOFT, LINE = "#010101", "#020202", "#030303"
 MARKS = "osD^vP"
+WIDTH = 5.6
+"""Inches of a plot that stands beside another: equal, so that letters are of equal size."""
+LEGEND_UP_TO = 10
+"""With more series than this a legend would be larger than its plot."""
 STYLE: Any = {
     "text.parse_math": False,
     "svg.fonttype": "none",
@@ -42,49 +50,117 @@ def series_colour(index: int) -> str:
     return f"#0{1 + index % SERIES}0000"
 
 
-def by_effect(numbers: Numbers) -> str:
-    """Headline metric of every effect and system, the candidate's worst effect on top; "" without one."""
+def by_effect(numbers: Numbers) -> Plot | None:
+    """Headline metric of every effect and system, the candidate's worst effect on top; None without one."""
     results, card = numbers.results, numbers.results.headline
-    entries = [entry for entry in results.systems if card is not None and card.name in entry.columns]
+    entries = [entry for entry in results.finals if card is not None and card.name in entry.columns]
     if card is None or not entries or len(results.effects) < 2:
-        return ""
-    scale = 100 if card.name in SHARES else 1
+        return None
     order = [effect.id for effect in worst_first(results, card)]
-    figure, axes = _figure(7.2, 1.1 + 0.3 * len(order))
+    figure, axes = _figure(WIDTH, max(3.9, 1.1 + 0.3 * len(order)))
     for index, entry in enumerate(entries):
         means = effect_values(entry, card.name)
         offset = (index - (len(entries) - 1) / 2) * 0.14
-        points = [(scale * means[e], row + offset) for row, e in enumerate(order) if e in means]
+        points = [(_factor(card.name) * means[e], row + offset) for row, e in enumerate(order) if e in means]
         _dots(axes, points, index, entry.label)
     axes.set_yticks(range(len(order)), [results.name(effect) for effect in order])
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.grid(axis="y", color=LINE, linewidth=0.6)
     axes.set_xlabel(_axis(card.name))
     _legend(figure, len(entries))
-    return inline(figure, "by-effect", f"{short(card.name)} of every effect")
+    return _plot(figure, numbers, "by-effect", f"{short(card.name)} of every effect")
 
 
-def trade(numbers: Numbers) -> str:
-    """Headline metric against leak with intervals, controls hollow; "" when either is missing."""
+def trade(numbers: Numbers) -> Plot | None:
+    """Headline metric against leak with intervals, controls hollow; None when either is missing."""
     results, card = numbers.results, numbers.results.headline
     names = [other.name for other in results.metrics]
     if card is None or "leak_total" not in names or card.name == "leak_total":
-        return ""
-    figure, axes = _figure(5.2, 3.9)
-    scale, drawn = 100 if card.name in SHARES else 1, 0
-    for index, entry in enumerate([*results.systems, *results.controls]):
+        return None
+    figure, axes = _figure(WIDTH, 3.9)
+    systems, drawn = list(dict.fromkeys(entry.system for entry in results.systems)), 0
+    for entry in results.entries:
         up, across = numbers.estimates[entry.label, card.name], numbers.estimates[entry.label, "leak_total"]
         if np.isfinite(up.low) and np.isfinite(across.low):
             box = np.array([[across.low, across.value, across.high], [up.low, up.value, up.high]])
-            _cross(axes, box[0], scale * box[1], index, entry)
+            index = systems.index(entry.system) if entry.system in systems else len(systems) + drawn
+            _cross(axes, box[0], _factor(card.name) * box[1], index, entry)
             drawn += 1
     if drawn < 2:
-        return ""
+        return None
     axes.set_xlabel("Leak of other effects (less is better)")
     axes.set_ylabel(_axis(card.name))
     axes.grid(color=LINE, linewidth=0.6)
-    _legend(figure, min(drawn, 4))
-    return inline(figure, "trade", f"{short(card.name)} against leak")
+    if drawn <= LEGEND_UP_TO:
+        _legend(figure, min(drawn, 4))
+    return _plot(figure, numbers, "trade", f"{short(card.name)} against leak, with 95 % intervals")
+
+
+def step_curves(numbers: Numbers) -> Plot | None:
+    """Headline metric against passes for every system, with intervals and the teacher's margin; None for one number."""
+    results, card = numbers.results, numbers.results.headline
+    found = curves.curves(results, card.name) if card is not None else []
+    if card is None or not found:
+        return None
+    figure, axes = _figure(WIDTH, 3.9)
+    for index, curve in enumerate(found):
+        ones = [numbers.estimates[entry.label, card.name] for entry in curve.entries]
+        box = _factor(card.name) * np.array([[one.low, one.value, one.high] for one in ones]).T
+        style: dict[str, Any] = {"color": series_colour(index)}
+        axes.fill_between(curve.passes, box[0], box[2], alpha=0.13, linewidth=0, **style)
+        axes.plot(curve.passes, box[1], marker=MARKS[index % len(MARKS)], markersize=6, label=curve.system, **style)
+    _goal(axes, numbers, card.name)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.minorticks_off()
+    axes.set_xlabel("Passes of the transformer for one picture")
+    axes.set_ylabel(_axis(card.name))
+    axes.grid(color=LINE, linewidth=0.6)
+    _legend(figure, len(found) + 1)
+    return _plot(figure, numbers, "steps", f"{short(card.name)} against passes, with 95 % intervals")
+
+
+def _goal(axes: Axes, numbers: Numbers, metric: str) -> None:
+    """The teacher at full steps as a dashed line."""
+    teacher = curves.goal(numbers.results, metric)
+    if teacher is not None and np.isfinite(numbers.estimates[teacher.label, metric].value):
+        height = _factor(metric) * numbers.estimates[teacher.label, metric].value
+        axes.axhline(height, color=SOFT, linewidth=1, linestyle=(0, (4, 3)), label=teacher.label)
+
+
+def pareto(numbers: Numbers, price: Price) -> Plot | None:
+    """Headline metric against a price, the front joined by a line; None with fewer than two priced systems."""
+    card, found = numbers.results.headline, offers(numbers, price)
+    if card is None or len(found) < 2:
+        return None
+    factor = _factor(card.name) * (-1 if card.direction == "lower" else 1)
+    unit = 1e6 if price == "bytes" else 1
+    figure, axes = _figure(WIDTH, 3.9)
+    front = [offer for offer in found if offer.front]
+    axes.plot([o.price / unit for o in front], [factor * o.good for o in front], color=LINE, linewidth=1.6, zorder=1)
+    systems = list(dict.fromkeys(entry.system for entry in numbers.results.systems))
+    for system in systems:
+        mine = [(o.price / unit, factor * o.good) for o in found if o.entry.system == system]
+        if mine:
+            _dots(axes, mine, systems.index(system), system)
+    if max(o.price for o in found) > 8 * min(o.price for o in found) > 0:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.minorticks_off()
+    axes.set_xlabel(WORDS[price] + (", MB" if price == "bytes" else ""))
+    axes.set_ylabel(_axis(card.name))
+    axes.grid(color=LINE, linewidth=0.6)
+    _legend(figure, min(len(systems), 4))
+    return _plot(figure, numbers, f"pareto-{price}", f"{short(card.name)} against {price}")
+
+
+def _factor(metric: str) -> float:
+    return 100.0 if metric in SHARES else 1.0
+
+
+def _plot(figure: Figure, numbers: Numbers, name: str, caption: str) -> Plot:
+    unique = anchor(numbers.results.about.suite_name, name)  # ids in the drawing: unique among all suites of a page
+    return Plot(f"p-{name}", caption, inline(figure, unique, caption))
 
 
 def _axis(metric: str) -> str:
@@ -139,7 +215,10 @@ def _legend(figure: Figure, columns: int) -> None:
 
 
 def inline(figure: Figure, name: str, words: str) -> str:
-    """The figure as SVG to be put into the page: no prolog, no metadata, ids made unique, page colours."""
+    """The figure as SVG to be put into the page: no prolog, no style sheet, ids made unique, page colours.
+
+    Inline styles become attributes: the page's policy allows no style but its own sheet.
+    """
     import matplotlib
 
     buffer = io.StringIO()
@@ -147,20 +226,22 @@ def inline(figure: Figure, name: str, words: str) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.S)
     svg = re.sub(r'\s(xmlns(:xlink)?|version)="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = svg.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
-    svg = re.sub(r"font:\s*([0-9.]+)px[^;\"]*", r"font: \1px var(--font)", svg)
-    svg = re.sub(
-        r'(<svg)[^>]*?viewBox="([^"]+)"[^>]*>',
-        rf'\1 viewBox="\2" role="img" aria-label="{words}">',
-        svg,
-        count=1,
-    )
+    svg = re.sub(r"font:\s*([0-9.]+)px[^;\"]*", r"font-size: \1px", svg)
+    svg = re.sub(r'\sstyle="([^"]*)"', lambda found: _attributes(found[1]), svg)
+    head = rf'\1 viewBox="\2" role="img" aria-label="{escape(words)}">'
+    svg = re.sub(r'(<svg)[^>]*?viewBox="([^"]+)"[^>]*>', head, svg, count=1)
     for placeholder, variable in _page_colours().items():
         svg = svg.replace(placeholder, f"var(--{variable})")
     return re.sub(r"\n\s*", "\n", svg).strip()
+
+
+def _attributes(style: str) -> str:
+    pairs = (part.split(":", 1) for part in style.split(";") if ":" in part)
+    return "".join(f' {name.strip()}="{value.strip()}"' for name, value in pairs)
 
 
 def _page_colours() -> dict[str, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+import numpy as np
+
 from clbench.report.cells import MISSING, Cell, Head, Row, TableView, anchor, number
-from clbench.report.data import LABELS, NONE, SOURCE, Entry, Results
+from clbench.report.data import LABELS, NONE, SOURCE, Entry, Results, question
 from clbench.types import Case
 
 STEPS = 10
@@ -46,15 +48,10 @@ def heat(share: float, ramp: str) -> str:
 
 def attribution(entry: Entry, results: Results, linked: set[str]) -> TableView | None:
     """N x (N + 2): share of a row's cases that were read as the column; None without attribution."""
-    if not any(entry.attributed):
+    if not entry.read:
         return None
     columns = [*(effect.id for effect in results.effects), SOURCE, NONE]
-    counts: dict[tuple[str, str], int] = defaultdict(int)
-    totals: dict[str, int] = defaultdict(int)
-    for case, seen in zip(entry.cases, entry.attributed, strict=True):
-        if seen:
-            counts[case.effect, seen] += 1
-            totals[case.effect] += 1
+    counts, totals = Counter(entry.read), Counter(asked for asked, _ in entry.read)
     rows = []
     for effect in results.effects:
         cells = [Cell(effect.name, href=f"#g-{anchor(effect.id)}", css="name")]
@@ -75,8 +72,8 @@ def attribution(entry: Entry, results: Results, linked: set[str]) -> TableView |
 def _share_cell(
     asked: str,
     seen: str,
-    counts: dict[tuple[str, str], int],
-    totals: dict[str, int],
+    counts: Counter[tuple[str, str]],
+    totals: Counter[str],
     link: str,
     results: Results,
 ) -> Cell:
@@ -87,16 +84,32 @@ def _share_cell(
     ramp = "good" if seen == asked else "calm" if seen in LABELS else "bad"
     title = f"asked for {results.name(asked)}, read as {results.name(seen)}: {count} of {total}"
     if not count:
-        return Cell("" if seen != asked else "0", title=title, css=heat(0, ramp) + " zero")
+        return Cell("", css="z") if seen != asked else Cell("0", title=title, css=heat(0, ramp) + " zero")
     return Cell(f"{100 * count / total:.0f}", href=link, title=title, css=heat(max(count / total, 1 / STEPS), ramp))
 
 
 def leak_means(entry: Entry) -> dict[tuple[str, str], tuple[float, Case]]:
     """Mean leak per (asked, other) over cases, and the case in which it was largest."""
-    cells: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
-    for (place, other), value in entry.leak.items():
-        cells[entry.cases[place].effect, other].append((value, place))
-    return {key: (sum(value for value, _ in found) / len(found), entry.cases[max(found)[1]]) for key, found in cells.items()}
+    if not len(entry.leak):
+        return {}
+    asked, asked_names = _coded(np.array(entry.effects, dtype=object)[entry.leak.places])
+    other, other_names = _coded(entry.leak.others)
+    pair = asked * len(other_names) + other
+    totals, counts = np.bincount(pair, entry.leak.values), np.bincount(pair)
+    order = np.lexsort((entry.leak.places, entry.leak.values, pair))
+    worst = dict(zip(pair[order].tolist(), entry.leak.places[order].tolist(), strict=True))  # the last one wins
+    return {
+        (asked_names[one // len(other_names)], other_names[one % len(other_names)]): (
+            float(totals[one] / counts[one]), entry.cases[place],
+        )
+        for one, place in worst.items()
+    }  # fmt: skip
+
+
+def _coded(names: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Names as numbers into a list of the distinct ones."""
+    distinct = {name: code for code, name in enumerate(dict.fromkeys(names.tolist()))}
+    return np.array([distinct[name] for name in names.tolist()], dtype=np.int64), list(distinct)
 
 
 def leak(entry: Entry, results: Results, shown_cases: set[str]) -> TableView | None:
@@ -134,20 +147,20 @@ def _leak_cell(
     title = f"asked for {results.name(asked)}, leak of {results.name(other)}: {value:.3f}"
     text = number(value, 2).removeprefix("0") if value < 0.995 else number(value, 1)
     if value < 0.005:
-        return Cell("", title=title, css=heat(0, "bad") + " zero")
+        return Cell("", css="z")  # there are thousands of these
     return Cell(text, href=link, title=title, css=heat(min(value, 1.0), "bad"))
 
 
 def case_anchor(case: Case) -> str:
-    """Anchor of a case's row in the gallery."""
-    return anchor("c", *case.id.split("/"))
+    """Anchor of a case's row in the gallery; all its numbers of steps share one."""
+    return anchor("c", *question(case).id.split("/"))
 
 
 def hard_pairs(results: Results) -> TableView | None:
     """Neighbouring effects: per system the share read as the neighbour, and its mean leak."""
     known = {effect.id for effect in results.effects}
     pairs = [(e.id, other) for e in results.effects for other in e.neighbours if other in known and other != e.id]
-    entries = [entry for entry in results.systems if any(entry.attributed) or entry.leak]
+    entries = [entry for entry in results.finals if entry.read or len(entry.leak)]
     if not pairs or not entries:
         return None
     means = {entry.label: leak_means(entry) for entry in entries}
@@ -168,12 +181,7 @@ def hard_pairs(results: Results) -> TableView | None:
 
 
 def _shares(entry: Entry) -> dict[tuple[str, str], float]:
-    counts: dict[tuple[str, str], int] = defaultdict(int)
-    totals: dict[str, int] = defaultdict(int)
-    for case, seen in zip(entry.cases, entry.attributed, strict=True):
-        if seen:
-            counts[case.effect, seen] += 1
-            totals[case.effect] += 1
+    counts, totals = Counter(entry.read), Counter(asked for asked, _ in entry.read)
     return {key: count / totals[key[0]] for key, count in counts.items()}
 
 

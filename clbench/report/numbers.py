@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,8 +11,9 @@ from clbench import stats
 from clbench.report.cells import SHARES
 from clbench.report.data import Entry, Results
 from clbench.stats import Difference, Estimate
-from clbench.types import seed_from
+from clbench.types import Case, MetricCard, seed_from
 
+NO_SPAN = 1e-9
 UNASKED = "this metric was not computed for this system"
 
 
@@ -46,7 +48,8 @@ def compute(results: Results) -> Numbers:
     return numbers
 
 
-def _generator(*parts: str) -> np.random.Generator:
+def generator(*parts: str) -> np.random.Generator:
+    """The report's generator for one named purpose."""
     return np.random.default_rng(seed_from("report", *parts))
 
 
@@ -57,9 +60,9 @@ def estimate_entry(entry: Entry, metric: str) -> Estimate:
         return Estimate(nan, nan, nan, len(entry.cases), 0, 0, 0, UNASKED)
     column = entry.columns[metric]
     # One generator per metric, not per entry: equal scores of two systems get equal intervals.
-    generator = _generator("estimate", metric)
+    drawn = generator("estimate", metric)
     share = metric in SHARES
-    found = stats.estimate(column.values, column.failed, entry.effects, entry.sources, generator, share)
+    found = stats.estimate(column.values, column.failed, entry.effects, entry.sources, drawn, share)
     return found if found.n_scored else _with_reason(found, column.reasons)
 
 
@@ -86,12 +89,55 @@ def _compare_all(results: Results, metric: str, direction: str) -> dict[tuple[st
 
 
 def _difference(entry: Entry, reference: Entry, metric: str) -> Difference:
-    keys = [*entry.position, *(key for key in reference.position if key not in entry.position)]
-    first, second = (np.array([_at(each, metric, key) for key in keys], dtype=np.float64) for each in (entry, reference))
-    effects, sources = [key[0] for key in keys], [key[1] for key in keys]
-    generator = _generator("difference", metric)
-    return stats.paired_difference(first, second, effects, sources, generator, metric in SHARES)
+    """Mean of entry - reference over the questions that either one was asked; unpaired ones are dropped and counted."""
+    keys = list(dict.fromkeys([*entry.position, *reference.position]))
+    first, second = (_values(each, metric, keys) for each in (entry, reference))
+    effects, sources = [key.effect for key in keys], [key.source for key in keys]
+    drawn = generator("difference", metric)
+    return stats.paired_difference(first, second, effects, sources, drawn, metric in SHARES)
 
 
-def _at(entry: Entry, metric: str, key: tuple[str, str, int]) -> float:
-    return entry.value(metric, entry.position[key]) if key in entry.position else float("nan")
+def difference(entry: Entry, reference: Entry, metric: str) -> Difference | None:
+    """The paired difference of two entries on one metric; None where either one was not scored on it."""
+    both = metric in entry.columns and metric in reference.columns
+    return _difference(entry, reference, metric) if both else None
+
+
+def _values(entry: Entry, metric: str, keys: Sequence[Case]) -> np.ndarray:
+    """The metric's values of `entry` for `keys` ``(N,)``, NaN where it was not asked."""
+    places = np.array([entry.position.get(key, -1) for key in keys], dtype=np.int64)
+    return np.where(places >= 0, entry.columns[metric].values[places], np.nan)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the controls got on one metric: doing nothing is the floor, the truth itself the ceiling; NaN if not run.
+
+    `spans`: the ceiling is the better of the two, and their intervals do not overlap.
+    """
+
+    floor: float
+    ceiling: float
+    spans: bool
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return tuple(end for end in (self.floor, self.ceiling) if np.isfinite(end))
+
+    def place(self, value: float) -> float:
+        """Where `value` stands from floor (0) to ceiling (1); NaN where the controls do not span the scale."""
+        return (value - self.floor) / (self.ceiling - self.floor) if self.spans else float("nan")
+
+
+def scale(numbers: Numbers, metric: MetricCard) -> Scale:
+    """Floor and ceiling of a metric from the controls identity and truth."""
+    low, high = (_control(numbers, metric.name, name) for name in ("identity", "truth"))
+    above, below = high.low > low.high + NO_SPAN, high.high < low.low - NO_SPAN
+    return Scale(low.value, high.value, {"higher": above, "lower": below, "neutral": False}[metric.direction])
+
+
+def _control(numbers: Numbers, metric: str, name: str) -> Estimate:
+    """The estimate of a control; all NaN where it was not run."""
+    labels = [entry.label for entry in numbers.results.controls if entry.system == name]
+    nan = float("nan")
+    return numbers.estimates[labels[-1], metric] if labels else Estimate(nan, nan, nan, 0, 0, 0, 0, "not run")

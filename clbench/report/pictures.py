@@ -1,4 +1,4 @@
-"""Pictures of the report: small WebP copies, each embedded once; gallery rows; strips behind matrix cells."""
+"""Pictures of the report: small WebP copies, each embedded once; and what is said below a picture."""
 
 from __future__ import annotations
 
@@ -12,20 +12,13 @@ import numpy as np
 from PIL import Image
 
 from clbench.images import hash_pixels
-from clbench.report.cells import anchor, metric_value, number
-from clbench.report.data import Entry, Results
-from clbench.report.matrices import Behind, behind, case_anchor
-from clbench.report.tables import worst_first
-from clbench.types import Case, Effect
+from clbench.report.cells import metric_value, number
+from clbench.report.data import Entry, Results, question
+from clbench.types import Case
 
 LARGEST_SIDE = 192
-BYTES_FOR_PICTURES = 9_000_000
+BYTES_FOR_PICTURES = 7_500_000
 """Budget of base64 text; rows and strips stop there, so that the page stays under 15 MB."""
-ROWS = 60
-"""Gallery rows aimed at; each effect gets 3 to 6 of them."""
-NOT_SHOWN = ("identity", "truth", "wrong-effect")
-"""Controls that look like the source or a truth, and would only crowd the rows."""
-PICTURES_PER_STRIP = {"system": 4, "control": 1}
 
 
 @dataclass(frozen=True)
@@ -40,15 +33,19 @@ class Thumb:
 
 @dataclass
 class Album:
-    """All embedded pictures by pixel hash; the same picture is stored once however often it is shown."""
+    """All embedded pictures by pixel hash; the same picture is stored once however often it is shown.
 
+    `limit` is how many bytes of base64 text may be used up to now; where several suites share a page, it grows with them.
+    """
+
+    limit: float
     thumbs: dict[str, Thumb] = field(default_factory=dict)
     size: int = 0
     made: dict[tuple[object, ...], Thumb | None] = field(default_factory=dict)
 
     @property
     def full(self) -> bool:
-        return self.size >= BYTES_FOR_PICTURES
+        return self.size >= self.limit
 
     def add(self, picture: np.ndarray) -> Thumb:
         """The thumbnail of a uint8 (H, W, 3) picture."""
@@ -57,7 +54,7 @@ class Album:
             image = Image.fromarray(picture)
             image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()
-            image.save(buffer, "WEBP", quality=84, method=4)
+            image.save(buffer, "WEBP", quality=84, method=2)
             uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
             self.thumbs[key] = Thumb(f"i{key[:10]}", image.width, image.height, uri)
             self.size += len(uri)
@@ -73,119 +70,51 @@ class Album:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its words: what it is, one line about it, whether it is good, bad or neither."""
+    """A picture with its words: what it is, one line about it, whether it is good, bad or neither.
+
+    `who` and `step` say what it is to the viewer: source, truth or a system, and at how many steps.
+    """
 
     label: str
     line: str
     thumb: Thumb | None
     css: str = ""
     alt: str = ""
+    who: str = ""
+    step: int | None = None
 
 
-@dataclass(frozen=True)
-class CaseRow:
-    """One gallery row: source, truth and every entry's picture of one case."""
-
-    id: str
-    words: str
-    failed: bool
-    figures: list[Figure]
+def source(case: Case, results: Results, album: Album) -> Figure:
+    """The picture that was to be edited."""
+    about = results.about
+    thumb = album.once((about.world_hash, case.source), lambda: about.source_picture(case.source))
+    return Figure("source", "", thumb, "given", f"source {case.source}", "source")
 
 
-@dataclass
-class EffectGallery:
-    """An effect's rows, the candidate's worst first; `left` rows are not shown."""
-
-    id: str
-    effect: Effect
-    rows: list[CaseRow]
-    left: int = 0
-
-
-@dataclass(frozen=True)
-class Strip:
-    """The pictures behind one cell of an attribution matrix."""
-
-    id: str
-    words: str
-    rows: list[list[Figure]]
-    left: int
-    more: str
-
-
-def badness(entry: Entry, index: int) -> tuple[float, float, float]:
-    """Sort key of a case, worst first: failed edits, then low success and vsa, then far from the truth."""
-    if "failed" in (column.status[index] for column in entry.columns.values()):
-        return (-1.0, 0.0, 0.0)
-    success, vsa, far = (entry.value(name, index) for name in ("success", "vsa", "perceptual"))
-    return _or_zero(success), _or_zero(vsa), _or_zero(-far)
-
-
-def _or_zero(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
-
-
-def ranked_cases(results: Results) -> dict[str, list[Case]]:
-    """Cases per effect, the candidate's worst first; cases of the candidate's own number of steps only."""
-    candidate = results.candidate or (results.entries[0] if results.entries else None)
-    ranked: dict[str, list[Case]] = {effect.id: [] for effect in results.effects}
-    if candidate is None:
-        return ranked
-    order = sorted(range(len(candidate.cases)), key=lambda index: (badness(candidate, index), index))
-    for index in order:
-        ranked[candidate.cases[index].effect].append(candidate.cases[index])
-    return ranked
-
-
-def galleries(results: Results, album: Album) -> list[EffectGallery]:
-    """Rows are taken in rounds (the worst of every effect first) until the budget of pictures is used up."""
-    ranked = ranked_cases(results)
-    order = worst_first(results, results.headline) if results.headline is not None else results.effects
-    found = {effect.id: EffectGallery(f"g-{anchor(effect.id)}", effect, []) for effect in order}
-    for turn in range(min(6, max(3, ROWS // max(len(order), 1)))):
-        for effect in order:
-            if turn < len(ranked[effect.id]) and not (album.full and turn):
-                found[effect.id].rows.append(_case_row(ranked[effect.id][turn], results, album))
-    for effect in order:
-        found[effect.id].left = len(ranked[effect.id]) - len(found[effect.id].rows)
-    return list(found.values())
-
-
-def _case_row(case: Case, results: Results, album: Album) -> CaseRow:
-    figures = [_source(case, results, album), _truth(case, results, album)]
-    figures += [_edited(entry, case, results, album) for entry in results.entries if entry.system not in NOT_SHOWN]
-    candidate = results.candidate
-    failed = candidate is not None and any(f.label == candidate.label and f.css == "bad" for f in figures)
-    seeds = {one.seed for one in candidate.cases} if candidate is not None else set()
-    words = f"{case.source}, seed {case.seed}" if len(seeds) > 1 else case.source
-    return CaseRow(case_anchor(case), words, failed, figures)
-
-
-def _source(case: Case, results: Results, album: Album) -> Figure:
-    thumb = album.once((case.source,), lambda: results.about.source_picture(case.source))
-    return Figure("source", "", thumb, "given", f"source {case.source}")
-
-
-def _truth(case: Case, results: Results, album: Album, label: str = "truth") -> Figure:
-    key = (case.effect, case.source, case.seed)
-    thumb = album.once(key, lambda: results.about.truth_picture(case))
+def truth(case: Case, results: Results, album: Album, label: str = "truth") -> Figure:
+    """What a perfect system would return, where that is known."""
+    about = results.about
+    key = (about.world_hash, about.suite_name, question(case))
+    thumb = album.once(key, lambda: about.truth_picture(case))
     name = results.name(case.effect)
     if thumb is None:
-        return Figure(label, "no truth is known", None, "given")
-    random = results.about.effects[case.effect].random
-    return Figure(label, "one of many" if random else name, thumb, "given", f"truth: {name}")
+        return Figure(label, "no truth is known", None, "given", who=label)
+    random = about.effects[case.effect].random
+    return Figure(label, "one of many" if random else name, thumb, "given", f"truth: {name}", label)
 
 
-def _edited(entry: Entry, case: Case, results: Results, album: Album) -> Figure:
-    index = entry.position.get((case.effect, case.source, case.seed))
+def edited(entry: Entry, case: Case, results: Results, album: Album, label: str = "") -> Figure:
+    """What `entry` made of the question of `case`, and what the meters say about it."""
+    index, label, who = entry.position.get(question(case)), label or entry.label, entry.system
     if index is None:
-        return Figure(entry.label, "not asked for", None, "missing")
+        return Figure(label, "not asked for", None, "missing", "", who, entry.steps)
     record = entry.records.get(entry.cases[index].id)
     if record is None or record.status != "ok":
-        return Figure(entry.label, record.reason if record is not None else "no edit was made", None, "bad")
+        reason = record.reason if record is not None else "no edit was made"
+        return Figure(label, reason, None, "bad", "", who, entry.steps)
     words, css = verdict_line(entry, index, results)
     alt = f"{entry.label}, asked for {results.name(case.effect)} on {case.source}: {words}"
-    return Figure(entry.label, words, album.add(entry.folder.read_picture(record)), css, alt)
+    return Figure(label, words, album.add(entry.folder.read_picture(record)), css, alt, who, entry.steps)
 
 
 def verdict_line(entry: Entry, index: int, results: Results) -> tuple[str, str]:
@@ -203,34 +132,3 @@ def verdict_line(entry: Entry, index: int, results: Results) -> tuple[str, str]:
         words.append(metric_value(results.headline.name, entry.value(results.headline.name, index)))
     good = bool(success) if not math.isnan(success) else None
     return ", ".join(words), "" if good is None else "good" if good else "bad"
-
-
-def strips(results: Results, album: Album) -> list[Strip]:
-    """What lies behind off-diagonal cells: source, output, truth as asked, truth of what it was read as."""
-    found = []
-    for entry in results.entries:
-        for cell in behind(entry):
-            if album.full:
-                return found
-            found.append(_strip(cell, results, album))
-    return found
-
-
-def _strip(cell: Behind, results: Results, album: Album) -> Strip:
-    asked, seen = results.name(cell.asked), results.name(cell.seen)
-    rows = []
-    for case in cell.cases[: PICTURES_PER_STRIP["control" if cell.entry.control else "system"]]:
-        figures = [_source(case, results, album), _edited(cell.entry, case, results, album)]
-        figures.append(_truth(case, results, album, "asked for"))
-        if cell.seen in results.about.effects:
-            other = Case(cell.seen, case.source, case.seed, case.steps)
-            figures.append(_truth(other, results, album, "read as"))
-        rows.append(figures)
-    words = f"{cell.entry.label}: asked for {asked}, read as {seen}"
-    left = len(cell.cases) - len(rows)
-    return Strip(cell.id, words, rows, left, f"#g-{anchor(cell.asked)}")
-
-
-def gallery_cases(found: list[EffectGallery]) -> set[str]:
-    """Anchors of all case rows that are shown."""
-    return {row.id for gallery in found for row in gallery.rows}

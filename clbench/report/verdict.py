@@ -19,10 +19,11 @@ NOUNS = {"success": "success", "vsa": "VSA", "perceptual": "perceptual distance 
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence of the verdict; `key` ones carry the answer and are printed stronger."""
+    """One sentence of the verdict; `key` ones carry the answer and are printed stronger, `why` ones say what it rests on."""
 
     text: str
     key: bool = False
+    why: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,13 @@ class Check:
 def verdict(numbers: Numbers) -> list[Sentence]:
     """One paragraph as sentences: what is proven against the reference, who leads, bleeding, cost."""
     results = numbers.results
-    if results.headline is None or not results.systems:
+    if not results.systems:
+        return [
+            Sentence("Only controls were asked, so there is no verdict.", key=True),
+            Sentence(f"They show whether the meters read right: {plural(len(results.controls), 'control')} on "
+                     f"{plural(len(results.effects), 'effect')}.", why=True),
+        ]  # fmt: skip
+    if results.headline is None:
         return [Sentence("No system was scored on a metric with a direction, so there is no verdict.", key=True)]
     compared = _against_reference(numbers, results.candidate) if results.candidate is not None else []
     plain = [_scope(results), *_leader(numbers), *_bleeding(results), *_cost(results), *_failures(numbers)]
@@ -46,8 +53,11 @@ def verdict(numbers: Numbers) -> list[Sentence]:
 def _scope(results: Results) -> str:
     edits = max(len(entry.cases) for entry in results.systems)
     sources = len({case.source for entry in results.systems for case in entry.cases})
+    systems = len({entry.system for entry in results.systems})
+    steps = len({entry.steps for entry in results.systems})
+    often = f" at each of {steps} numbers of steps" if steps > 1 else ""
     many = f"{plural(len(results.effects), 'effect')} on {plural(sources, 'source picture')}"
-    return f"{plural(len(results.systems), 'system')} made up to {plural(edits, 'edit')} each: {many}."
+    return f"{plural(systems, 'system')} made up to {plural(edits, 'edit')} each{often}: {many}."
 
 
 def _leader(numbers: Numbers) -> list[str]:
@@ -92,7 +102,7 @@ def _compared_sentences(label: str, reference: str, metric: str, found: Compared
         word = "better" if found.better else "worse"
         return [
             Sentence(f"{label} is {word} than {reference} on {noun}.", key=True),
-            Sentence(f"{measured}."),
+            Sentence(f"{measured}.", why=True),
         ]
     detectable = metric_value(metric, gap.detectable, unit=False) + (" points" if metric in SHARES else "")
     shown = f"with {gap.n_effects} effects only differences of about {detectable} or more would show"
@@ -100,16 +110,17 @@ def _compared_sentences(label: str, reference: str, metric: str, found: Compared
         why = f"{measured}; it leaves 0 out, but corrected for all systems compared it may be chance."
     else:
         why = f"{measured}, which covers 0; {shown}."
-    return [Sentence(f"{label} and {reference} cannot be told apart on {noun}.", key=True), Sentence(why)]
+    return [Sentence(f"{label} and {reference} cannot be told apart on {noun}.", key=True), Sentence(why, why=True)]
 
 
 def _bleeding(results: Results) -> list[str]:
+    candidate = results.candidate
+    reference = results.reference_for(candidate) if candidate is not None else None
     words = []
-    for entry in results.systems:
-        read = [(case.effect, seen) for case, seen in zip(entry.cases, entry.attributed, strict=True) if seen]
-        if read and (entry is results.candidate or entry.system == results.about.reference):
-            other = sum(seen != asked and seen in results.about.effects for asked, seen in read) / len(read)
-            source = sum(seen == SOURCE for _, seen in read) / len(read)
+    for entry in (reference, candidate):
+        if entry is not None and entry.read:
+            other = sum(seen != asked and seen in results.about.effects for asked, seen in entry.read) / len(entry.read)
+            source = sum(seen == SOURCE for _, seen in entry.read) / len(entry.read)
             words.append(
                 f"{_percent(other)} of {entry.label}'s pictures are read as another effect and "
                 f"{_percent(source)} as the untouched source"
@@ -119,10 +130,11 @@ def _bleeding(results: Results) -> list[str]:
 
 def _cost(results: Results) -> list[str]:
     words = []
-    for entry in results.systems:
-        passes = [record.nfe for record in entry.records.values() if record.status == "ok" and record.nfe]
-        if passes:
-            words.append(f"{entry.label} {np.median(passes):.0f}")
+    for system in dict.fromkeys(entry.system for entry in results.systems):
+        found = [e.passes for e in results.systems if e.system == system and np.isfinite(e.passes)]
+        if found:
+            ends = f"{min(found):.0f}" if min(found) == max(found) else f"{min(found):.0f} to {max(found):.0f}"
+            words.append(f"{system} {ends}")
     return [f"Passes of the transformer for one picture: {', '.join(words)}."] if words else []
 
 
@@ -159,7 +171,7 @@ def checks(numbers: Numbers) -> list[Check]:
 
 
 def _control(entry: Entry, results: Results) -> list[Check]:
-    read = [(case.effect, seen) for case, seen in zip(entry.cases, entry.attributed, strict=True) if seen]
+    read = entry.read
     wanted = {
         "truth": ("read as the asked effect", lambda asked, seen: seen == asked),
         "noise-floor": ("read as the asked effect", lambda asked, seen: seen == asked),

@@ -81,7 +81,7 @@ def source_picture(source: str) -> np.ndarray:
 def painted(source: str, effect: int, strength: float = 1.0) -> np.ndarray:
     """The source with an effect laid over it."""
     before = source_picture(source) / 255
-    return (255 * np.clip((1 - strength) * before + strength * PAINTS[effect](before), 0, 1)).astype(np.uint8)
+    return (255 * np.clip((1 - strength) * before + strength * PAINTS[effect % len(PAINTS)](before), 0, 1)).astype(np.uint8)
 
 
 def truth_picture(case: Case) -> np.ndarray | None:
@@ -99,6 +99,20 @@ SKILL = {
 }
 KINDS = {"truth": "control", "identity": "control", "wrong-effect": "control"}
 STEPS = {"teacher": 28, "cascade": 8, "collection": 8}
+PATIENCE = {"teacher": 6.0, "cascade": 2.0, "collection": 1.2}
+"""After so many steps two thirds of a system's skill is there."""
+
+
+def skill(system: str, case: Case) -> float:
+    """How often a system is right: its skill, less of it in few steps."""
+    full = SKILL[system]
+    return full if case.steps is None or system in KINDS else full * (1 - float(np.exp(-case.steps / PATIENCE[system])))
+
+
+def passes_of(system: str, case: Case) -> int:
+    """Passes of the transformer; the teacher is guided, so its steps count twice."""
+    steps = STEPS.get(system, 0) if case.steps is None or system in KINDS else case.steps
+    return 2 * steps if system == "teacher" else steps
 
 
 def seen_as(system: str, case: Case, count: int) -> str:
@@ -108,7 +122,7 @@ def seen_as(system: str, case: Case, count: int) -> str:
     if system == "identity":
         return "source"
     # Each effect is differently hard, so that intervals are wide and the worst comes first.
-    if rng.random() < SKILL[system] - (0.0 if system == "truth" else 0.05 * (own % 4)):
+    if rng.random() < skill(system, case) - (0.0 if system == "truth" else 0.05 * (own % 4)):
         return case.effect
     if system == "wrong-effect":
         return f"effect_{(own + 1) % count}"
@@ -159,18 +173,18 @@ def scores(system: str, case: Case, count: int, random: bool) -> Iterator[Score]
         yield Score(case, "leak", 1, value, other=other)
 
 
-def certificate(system: str, n_cases: int) -> RunInfo:
+def certificate(system: str, n_cases: int, suite: Named = SUITE) -> RunInfo:
     """A certificate that does not depend on the machine or the day."""
     adapters = {"student": "c3" * 32} if system == "collection" else {}
     card = SystemCard(system, KINDS.get(system, system), adapters, {"steps": STEPS[system]} if system in STEPS else {})
-    info = describe_run(WORLD, SUITE, card, [0], "cpu", "float32", n_cases, "clbench eval --suite bleeding")
+    info = describe_run(WORLD, suite, card, [0], "cpu", "float32", n_cases, f"clbench eval --suite {suite.name}")
     return info.model_copy(
         update={
             "created": "2025-01-02T03:04:05+00:00",
             "git": info.git.model_copy(update={"sha": "d" * 40, "dirty": False}),
             "versions": {"torch": "2.9.0"},
             "platform": {"system": "Linux"},
-            "run": f"bleeding-{system}-0",
+            "run": f"{suite.name}-{system}-0",
             "cache_key": "e5" * 32,
         }
     )
@@ -184,20 +198,21 @@ def make_runs(
     failed: frozenset[str] = frozenset(),
     without: frozenset[str] = frozenset(),
     steps: tuple[int | None, ...] = (None,),
+    suite: Named = SUITE,
 ) -> list[RunFolder]:
     """Finished and scored runs; cases in `failed` fail for the collection, metrics `without` are absent."""
     catalogue, runs = effects(names), []
     sources_used = [f"source_{index:02d}" for index in range(sources)]
     cases = [Case(e, s, 0, step) for e in catalogue for s in sources_used for step in steps]
     for system in systems:
-        run = RunFolder.create(out / system, certificate(system, len(cases)))
+        run = RunFolder.create(out / system, certificate(system, len(cases), suite))
         rows: list[Score] = []
         for case in cases:
             if system == "collection" and case.id in failed:
                 run.append_edit(Edit(case, None, status="failed", reason="out of memory"))
                 rows.append(Score(case, "success", 1, float("nan"), status="failed", reason="out of memory"))
                 continue
-            passes = 2 * STEPS[system] if system == "teacher" else STEPS.get(system, 0)
+            passes = passes_of(system, case)
             seconds = passes * 0.011 + 0.0007 * int(case.source[-2:])
             picture = edited(system, case, len(names))
             run.append_edit(Edit(case, picture, nfe=passes, seconds=seconds, memory=412_000_000 if passes else 0))
@@ -208,17 +223,24 @@ def make_runs(
     return runs
 
 
-def about(names: tuple[str, ...] = NAMES) -> ReportInput:
+STEP_SUITE = Named(name="steps", hash="c3" * 32)
+QUESTIONS = {
+    "bleeding": "How much do effects bleed into each other when one LoRA carries them all?",
+    "steps": "What does quality cost in steps?",
+}
+
+
+def about(names: tuple[str, ...] = NAMES, suite: Named = SUITE) -> ReportInput:
     """The words of the made-up world."""
     return ReportInput(
         world_name="tiny",
         world_hash=WORLD.hash,
-        suite_name="bleeding",
-        suite_hash=SUITE.hash,
-        question="How much do effects bleed into each other when one LoRA carries them all?",
+        suite_name=suite.name,
+        suite_hash=suite.hash,
+        question=QUESTIONS[suite.name],
         effects=effects(names),
         truth_kind="known operators",
-        command="clbench eval --suite bleeding --world tiny",
+        command=f"clbench eval --suite {suite.name} --world tiny",
         truth_picture=truth_picture,
         source_picture=source_picture,
         adapter_bytes={"teacher": 8_800_000, "cascade": 9_900_000, "collection": 1_100_000},

@@ -17,10 +17,12 @@ import pytest
 import synthetic
 
 from clbench.registry import ClbenchError
-from clbench.report import ReportInput, build, palette
+from clbench.report import ReportInput, build, build_all, palette
+from clbench.report.blocks import Section
+from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.results import RunFolder
 
-VOID = {"meta", "input", "br", "image", "use", "path", "circle"}
+VOID = {"meta", "input", "br", "img", "image", "use", "path", "circle"}
 FAILED = frozenset({"effect_2/source_03/s0", "effect_5/source_01/s0"})
 
 
@@ -110,7 +112,8 @@ def test_the_page_fetches_nothing(made: tuple[str, str]) -> None:
     assert all(link.startswith(("#", "data:image/webp;base64,")) for link in links)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
     assert policy is not None and policy[1].startswith("default-src 'none'; img-src data:;")
-    assert "script-src 'sha256-" in policy[1]
+    assert "script-src 'sha256-" in policy[1] and "style-src 'sha256-" in policy[1] and "unsafe" not in policy[1]
+    assert " style=" not in page and page.count("<style") == 1, "all style is in the one sheet that the policy allows"
 
 
 def test_the_page_is_whole(made: tuple[str, str]) -> None:
@@ -142,7 +145,7 @@ def test_every_picture_is_embedded_once(made: tuple[str, str]) -> None:
 
 def test_coloured_cells_lead_to_the_pictures_behind_them(made: tuple[str, str]) -> None:
     outline = parse(made[0])
-    strips = {name for name in outline.ids if name.startswith("b-collection-")}
+    strips = {name for name in outline.ids if name.startswith("b-collection-") and not re.search(r"-\d$", name)}
     assert strips and strips <= {link[1:] for link in outline.links}
 
 
@@ -166,6 +169,13 @@ def test_the_verdict_does_not_claim_what_an_interval_leaves_open(made: tuple[str
     text = visible(made[0])
     assert "collection and cascade cannot be told apart on success." in text and "covers 0" in text
     assert "collection is better" not in text
+
+
+def test_controls_alone_are_called_that(tmp_path: Path) -> None:
+    runs = synthetic.make_runs(tmp_path / "runs", systems=("truth", "identity"), sources=1)
+    text = visible(build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8"))
+    assert "Only controls were asked, so there is no verdict." in text and "2 controls on 8 effects" in text
+    assert "metric with a direction" not in text
 
 
 def test_a_clear_difference_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +234,45 @@ def test_steps_make_entries_of_their_own(tmp_path: Path) -> None:
     text = visible(build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8"))
     assert "collection @2" in text and "cascade @8" in text
     assert "collection @8 − cascade" in text
+
+
+def test_a_control_stands_once_for_all_steps(tmp_path: Path) -> None:
+    runs = synthetic.make_runs(tmp_path / "runs", systems=("collection", "truth"), sources=1, steps=(2, 8))
+    text = visible(build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8"))
+    assert "truth @" not in text and "Controls 1" in text and "Control truth: 8 of 8" in text
+
+
+def test_several_suites_share_a_page(runs: list[RunFolder], tmp_path: Path) -> None:
+    steps = synthetic.make_runs(
+        tmp_path / "runs", systems=("teacher", "collection"), sources=1, steps=(2, 8), suite=synthetic.STEP_SUITE
+    )
+    parts = [(runs, synthetic.about()), (steps, synthetic.about(suite=synthetic.STEP_SUITE))]
+    page, markdown = (path.read_text(encoding="utf-8") for path in build_all(parts, tmp_path))
+    outline = parse(page)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert {link[1:] for link in outline.links if link.startswith("#")} <= set(outline.ids)
+    assert {"bleeding-summary", "steps-summary", "steps-steps"} <= set(outline.ids) and "bleeding-steps" not in outline.ids
+    assert "2 suites in one report" in visible(page)
+    assert all(f"# {question}" in markdown for question in synthetic.QUESTIONS.values())
+    with pytest.raises(ClbenchError, match="takes each suite once"):
+        build_all([parts[0], parts[0]], tmp_path)
+
+
+def test_sections_can_be_handed_in(runs: list[RunFolder], tmp_path: Path) -> None:
+    table = TableView("t-ledger", "What it costs to keep", [Head("System", numeric=False), Head("Bytes")],
+                      [Row([Cell("collection"), Cell("1.10 MB", sort=1_100_000)])])  # fmt: skip
+    ledger = Section("ledger", "Deployment", "All effects resident.", [table])
+    about = replace(synthetic.about(), extra=[ledger])
+    page, markdown = (path.read_text(encoding="utf-8") for path in build(runs, about, tmp_path))
+    titles = re.findall(r'<section id="([a-z]+)">', page)
+    assert titles.index("ledger") == titles.index("cost") + 1 and '<a href="#ledger">Deployment</a>' in page
+    assert "## Deployment" in markdown and "| collection | 1.10 MB |" in markdown
+
+
+def test_controls_are_floor_and_ceiling(made: tuple[str, str]) -> None:
+    assert "Floor and ceiling of every scale" in visible(made[0]) and 'class="end"' in made[0]
+    row = next(line for line in made[1].splitlines() if line.startswith("| Success (higher is better) | 100 %"))
+    assert "| 88 % | 71 % | 85 % |" in row, "success goes from 0 (identity) to 1 (truth), so a place is the share itself"
 
 
 def test_large_reports_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

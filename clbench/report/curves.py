@@ -1,0 +1,181 @@
+"""Quality against steps: the curve of every system, the area under it, and the steps that reach the teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from clbench import stats
+from clbench.report.cells import MISSING, SHARES, Cell, Head, Row, TableView, interval, metric_value, number
+from clbench.report.data import Entry, Results
+from clbench.report.numbers import Numbers, difference, generator
+from clbench.report.tables import LAST, effect_values, short
+
+TEACHER = "teacher"
+MARGIN = 0.05
+"""Reaching the teacher: at most 5 points below it where the metric is a share, else at most 5 % of the way that the
+teacher goes from doing nothing (the identity control)."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One system at two or more numbers of steps, in the order of their passes; `passes` are medians, ``(K,)``."""
+
+    system: str
+    entries: list[Entry]
+    passes: np.ndarray
+
+
+def curves(results: Results, metric: str) -> list[Curve]:
+    """The curves of all systems that were asked for several numbers of steps and scored on `metric`."""
+    found = []
+    for system in dict.fromkeys(entry.system for entry in results.systems):
+        mine = [e for e in results.systems if e.system == system and metric in e.columns and np.isfinite(e.passes)]
+        mine.sort(key=lambda entry: entry.passes)
+        if len({entry.passes for entry in mine}) > 1:
+            found.append(Curve(system, mine, np.array([entry.passes for entry in mine])))
+    return found
+
+
+def goal(results: Results, metric: str) -> Entry | None:
+    """The teacher at its most steps, if it was scored."""
+    teachers = [entry for entry in results.systems if entry.system == TEACHER and metric in entry.columns]
+    return max(teachers, key=lambda entry: entry.steps or 0) if teachers else None
+
+
+def margin(numbers: Numbers, metric: str, teacher: Entry) -> float:
+    """How far below the teacher still counts as reaching it; NaN where nothing sets it."""
+    if metric in SHARES:
+        return MARGIN
+    top = numbers.estimates[teacher.label, metric].value
+    floors = [numbers.estimates[e.label, metric].value for e in numbers.results.controls if e.system == "identity"]
+    return MARGIN * abs(top - floors[-1]) if floors else float("nan")
+
+
+def common_range(found: list[Curve]) -> tuple[float, float]:
+    """The passes that all curves cover; (NaN, NaN) where they do not overlap."""
+    low, high = max(curve.passes[0] for curve in found), min(curve.passes[-1] for curve in found)
+    return (float(low), float(high)) if low < high else (float("nan"), float("nan"))
+
+
+def area(passes: np.ndarray, values: np.ndarray, low: float, high: float) -> float:
+    """Mean height of a curve over log2 passes from `low` to `high`: each doubling of the passes counts the same.
+
+    `passes` ``(K,)`` ascend and cover the range; `values` ``(K,)`` are joined by straight lines over log2 passes.
+    """
+    across, ends = np.log2(passes), np.log2([low, high])
+    inside = (across > ends[0]) & (across < ends[1])
+    grid = np.concatenate([ends[:1], across[inside], ends[1:]])
+    heights = np.interp(grid, across, values)
+    return float(np.sum((heights[1:] + heights[:-1]) / 2 * np.diff(grid)) / (ends[1] - ends[0]))
+
+
+def effect_areas(curve: Curve, metric: str, low: float, high: float) -> np.ndarray:
+    """The area of every effect that was scored at every number of steps, ``(E,)``."""
+    means = [effect_values(entry, metric) for entry in curve.entries]
+    whole = sorted(set.intersection(*(set(each) for each in means)))
+    return np.array([area(curve.passes, np.array([each[e] for each in means]), low, high) for e in whole])
+
+
+def reached(numbers: Numbers, curve: Curve, metric: str, flip: int, proven: bool) -> Entry | None:
+    """The first entry of a curve within the margin of the teacher: measured so, or with its whole interval (`proven`)."""
+    teacher = goal(numbers.results, metric)
+    if teacher is None:
+        return None
+    allowed = margin(numbers, metric, teacher)
+    for entry in curve.entries:
+        gap = difference(entry, teacher, metric)
+        if gap is None:
+            continue
+        behind = max(-flip * gap.low, -flip * gap.high) if proven else -flip * gap.value
+        if behind <= allowed + 1e-9:
+            return entry
+    return None
+
+
+def table(numbers: Numbers) -> TableView | None:
+    """Every system's area with its interval and the first numbers of steps that reach the teacher."""
+    card = numbers.results.headline
+    found = curves(numbers.results, card.name) if card is not None else []
+    if card is None or not found:
+        return None
+    low, high = common_range(found)
+    flip = -1 if card.direction == "lower" else 1
+    rows = [
+        Row(
+            [
+                Cell(curve.system, f"{curve.entries[0].steps} to {curve.entries[-1].steps} steps", curve.system, css="name"),
+                _area_cell(curve, card.name, low, high),
+                _reached_cell(reached(numbers, curve, card.name, flip, proven=False)),
+                _reached_cell(reached(numbers, curve, card.name, flip, proven=True)),
+            ]
+        )
+        for curve in found
+    ]
+    name = short(card.name)
+    heads = [
+        Head("System", numeric=False),
+        Head(f"Area, {name}", sub=f"{low:.0f} to {high:.0f} passes" if np.isfinite(low) else ""),
+        Head("Reaches the teacher", "first number of steps whose mean is within the margin", sub="measured"),
+        Head("Surely reaches it", "first number of steps whose whole 95 % interval is within the margin", sub="interval"),
+    ]
+    return TableView("t-steps", "The curve in two numbers", heads, rows, _note(numbers, card.name), "steps")
+
+
+def _note(numbers: Numbers, metric: str) -> str:
+    words = (
+        "Area: mean height of the curve over the passes that all systems cover, each doubling counting the same; its 95 % "
+        "interval takes effects as the sample."
+    )
+    teacher = goal(numbers.results, metric)
+    if teacher is None:
+        return f"{words} No teacher was run, so there is nothing to reach."
+    allowed = margin(numbers, metric, teacher)
+    if np.isnan(allowed):
+        return f"{words} Without the identity control nothing sets a margin to the teacher for this metric."
+    said = metric_value(metric, allowed, unit=False) + (" points" if metric in SHARES else "")
+    return f"{words} Reaching: at most {said} behind {teacher.label}, on the same cases."
+
+
+def _area_cell(curve: Curve, metric: str, low: float, high: float) -> Cell:
+    areas = effect_areas(curve, metric, low, high) if np.isfinite(low) else np.empty(0)
+    if not len(areas):
+        return Cell(MISSING, sort=LAST, title="the curves share no passes, or no effect was scored at every step", css="missing")
+    value, bounds = float(areas.mean()), stats.bootstrap_interval(areas, generator("area", metric))
+    sub = interval(metric, *bounds) or "no interval from a single effect"
+    return Cell(metric_value(metric, value), sub, value, bounds=bounds)
+
+
+def _reached_cell(entry: Entry | None) -> Cell:
+    if entry is None:
+        return Cell("not reached", sort=1e9, css="quiet")
+    words = f"{entry.steps} step{'' if entry.steps == 1 else 's'}"
+    return Cell(words, f"{entry.passes:.0f} passes", float(entry.passes))
+
+
+def values(numbers: Numbers) -> TableView | None:
+    """Systems by numbers of steps: the headline metric with its interval, and median seconds for one picture."""
+    card = numbers.results.headline
+    found = curves(numbers.results, card.name) if card is not None else []
+    if card is None or not found:
+        return None
+    steps = sorted({entry.steps for curve in found for entry in curve.entries if entry.steps is not None})
+    rows = []
+    for curve in found:
+        by_step = {entry.steps: entry for entry in curve.entries}
+        cells = [_value_cell(numbers, card.name, by_step.get(step)) for step in steps]
+        rows.append(Row([Cell(curve.system, sort=curve.system, css="name"), *cells]))
+    heads = [Head("System", numeric=False), *(Head(f"{step} step{'' if step == 1 else 's'}") for step in steps)]
+    note = "Mean over effects with its 95 % interval, passes of the transformer and median wall time for one picture."
+    return TableView("t-step-values", f"{short(card.name)} at every number of steps", heads, rows, note, "steps")
+
+
+def _value_cell(numbers: Numbers, metric: str, entry: Entry | None) -> Cell:
+    if entry is None:
+        return Cell(MISSING, sort=LAST, title="not asked for", css="missing")
+    one = numbers.estimates[entry.label, metric]
+    seconds = [r.seconds for r in entry.records.values() if r.status == "ok" and np.isfinite(r.seconds)]
+    cost = f"{entry.passes:.0f}\u00a0passes" + (f", {number(float(np.median(seconds)), 3)}\u00a0s" if seconds else "")
+    sub = f"{interval(metric, one.low, one.high)} {cost}".strip()
+    return Cell(metric_value(metric, one.value), sub, one.value, bounds=(one.low, one.high))

@@ -1,0 +1,177 @@
+"""The sections of a report, in the order in which they are read.
+
+A section is a function from what is known about one suite (`Material`) to a `Section`, or to None where it has nothing to
+say. Adding one is a function and its line in `SECTIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from clbench.report import accounts, curves, figures, matrices, origin, pareto, tables
+from clbench.report.blocks import Block, Command, Facts, Filter, Fold, Section, Side
+from clbench.report.cells import TableView, anchor, plural
+from clbench.report.data import Entry, Results
+from clbench.report.differences import differences
+from clbench.report.gallery import Gallery, Strip, Strips, gallery, strips
+from clbench.report.numbers import Numbers
+from clbench.report.pictures import Album
+from clbench.report.summary import scales, summaries
+
+EFFECT_METRICS = ("success", "vsa", "perceptual", "leak_total", "subject", "dose")
+
+
+@dataclass
+class Material:
+    """All that sections are made from; pictures are picked once, the gallery's before those behind cells."""
+
+    numbers: Numbers
+    album: Album
+
+    @property
+    def results(self) -> Results:
+        return self.numbers.results
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        return gallery(self.results, self.album)
+
+    @cached_property
+    def strips(self) -> dict[str, Strip]:
+        _ = self.gallery  # it has the first call on the budget of pictures
+        return strips(self.results, self.album)
+
+
+def summary(material: Material) -> Section:
+    """Who wins and by how much."""
+    first, *more = summaries(material.numbers)
+    plots = _there([figures.by_effect(material.numbers), figures.trade(material.numbers)])
+    further = [*more, *_there([scales(material.numbers)])]
+    return Section("summary", "Summary", "", [first, *([Side(plots)] if plots else []), *map(_fold, further)])
+
+
+def paired(material: Material) -> Section | None:
+    """Differences to the reference on the same cases."""
+    table = differences(material.numbers)
+    return Section("differences", "Differences", "", [table]) if table is not None else None
+
+
+def effects(material: Material) -> Section | None:
+    """Where it goes wrong: effects, the candidate's worst first."""
+    scored = {card.name: card for card in material.results.metrics}
+    headline = material.results.headline
+    names = [headline.name] if headline is not None else []
+    names += [name for name in EFFECT_METRICS if name in scored and name not in names]
+    views = [tables.per_effect(material.numbers, scored[name]) for name in names]
+    if not views:
+        return None
+    return Section("effects", "Effects", "", [Filter(), views[0], *map(_fold, views[1:])])
+
+
+def bleeding(material: Material) -> Section | None:
+    """Which effects show up in pictures asked for others, with the pictures."""
+    results, behind = material.results, material.strips
+    folds = sorted((fold for e in results.entries if (fold := _matrices(e, material, behind))), key=lambda one: not one.open)
+    pairs = matrices.hard_pairs(results)
+    if not folds and pairs is None:
+        return None
+    lead = (
+        "A picture bleeds when it was asked for one effect and shows another. Rows are what was asked for, columns are what "
+        "the picture shows. Pick a coloured cell to see the pictures behind it."
+    )
+    return Section("bleeding", "Bleeding", lead, [*folds, *_there([pairs])])
+
+
+def _matrices(entry: Entry, material: Material, behind: dict[str, Strip]) -> Fold | None:
+    """Both matrices of one entry and the pictures behind their cells; the candidate's are unfolded."""
+    results = material.results
+    views = [matrices.attribution(entry, results, set(behind)), matrices.leak(entry, results, material.gallery.shown)]
+    kept, name = _there(views), anchor("m", entry.label, "matrix")
+    if not kept:
+        return None
+    mine = [behind[cell.id] for cell in matrices.behind(entry) if cell.id in behind]
+    wrong = sum(asked != seen for asked, seen in entry.read)
+    words = f"{'control, ' if entry.control else ''}{wrong} of {plural(len(entry.read), 'picture')} not read as asked"
+    return Fold(name, entry.label, [Strips(mine, name), Side(kept)], words, entry is results.candidate)
+
+
+def steps(material: Material) -> Section | None:
+    """What each number of steps buys."""
+    plot, curve, values = figures.step_curves(material.numbers), curves.table(material.numbers), curves.values(material.numbers)
+    kept = _there([plot, curve, values])
+    return Section("steps", "Steps", "What quality each further pass buys.", kept) if kept else None
+
+
+def cost(material: Material) -> Section:
+    """Quality against what it costs in passes and bytes."""
+    plots = _there([figures.pareto(material.numbers, "passes"), figures.pareto(material.numbers, "bytes")])
+    views = _there([pareto.table(material.numbers), accounts.cost(material.numbers)])
+    lead = "The grey line joins the systems that nothing else here beats at their price." if plots else ""
+    return Section("cost", "Cost", lead, [*([Side(plots)] if plots else []), *views])
+
+
+def pictures(material: Material) -> Section:
+    """What it looks like."""
+    candidate = material.results.candidate
+    who = candidate.label if candidate is not None else ""
+    order = f"the worst of {who} first" if who else "in the order of the suite"
+    lead = f"Source, truth, and what every system made of it; {order}."
+    return Section("gallery", "Gallery", lead, [Filter(who), material.gallery])
+
+
+def missing(material: Material) -> Section | None:
+    """What is missing, and why."""
+    table = accounts.missing(material.results)
+    return Section("missing", "Missing", "", [table]) if table is not None else None
+
+
+def provenance(material: Material) -> Section:
+    """Where the numbers come from and how to make them again."""
+    results = material.results
+    lead = "The same worlds, adapters and versions give the same numbers. To make this report again:"
+    blocks = [Command(results.about.command), Facts(origin.shared_facts(results)), origin.runs(results)]
+    return Section("provenance", "Provenance", lead, blocks)
+
+
+def glossary(material: Material) -> Section:
+    """What each metric says."""
+    return Section("glossary", "Glossary", "", [origin.glossary(material.results)])
+
+
+def extra(material: Material) -> list[Section]:
+    """Sections that came with the input, such as a deployment ledger."""
+    return list(material.results.about.extra)
+
+
+SECTIONS: tuple[Callable[[Material], Section | list[Section] | None], ...] = (
+    summary,
+    paired,
+    effects,
+    bleeding,
+    steps,
+    cost,
+    extra,
+    pictures,
+    missing,
+    provenance,
+    glossary,
+)
+
+
+def make_sections(material: Material) -> list[Section]:
+    """All sections that have something to say."""
+    found: list[Section] = []
+    for make in SECTIONS:
+        made = make(material)
+        found += made if isinstance(made, list) else [made] if made is not None else []
+    return found
+
+
+def _there(blocks: Sequence[Block | None]) -> list[Block]:
+    return [block for block in blocks if block is not None]
+
+
+def _fold(view: TableView) -> Fold:
+    return Fold(f"f-{view.id}", view.caption, [view])

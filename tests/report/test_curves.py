@@ -1,0 +1,129 @@
+"""Curves over steps, Pareto fronts and scales: planted answers and laws."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clbench.report import curves, pareto
+from clbench.report.curves import area
+from clbench.report.data import Results, plain, question
+from clbench.report.load import load_results
+from clbench.report.numbers import Numbers, Scale, compute, scale
+from clbench.types import Case
+
+heights = st.floats(-5, 5)
+
+
+@given(heights, st.lists(st.integers(1, 100), min_size=2, max_size=6, unique=True))
+def test_a_flat_curve_has_its_height_as_area(height: float, passes: list[int]) -> None:
+    across = np.array(sorted(passes), dtype=np.float64)
+    assert area(across, np.full(len(across), height), across[0], across[-1]) == pytest.approx(height, abs=1e-9)
+
+
+def test_each_doubling_counts_the_same() -> None:
+    passes, values = np.array([1.0, 2.0, 4.0, 16.0]), np.array([0.0, 1.0, 1.0, 1.0])
+    assert area(passes, values, 1, 16) == pytest.approx((0.5 + 1 + 2) / 4)
+    assert area(passes, values, 1, 2) == pytest.approx(0.5)
+    assert area(passes, values, math.sqrt(2), 2) == pytest.approx(0.75), "ends between two points are interpolated"
+
+
+@given(st.lists(heights, min_size=4, max_size=4), st.lists(heights, min_size=4, max_size=4))
+def test_area_is_linear_in_the_curve(one: list[float], two: list[float]) -> None:
+    passes, first, second = np.array([1.0, 3.0, 8.0, 20.0]), np.array(one), np.array(two)
+    together = area(passes, first + 2 * second, 2, 15)
+    assert together == pytest.approx(area(passes, first, 2, 15) + 2 * area(passes, second, 2, 15), abs=1e-9)
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
+    patch = pytest.MonkeyPatch()
+    patch.setitem(synthetic.SKILL, "collection", 1.2)  # as good as the teacher from a few steps on
+    patch.setitem(synthetic.SKILL, "teacher", 1.2)
+    patch.setitem(synthetic.SKILL, "cascade", 0.4)
+    systems, steps = ("teacher", "cascade", "collection", "identity", "truth"), (1, 2, 4, 8, 28)
+    runs = synthetic.make_runs(
+        tmp_path_factory.mktemp("runs"), systems=systems, sources=4, steps=steps, suite=synthetic.STEP_SUITE
+    )
+    patch.undo()
+    return compute(load_results(runs, synthetic.about(suite=synthetic.STEP_SUITE)))
+
+
+def test_curves_ascend_in_passes(numbers: Numbers) -> None:
+    found = curves.curves(numbers.results, "success")
+    assert [curve.system for curve in found] == ["teacher", "cascade", "collection"]
+    assert found[0].passes.tolist() == [2, 4, 8, 16, 56] and found[2].passes.tolist() == [1, 2, 4, 8, 28]
+    assert curves.common_range(found) == (2, 28)
+
+
+def test_the_steps_that_reach_the_teacher(numbers: Numbers) -> None:
+    _, cascade, collection = curves.curves(numbers.results, "success")
+    reached = curves.reached(numbers, collection, "success", 1, proven=False)
+    surely = curves.reached(numbers, collection, "success", 1, proven=True)
+    assert reached is not None and reached.steps == 2, "its skill is .68 in one step and .97 in two, the teacher's 1"
+    assert surely is None or surely.passes >= reached.passes, "a proof cannot come before the measurement"
+    assert curves.reached(numbers, cascade, "success", 1, proven=False) is None
+
+
+def test_margin_of_a_share_is_in_points_and_else_on_the_controls_scale(numbers: Numbers) -> None:
+    teacher = curves.goal(numbers.results, "perceptual")
+    assert teacher is not None and teacher.steps == 28 and curves.margin(numbers, "success", teacher) == 0.05
+    far = numbers.estimates["identity", "perceptual"].value - numbers.estimates[teacher.label, "perceptual"].value
+    assert curves.margin(numbers, "perceptual", teacher) == pytest.approx(0.05 * abs(far))
+
+
+def test_the_step_table_says_what_its_numbers_are(numbers: Numbers) -> None:
+    table, values = curves.table(numbers), curves.values(numbers)
+    assert table is not None and values is not None
+    assert "at most 5.0 points behind teacher @28" in table.note
+    assert len(values.rows) == 3 and len(values.heads) == 6
+
+
+def test_one_number_of_steps_is_no_curve(tmp_path: Path) -> None:
+    runs = synthetic.make_runs(tmp_path, systems=("teacher", "collection"), sources=1)
+    assert curves.table(compute(load_results(runs, synthetic.about()))) is None
+
+
+def test_the_front_is_what_nothing_beats(numbers: Numbers) -> None:
+    for price in ("passes", "bytes"):
+        found = pareto.offers(numbers, price)
+        for one in found:
+            beaten = any(
+                other.price <= one.price and other.good >= one.good and (other.price, other.good) != (one.price, one.good)
+                for other in found
+            )
+            assert one.front is not beaten
+        assert any(offer.front for offer in found)
+        assert [offer.price for offer in found] == sorted(offer.price for offer in found)
+
+
+@given(st.floats(0, 1))
+def test_a_place_on_a_scale(share: float) -> None:
+    for one in (Scale(0.2, 0.7, True), Scale(0.7, 0.2, True)):
+        value = one.floor + share * (one.ceiling - one.floor)
+        assert one.place(value) == pytest.approx(share, abs=1e-9)
+    assert math.isnan(Scale(0.2, 0.7, False).place(share))
+
+
+def test_controls_span_a_scale_only_where_they_surely_differ(numbers: Numbers) -> None:
+    cards = {card.name: card for card in numbers.results.metrics}
+    assert scale(numbers, cards["success"]) == Scale(0.0, 1.0, True)
+    assert scale(numbers, cards["perceptual"]).spans and not scale(numbers, cards["dose"]).spans
+    assert not scale(numbers, cards["subject"]).spans, "the untouched source keeps its subject as well as the truth does"
+
+
+def test_a_question_has_no_steps() -> None:
+    case = Case("a", "b", 1, 8)
+    assert question(case) == Case("a", "b", 1) and plain(case)
+
+
+def test_entries_of_different_steps_answer_the_same_questions(numbers: Numbers) -> None:
+    results: Results = numbers.results
+    two, eight = (next(e for e in results.systems if e.label == f"collection @{step}") for step in (2, 8))
+    assert list(two.position) == list(eight.position) and len(two.position) == 32
