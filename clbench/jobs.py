@@ -130,7 +130,7 @@ def evaluate(order: Order) -> None:
 
 
 def measure(order: Order) -> Path:
-    """Measure what deployment costs (a suite of kind `memory`), show the table and the path of memory.json; returns its folder."""
+    """Measure what deployment costs (a suite of kind `memory`), show table and path of memory.json; returns its folder."""
     from clbench.memory import measure as memory
     from clbench.memory.record import FILE
     from clbench.memory.suite import load_memory_suite
