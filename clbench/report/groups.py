@@ -27,5 +27,7 @@ def group_table(frame: Frame, metric: str, probe: str = "") -> TableView | None:
         found = (mean_of(mine[mine["group"] == group], is_share(metric)) for group in groups)
         body.append(Row([Cell(system), *(estimate_cell(metric, one) for one in found)]))
     heads = [Head("System", numeric=False), *(Head(name, GROUPS[name].about) for name in groups)]
-    how = f", probe «{probe}»" if probe else ""
-    return TableView(f"t-groups-{metric}{probe and '-'}{probe}", f"{short(metric)} by group of sources{how}", heads, body, NOTE)
+    name, caption = f"t-groups-{metric}", f"{short(metric)} by group of sources"
+    if probe:
+        return TableView(f"{name}-{probe}", f"{caption}, probe «{probe}»", heads, body)
+    return TableView(name, caption, heads, body, NOTE)

@@ -31,7 +31,7 @@ def probes(material: Material) -> Section | None:
     gram = read_gram(material.folder)
     asked = _controlled(material, probe_table(material.frame, neighbours))
     alike = gram_table(gram, results.name) if gram is not None else None
-    lead = "Orthogonal prompting wants the trigger alone to decide which effect appears. Probes take trigger and caption apart."
+    lead = "The same questions put in other ways. Orthogonal prompting wants the trigger alone to decide which effect appears."
     return _section("probes", "Prompts", lead, [asked, alike])
 
 

@@ -16,7 +16,7 @@ from clbench.report.tables import counts, short
 SURE = 0.99
 """Controls must read right in this share of their cases."""
 NOUNS = {
-    "success": "success", "both": "share of pictures with both effects", "vsa": "VSA",
+    "success": "success", "both": "success of both effects", "vsa": "VSA",
     "perceptual": "perceptual distance to the truth",
 }  # fmt: skip
 

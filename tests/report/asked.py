@@ -109,8 +109,8 @@ def composition(out: Path) -> list[RunFolder]:
         hidden = case.effect == "effect_3"
         found = float("nan") if hidden else value
         label = "" if hidden else "both" if value else "first"
-        values = {"both": found, "first_shows": 1.0, "second_shows": value, "perceptual": 0.4 - 0.3 * value, "order_change": 0.1}
-        return scored(case, values, label)
+        values = {"both": found, "first_shows": 1.0, "second_shows": value, "perceptual": 0.4 - 0.3 * value}
+        return scored(case, values | {"order_change": 0.1}, label)
 
     answers = {
         "cascade": {case: both(case, 0.0) for case in pairs()} | {case: both(case, 1.0) for case in pairs("twice")},
@@ -139,10 +139,10 @@ def capacity(out: Path) -> list[RunFolder]:
     half = {"effect_0": 1.0, "effect_1": 0.0, "effect_2": 1.0, "effect_3": 0.0}
 
     def answer(right: Mapping[str, float]) -> dict[Case, Sequence[Score] | str]:
-        return {
-            case: shown(case, case.effect if right[case.effect] else "source") if case.effect in right else "was not trained on it"
-            for case in each()
-        }
+        def scores(case: Case) -> list[Score]:
+            return shown(case, case.effect if right[case.effect] else "source")
+
+        return {case: scores(case) if case.effect in right else "was not trained on it" for case in each()}
 
     small, large = {"effect_0": 1.0, "effect_1": 1.0}, {"effect_0": 0.0, "effect_1": 0.0, "effect_2": 1.0, "effect_3": 1.0}
     return [
@@ -162,11 +162,11 @@ def memory(world: Named = synthetic.WORLD) -> MemoryFile:
         dtype="float32", device="cpu", threads=1, peak_by="a meter", status="complete",
     )  # fmt: skip
     for point in (BASE, Point("cascade", 1), Point("cascade", 9), disk, Point("collection", 9)):
-        n = point.loaded
+        n, foretold = point.loaded, 0.9 if point == disk else 1
         given = {
             "disk_bytes": ([9 * MIB if point.system == "cascade" else MIB], None), "tensor_bytes": ([8 * MIB], 8 * MIB),
-            "factor_bytes": ([n * MIB] * 3, n * MIB), "peak_bytes": ([(100 + n) * MIB] * 3, (100 + n) * MIB * (1 - 0.1 * (point == disk))),
-            "load_seconds": ([1, 2, 3], None),
+            "factor_bytes": ([n * MIB] * 3, n * MIB), "load_seconds": ([1, 2, 3], None),
+            "peak_bytes": ([(100 + n) * MIB] * 3, (100 + n) * MIB * foretold),
         }  # fmt: skip
         if point == disk:
             given |= {"swap_seconds": ([0.5], None), "switch_seconds": ([0.001], None), "loads_per_1000": ([500], 555)}
