@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clbench.certificate import RunInfo
 from clbench.report.blocks import Section
-from clbench.report.rows import Frame
 from clbench.results import EditRecord, RunFolder
 from clbench.types import Case, Effect, MetricCard
+
+if TYPE_CHECKING:
+    from clbench.report.rows import Frame
 
 SOURCE, NONE = "source", "none"
 """Labels of attribution that are not effects: the untouched source, and nothing clearly."""
