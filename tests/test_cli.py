@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from clbench.cli import app
+from clbench.world import load_world
 
 HEAVY = ("torch", "diffusers", "transformers", "pandas", "matplotlib", "scipy", "pyarrow", "open_clip")
 COMMANDS = (

@@ -77,7 +77,7 @@ def twice_table(frame: Frame, systems: Sequence[str], reference: str = "cascade"
         for card in cards
     }
     body = [
-        Row([Cell(key[0]), Cell(WAYS.get(key[1], key[1])),
+        Row([Cell(key[0]), Cell(WAYS[key[1]] if key[1] in WAYS else key[1]),
              *(compared_cell(found[card.name][key], card, reach(found[card.name].values())) for card in cards)])
         for key in shown
     ]  # fmt: skip

@@ -156,7 +156,7 @@ def memory(world: Named = synthetic.WORLD) -> MemoryFile:
     """Pools of 1 and 9 effects: cascade all loaded and by an LRU from disk (whose peak is 10 % off), and one adapter."""
     disk = Point("cascade", 9, "disk", 4)
     found = MemoryFile(
-        world=world, suite=Named(name="memory", hash="2" * 64), question="What does deploying cost?",
+        schema=1, world=world, suite=Named(name="memory", hash="2" * 64), question="What does deploying cost?",
         adapters="3" * 64, teachers=2, repeats=3, queries=8, git={"sha": "", "dirty": False}, versions={"torch": "2.9.0"},
         platform={"system": "Linux"}, command="clbench eval --suite all --world tiny", created="2025-01-02T03:04:05+00:00",
         dtype="float32", device="cpu", threads=1, peak_by="a meter", status="complete",

@@ -197,10 +197,7 @@ def test_the_same_runs_give_the_same_page(runs, page, tmp_path):
     assert rendered(runs, tmp_path) == page
 
 
-def test_a_folder_with_nothing_but_memory_has_a_report(mini_world, mini_world_file, tmp_path, monkeypatch):
-    from clbench.report import worldly
-
-    monkeypatch.setattr(worldly, "answer", lambda options: answer(Options()))  # random adapters of no known base
+def test_a_folder_with_nothing_but_memory_has_a_report(mini_world, mini_world_file, tmp_path):
     world = synthetic.Named(name=mini_world.name, hash=mini_world.hash)
     out = tmp_path / "all" / "memory"
     out.mkdir(parents=True)
@@ -208,6 +205,7 @@ def test_a_folder_with_nothing_but_memory_has_a_report(mini_world, mini_world_fi
     for folder in (out, out.parent):
         html, markdown = (path.read_text(encoding="utf-8") for path in write_report(folder, str(mini_world_file)))
         assert "What deployment costs, measured" in visible(html) and "# What does deploying cost?" in markdown
+        assert "The pool of world mini" in markdown and "50 effects on qwen-image-edit" in markdown
     with pytest.raises(ClbenchError, match="name its file with --world"):
         write_report(out)
     write_memory(asked.memory(), out)
