@@ -167,9 +167,10 @@ def by_count(numbers: Numbers, counts: Mapping[str, int]) -> Plot | None:
         return None
     figure, axes = _figure(WIDTH, 3.9)
     values = _factor(card.name) * np.array([[one.low, one.value, one.high] for one in (_estimate(numbers, e) for e in found)])
-    across, style = [counts[entry.system] for entry in found], {"color": series_colour(0), "label": "one adapter"}
+    across = [counts[entry.system] for entry in found]
     spread = np.nan_to_num(np.abs(values[:, [0, 2]] - values[:, [1]])).T
-    axes.errorbar(across, values[:, 1], yerr=spread, marker="o", markersize=6, linewidth=1.4, **style)
+    style: dict[str, Any] = {"color": series_colour(0), "marker": "o", "markersize": 6, "linewidth": 1.4}
+    axes.errorbar(across, values[:, 1], yerr=spread, label="one adapter", **style)
     others = [entry for entry in results.finals if entry.system == results.about.reference and card.name in entry.columns]
     for entry in others:
         height = _factor(card.name) * _estimate(numbers, entry).value

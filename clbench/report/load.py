@@ -11,6 +11,7 @@ import numpy as np
 from clbench.metrics.cards import METRICS
 from clbench.registry import ClbenchError
 from clbench.report.data import LARGE, Column, Entry, Leaks, ReportInput, Results, way
+from clbench.report.rows import Frame
 from clbench.results import RunFolder
 from clbench.types import Case, MetricCard
 
@@ -50,7 +51,7 @@ def _floor_of_a_probe(entry: Entry) -> bool:
     return entry.control and bool(entry.records) and {record.status for record in entry.records.values()} == {"unscored"}
 
 
-def _frame(tables: list[_RunTable]) -> pd.DataFrame:
+def _frame(tables: list[_RunTable]) -> Frame:
     import pandas as pd
 
     return pd.concat([table.frame[~table.frame["metric"].isin(LARGE)] for table in tables], ignore_index=True)

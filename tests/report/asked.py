@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import synthetic
 
+from clbench.certificate import GitInfo
 from clbench.memory.points import BASE, QUANTITIES, Point
 from clbench.memory.record import MemoryFile, measurement
 from clbench.results import Named, RunFolder
@@ -157,7 +158,7 @@ def memory(world: Named = synthetic.WORLD) -> MemoryFile:
     disk = Point("cascade", 9, "disk", 4)
     found = MemoryFile(
         schema=1, world=world, suite=Named(name="memory", hash="2" * 64), question="What does deploying cost?",
-        adapters="3" * 64, teachers=2, repeats=3, queries=8, git={"sha": "", "dirty": False}, versions={"torch": "2.9.0"},
+        adapters="3" * 64, teachers=2, repeats=3, queries=8, git=GitInfo(sha="", dirty=False), versions={"torch": "2.9.0"},
         platform={"system": "Linux"}, command="clbench eval --suite all --world tiny", created="2025-01-02T03:04:05+00:00",
         dtype="float32", device="cpu", threads=1, peak_by="a meter", status="complete",
     )  # fmt: skip
