@@ -17,10 +17,12 @@ import numpy as np
 
 from clbench.backbones import Backbone
 from clbench.metrics.gram import centred, coherence, cosines
+from clbench.registry import ClbenchError
 from clbench.results import replace_bytes
 from clbench.types import Effect
 
 GRAM_SCHEMA = 1
+FILE = "gram.json"
 DIGITS = 6
 KINDS: Mapping[str, Callable[[Effect], str]] = {
     "captions": lambda effect: effect.caption,
@@ -41,10 +43,25 @@ def prompt_gram(backbone: Backbone, effects: Sequence[Effect]) -> dict[str, Any]
 
 def write_gram(out: Path, backbone: Backbone, effects: Sequence[Effect]) -> Path:
     """Write gram.json into `out`; the same prompts and text encoders give the same bytes on one machine."""
-    target = out / "gram.json"
+    target = out / FILE
     text = json.dumps(prompt_gram(backbone, effects), ensure_ascii=False, allow_nan=False)
     replace_bytes(target, (text + "\n").encode())
     return target
+
+
+def read_gram(folder: Path) -> dict[str, Any] | None:
+    """The content of gram.json in `folder`, None where there is none; ClbenchError if it is broken or of a newer schema."""
+    file = folder / FILE
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ClbenchError(f"{file} is not valid JSON: {error}") from error
+    version = found.get("schema") if isinstance(found, dict) else None
+    if not isinstance(version, int) or version > GRAM_SCHEMA:
+        raise ClbenchError(f"{file} has schema {version}; this clbench reads up to {GRAM_SCHEMA}")
+    return found
 
 
 def _described(vectors: np.ndarray, ids: Sequence[str]) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def evaluate(order: Order) -> None:
         evaluate_all(order)
         return
     if suite_kind(find_suite(order.suite)) == "memory":
-        measure(order)
+        report(measure(order), order.world, None)
         return
     from clbench.encoders import open_encoders
 
@@ -129,8 +129,8 @@ def evaluate(order: Order) -> None:
     report(out, order.world, order.suite)
 
 
-def measure(order: Order) -> None:
-    """Measure what deployment costs (a suite of kind `memory`), show the table and the path of memory.json."""
+def measure(order: Order) -> Path:
+    """Measure what deployment costs (a suite of kind `memory`), show table and path of memory.json; returns its folder."""
     from clbench.memory import measure as memory
     from clbench.memory.record import FILE
     from clbench.memory.suite import load_memory_suite
@@ -148,25 +148,47 @@ def measure(order: Order) -> None:
         )  # fmt: skip
     print_table(*overview(found))
     show(str(out / FILE))
+    return out
 
 
 def evaluate_all(order: Order) -> None:
     """Every shipped suite that this world can answer, into a folder for each, and one report of all of them.
 
     Every suite is checked before the first picture is made; one that the world cannot answer is named with its reason.
-    A picture that another suite made already is taken over.
+    A picture that another suite made already is taken over. Suites of kind `memory` come last; they are left out where only
+    a part is asked for, since they measure whole pools.
     """
     from clbench.encoders import open_encoders
 
     world = load_world(order.world)
     out = order.out or Path("runs") / f"{ALL}-{world.name}"
     suites = answerable(world, names(order.effects))
+    part = bool(order.systems or order.effects or order.limit or order.images)
+    measured = [] if part else measurable(world)
     open_encoders(world, [metric for suite in suites for metric in suite.metrics])
     for suite in suites:
         part = replace(order, suite=suite.name, out=out / suite.name)
         edit(part, [out / other.name for other in suites if other is not suite])
         score(out / suite.name, order.world, suite.name)
+    for name in measured:
+        measure(replace(order, suite=name, out=out / name, strict=False, retry_failed=False))
     report(out, order.world, None)
+
+
+def measurable(world: World) -> list[str]:
+    """The shipped suites of kind `memory` for which this world has the adapters; each of the others is said."""
+    from clbench.memory.measure import describe
+    from clbench.memory.suite import load_memory_suite
+
+    found = []
+    for name in shipped_suites("memory"):
+        try:
+            describe(world, load_memory_suite(name))
+        except ClbenchError as error:
+            say(f"suite {name} is left out: {error}", "yellow")
+            continue
+        found.append(name)
+    return found
 
 
 def answerable(world: World, effects: Sequence[str]) -> list[Suite]:

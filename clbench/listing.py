@@ -51,26 +51,33 @@ def list_probes() -> Rows:
 
 
 def list_metrics() -> Rows:
-    """The stored metrics, then the figures that `clbench compare` reads from them."""
-    from clbench.metrics import METRICS
+    """The stored metrics, those of whole sets of pictures, then the figures that `clbench compare` reads from stored ones."""
+    from clbench.metrics import METRICS, SET_METRICS
     from clbench.metrics.derived import DERIVED
 
-    cards = [*(METRICS.get(name) for name in METRICS), *(DERIVED.get(name).card for name in DERIVED)]
+    kinds = {
+        "case": [METRICS.get(name) for name in METRICS],
+        "set": [SET_METRICS.get(name) for name in SET_METRICS],
+        "derived": [DERIVED.get(name).card for name in DERIVED],
+    }
     rows = [
-        [c.name, str(c.version), c.direction, f"{c.bounds[0]:g} .. {c.bounds[1]:g}", c.about] for c in cards
-    ]
-    return "metrics", ["name", "version", "better", "bounds", "is"], rows
+        [c.name, kind, str(c.version), c.direction, f"{c.bounds[0]:g} .. {c.bounds[1]:g}", c.about]
+        for kind, cards in kinds.items() for c in cards
+    ]  # fmt: skip
+    return "metrics", ["name", "of a", "version", "better", "bounds", "is"], rows
 
 
 def list_suites() -> Rows:
+    from clbench.jobs import ALL, NOT_IN_ALL
     from clbench.memory.suite import load_memory_suite
     from clbench.suite import load_suite, shipped_suites
 
     suites = [load_suite(name) for name in shipped_suites()]
-    rows = [[s.name, s.question, ", ".join(s.systems), ", ".join(s.controls)] for s in suites]
+    rows = [[s.name, s.question, ", ".join(s.systems), ", ".join(s.controls), ", ".join(s.table.probes)] for s in suites]
     measured = [load_memory_suite(name) for name in shipped_suites("memory")]
-    rows += [[s.name, s.question, ", ".join(s.systems), ""] for s in measured]
-    return "suites", ["name", "question", "systems", "controls"], rows
+    rows += [[s.name, s.question, ", ".join(s.systems), "", ""] for s in measured]
+    title = f"suites ({ALL}: every one but {', '.join(sorted(NOT_IN_ALL))} that the world can answer)"
+    return title, ["name", "question", "systems", "controls", "probes"], sorted(rows)
 
 
 def list_worlds() -> Rows:

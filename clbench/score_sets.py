@@ -6,10 +6,8 @@ and over all effects. They have no value per case, so they stand apart from the 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -17,32 +15,16 @@ from torch import Tensor
 
 from clbench.calibration import to_tensor
 from clbench.encoders import ClipEncoder, open_encoders
-from clbench.results import EditRecord, RunFolder, replace_bytes
+from clbench.results import EditRecord, RunFolder
+from clbench.set_table import DIGITS, SetRow, write_sets
 from clbench.suite import Suite
 from clbench.truth import Truths
-from clbench.types import Status
 from clbench.world import World
 
-SETS_SCHEMA = 1
 SMALLEST = 16
 """Pictures from which on a set is compared: with fewer, the spread of the estimate is larger than what it measures."""
-DIGITS = 7
 
 SetMetric = Callable[[Tensor, Tensor], float]
-
-
-@dataclass(frozen=True, slots=True)
-class SetRow:
-    """One set-level value; `effect` "" means all effects. A missing value is None with a status and a reason."""
-
-    metric: str
-    effect: str
-    steps: int | None
-    n: int
-    n_truth: int
-    value: float | None
-    status: Status = "ok"
-    reason: str = ""
 
 
 def set_metrics(names: Sequence[str]) -> dict[str, SetMetric]:
@@ -124,8 +106,4 @@ def _embedded(
 
 
 def _write(folder: RunFolder, rows: Sequence[SetRow], clip: ClipEncoder | None) -> Path:
-    features = None if clip is None else {"name": clip.card.name, "sha256": clip.card.sha256}
-    content = {"schema": SETS_SCHEMA, "run": folder.info.run, "features": features, "rows": [asdict(row) for row in rows]}
-    target = folder.path / "sets.json"
-    replace_bytes(target, (json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode())
-    return target
+    return write_sets(folder, rows, None if clip is None else {"name": clip.card.name, "sha256": clip.card.sha256})

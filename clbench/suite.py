@@ -27,7 +27,6 @@ FULL: Literal["full"] = "full"
 CANDIDATES = "candidates"
 WORDS = ("probes.py", "neutral.py", "general.py")
 """Where the prompts of probes and compositions are made: what they do belongs to the hash of a suite that uses them."""
-SET_METRICS = ("kid", "cmmd")
 
 
 class SuiteTable(Table):
@@ -159,7 +158,7 @@ class Suite:
         ]
 
     def _check(self) -> None:
-        from clbench.metrics import METRICS
+        from clbench.metrics import METRICS, SET_METRICS
         from clbench.systems import check_system_name
 
         for name in self.metrics:

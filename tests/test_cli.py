@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from clbench.cli import app
+from clbench.world import load_world
 
 HEAVY = ("torch", "diffusers", "transformers", "pandas", "matplotlib", "scipy", "pyarrow", "open_clip")
 COMMANDS = (
@@ -251,3 +252,25 @@ def test_suite_all_runs_what_the_world_can_answer(mini_world_file, tmp_path, mon
     one, three = ((out / name / "collection" / "pictures" / "sepia" / "p0" / "s0.png").read_bytes() for name in ("one", "three"))
     assert one == three
     clbench("edit", "--suite", "all", "--world", mini_world_file, code=2)
+
+
+def test_suite_all_measures_whole_pools_and_no_parts(mini_world_file, tmp_path, monkeypatch):
+    from clbench import jobs, suite
+
+    one, memory = tmp_path / "one.toml", tmp_path / "memory.toml"
+    one.write_text(SUITE.replace('"small"', '"one"'))
+    memory.write_text('kind = "memory"\nname = "memory"\nquestion = "What?"\neffects = [1]\nsystems = ["cascade"]\n')
+    files = {"pictures": {"one": one}, "memory": {"memory": memory}}
+    for room in (suite, jobs):
+        monkeypatch.setattr(room, "shipped_suites", lambda kind="pictures": files[kind])
+    done = []
+    monkeypatch.setattr(jobs, "measure", lambda order: done.append((order.suite, order.out)))
+    monkeypatch.setattr(jobs, "report", lambda out, world, name: done.append("report"))
+    monkeypatch.setattr(jobs, "score", lambda out, world, name: None)
+    out = tmp_path / "out"
+    clbench("eval", "--suite", "all", "--world", mini_world_file, "--out", out)
+    assert done == [("memory", out / "memory"), "report"]
+    clbench("eval", "--suite", "all", "--world", mini_world_file, "--out", out, "--limit", "1")
+    assert done[2:] == ["report"]
+    (mini_world_file.parent / "accelerator.safetensors").unlink()
+    assert jobs.measurable(load_world(mini_world_file)) == []

@@ -94,6 +94,14 @@ def test_tables_are_made_of_it(out: Path):
     assert ("truth", "one edit") in ways and ("truth", "two edits") not in ways
 
 
+def test_one_report_has_a_section_for_each(out: Path):
+    jobs.report(out, str(out / "world.toml"), None)
+    told = (out / "report.md").read_text(encoding="utf-8")
+    for title in ("Prompts", "Neutral questions", "Two effects"):
+        assert f"\n## {title}\n" in told
+    assert "Control truth: " in told and "Against cascade in two edits" in told
+
+
 def test_the_truth_of_a_composition_is_right(out: Path):
     (truth,) = (run for run in find_runs(out / "composition") if run.info.system_name == "truth")
     rows = truth.read_scores()

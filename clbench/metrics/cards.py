@@ -135,3 +135,20 @@ _CARDS = (
 
 for _card in _CARDS:
     METRICS.add(_card.name, _card)
+
+SET_METRICS: Registry[MetricCard] = Registry("set-level metric")
+"""Metrics of a whole set of pictures (`clbench.metrics.sets`): no value per case, so no rows of scores.parquet."""
+
+for _card in (
+    MetricCard(
+        "kid", 1, "lower", (-math.inf, math.inf),
+        "Kernel distance between the sets of outputs and of truths, in the embeddings of the world's CLIP; unbiased, so it may "
+        "be below 0.", "Binkowski et al., Demystifying MMD GANs, ICLR 2018 (with other features)", frozenset({"truth", "clip"}),
+    ),
+    MetricCard(
+        "cmmd", 1, "lower", (0.0, math.inf),
+        "1000 times the squared Gaussian MMD between the sets of outputs and of truths, in the embeddings of the world's CLIP.",
+        "Jayasumana et al., Rethinking FID, CVPR 2024 (with other features)", frozenset({"truth", "clip"}),
+    ),
+):  # fmt: skip
+    SET_METRICS.add(_card.name, _card)

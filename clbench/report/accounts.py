@@ -66,6 +66,10 @@ def missing(results: Results) -> TableView | None:
     for entry in results.entries:
         for (status, reason, count), whats in _misses(entry).items():
             found[status, reason, count, tuple(whats)].append(entry.label)
+    for entry in results.variants:  # a probe that was not asked is unscored by design, one that failed is not
+        for (status, reason, count), whats in _misses(entry).items():
+            if status == "failed":
+                found[status, reason, count, tuple(whats)].append(f"{entry.label}, asked otherwise")
     if not found:
         return None
     rows = [

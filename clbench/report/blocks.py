@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from clbench.report.cells import TableView
+
 
 class Block(Protocol):
     """Anything that a section shows; `kind` names the macro that draws it."""
@@ -55,6 +57,16 @@ class Fold:
     blocks: Sequence[Block]
     note: str = ""
     open: bool = False
+
+
+def there(blocks: Sequence[Block | None]) -> list[Block]:
+    """The blocks that have something to show."""
+    return [block for block in blocks if block is not None]
+
+
+def folded(view: TableView) -> Fold:
+    """A table that a reader may unfold by its caption."""
+    return Fold(f"f-{view.id}", view.caption, [view])
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from clbench.metrics.cards import METRICS
 from clbench.report.cells import Cell, Head, Row, TableView
-from clbench.report.rows import SEED, Frame, estimate_cell, mean_of
-from clbench.stats import paired_difference
+from clbench.report.differences import compared_cell, reach
+from clbench.report.numbers import judged
+from clbench.report.rows import SEED, Frame, estimate_cell, is_share, mean_of
+from clbench.stats import Difference, paired_difference
 
 WAYS = {"": "one edit", "twice": "two edits"}
 METRICS_SHOWN = {
@@ -17,6 +22,12 @@ NOTE = (
     "«Both» counts pictures that are closest to the true picture of both effects; pairs in which one effect hides the other are "
     "left out there, and pairs whose orders look alike in «in order». The control truth shows what a perfect system gets, also "
     "how much the order changes a true picture. Intervals take the first effects as the sample."
+)
+
+AGAINST = ("both", "perceptual")
+TWICE_NOTE = (
+    "Each system minus the reference run twice, on the same pairs and sources, with its 95 % interval and Holm-corrected p (over "
+    "the lines of a column); the reference needs two loads and two edits for it."
 )
 
 
@@ -37,19 +48,38 @@ def _row(system: str, way: str, rows: Frame) -> Row:
     cells = [Cell(system), Cell(WAYS.get(way, way))]
     for metric in METRICS_SHOWN:
         mine = rows[rows["metric"] == metric]
-        share = metric not in ("perceptual", "order_change")
-        cells.append(estimate_cell("success" if share else metric, mean_of(mine, share)))
+        cells.append(estimate_cell(metric, mean_of(mine, is_share(metric))))
     return Row(cells)
 
 
-def against_twice(frame: Frame, system: str, metric: str = "both", reference: str = "cascade", way: str = ""):
-    """`system` (by `way`) minus the `reference` run twice, paired on pair, source and seed: a `clbench.stats.Difference`."""
+def against_twice(frame: Frame, system: str, metric: str = "both", reference: str = "cascade", way: str = "") -> Difference:
+    """`system` (by `way`) minus the `reference` run twice, paired on pair, source and seed."""
     keys = ["effect", "second", "source", "seed"]
     rows = frame[(frame["metric"] == metric) & (frame["second"] != "")]
     mine = rows[(rows["system"] == system) & (rows["probe"] == way)]
     other = rows[(rows["system"] == reference) & (rows["probe"] == "twice")]
     both = mine.merge(other, on=keys, suffixes=("", "_reference"))
     sources = [f"{second}/{source}" for second, source in zip(both["second"], both["source"], strict=True)]
-    share = metric not in ("perceptual", "order_change")
     first, second = both["value"].to_numpy(), both["value_reference"].to_numpy()
-    return paired_difference(first, second, both["effect"].tolist(), sources, np.random.default_rng(SEED), share)
+    return paired_difference(first, second, both["effect"].tolist(), sources, np.random.default_rng(SEED), is_share(metric))
+
+
+def twice_table(frame: Frame, systems: Sequence[str], reference: str = "cascade") -> TableView | None:
+    """Every one of `systems`, by each way it was asked, minus the `reference` run twice; None where that was not run."""
+    rows = frame[(frame["second"] != "") & (frame["status"] == "ok")]
+    ways = dict.fromkeys(zip(rows["system"], rows["probe"], strict=True))
+    shown = [key for key in ways if key[0] in systems and key != (reference, "twice")]
+    if (reference, "twice") not in ways or not shown:
+        return None
+    cards = [METRICS.get(metric) for metric in AGAINST if metric in set(rows["metric"])]
+    found = {
+        card.name: judged({key: against_twice(frame, key[0], card.name, reference, key[1]) for key in shown}, card.direction)
+        for card in cards
+    }
+    body = [
+        Row([Cell(key[0]), Cell(WAYS[key[1]] if key[1] in WAYS else key[1]),
+             *(compared_cell(found[card.name][key], card, reach(found[card.name].values())) for card in cards)])
+        for key in shown
+    ]  # fmt: skip
+    heads = [Head("System", numeric=False), Head("By", numeric=False), *(Head(METRICS_SHOWN[card.name]) for card in cards)]
+    return TableView("t-twice", f"Against {reference} in two edits", heads, body, TWICE_NOTE, "differences")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from clbench import stats
-from clbench.report.cells import MISSING, SHARES, Cell, Head, Row, TableView, interval, metric_value, number
+from clbench.metrics.derived import SHARES
+from clbench.report.cells import MISSING, Cell, Head, Row, TableView, interval, metric_value, number
 from clbench.report.data import Entry, Results
 from clbench.report.numbers import Numbers, difference, generator
 from clbench.report.tables import LAST, effect_values, short

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +14,16 @@ from clbench.report.blocks import Section
 from clbench.results import EditRecord, RunFolder
 from clbench.types import Case, Effect, MetricCard
 
+if TYPE_CHECKING:
+    from clbench.report.rows import Frame
+
 SOURCE, NONE = "source", "none"
 """Labels of attribution that are not effects: the untouched source, and nothing clearly."""
 
 LABELS = {SOURCE: "untouched source", NONE: "nothing clearly"}
+LARGE = ("leak", "attribution_distance")
+"""Metrics of many rows for each case, which entries hold as columns."""
+
 
 @dataclass(frozen=True)
 class ReportInput:
@@ -25,7 +32,8 @@ class ReportInput:
     `effects` are those of the world, by id; `truth_kind` says in words how truth is known; `reference` is the
     system that differences are taken against. `truth_picture` may return None where there is no truth.
     Both callables return uint8 (H, W, 3). `adapter_bytes` maps a system to the bytes of its adapter files.
-    `extra` sections, such as a deployment ledger, stand after the costs.
+    `asked` are the ids of the suite's effects (which may be more than a part of it was run for). `extra` sections stand
+    after the costs.
     """
 
     world_name: str
@@ -40,6 +48,7 @@ class ReportInput:
     source_picture: Callable[[str], np.ndarray]
     reference: str = "cascade"
     adapter_bytes: Mapping[str, int] = field(default_factory=dict)
+    asked: Sequence[str] = ()
     extra: Sequence[Section] = ()
 
 
@@ -72,7 +81,7 @@ class Leaks:
 class Entry:
     """One line of every table: a system as it ran, at one number of steps if the suite asks for several.
 
-    `attributed` holds one label per case ("" = missing).
+    `attributed` holds one label per case ("" = missing, or not a question about a single effect).
     """
 
     label: str
@@ -124,18 +133,19 @@ def question(case: Case) -> Case:
     return case if case.steps is None else replace(case, steps=None)
 
 
-def plain(case: Case) -> bool:
-    """Whether a case asks for one effect in the ordinary way: nothing beyond effect, source, seed and steps."""
-    return case == Case(case.effect, case.source, case.seed, case.steps)
+def way(case: Case) -> tuple[bool, str]:
+    """How a case asks: whether for two effects, and by which probe. The plain way, ``(False, "")``, sorts first."""
+    return bool(case.second), case.probe
 
 
 @dataclass(frozen=True)
 class Results:
     """All entries: systems first, controls after them; effects in the world's order; metrics in card order.
 
-    `metrics` have one value per case, `pairwise` ones have a second effect. Where a suite also asks otherwise
-    than plainly (see `plain`), those cases are kept apart in `variants`, under the same labels, and enter no table
-    of `entries`; a suite that asks nothing plainly has all its cases in `entries`.
+    `entries` hold the cases that ask in one way (see `way`): plainly, or where a suite asks for pairs of effects, for both in
+    one edit. What is asked otherwise (probes, two edits) is kept apart in `variants`, under the same labels, and enters no
+    table of `entries`. `metrics` of entries have one value per case, `pairwise` ones have a second effect; `asked` are those
+    of entries and variants together. `frame` has the score rows of all runs, controls last, without the metrics in `LARGE`.
     """
 
     about: ReportInput
@@ -143,7 +153,9 @@ class Results:
     effects: list[Effect]
     metrics: list[MetricCard]
     pairwise: list[MetricCard]
-    variants: list[Entry] = field(default_factory=list)
+    variants: list[Entry]
+    asked: list[MetricCard]
+    frame: Frame
 
     @property
     def systems(self) -> list[Entry]:
@@ -160,9 +172,9 @@ class Results:
 
     @cached_property
     def headline(self) -> MetricCard | None:
-        """The metric of the verdict: success if it was asked, else the first with a direction."""
+        """The metric of the verdict: success (of a pair: both) if it was asked, else the first with a direction."""
         directed = [card for card in self.metrics if card.direction != "neutral"]
-        return next((card for card in directed if card.name == "success"), directed[0] if directed else None)
+        return next((card for card in directed if card.name in ("success", "both")), directed[0] if directed else None)
 
     def reference_for(self, entry: Entry) -> Entry | None:
         """The reference system at the same number of steps, or its only entry; None when there is none."""
@@ -179,6 +191,17 @@ class Results:
         ranked = [*collections, *others, *self.systems]
         same = [entry for entry in ranked if entry.system == ranked[0].system]
         return max(same, key=lambda entry: entry.steps or 0) if same else None
+
+    def runs(self) -> dict[str, Entry]:
+        """An entry of every run, by the name of its system; runs that were asked no plain question come last."""
+        found: dict[str, Entry] = {}
+        for entry in (*self.entries, *self.variants):
+            found.setdefault(entry.system, entry)
+        return found
+
+    def asked_for(self, case: Case) -> str:
+        """What a case asks for, for readers: the effect's name, or both names in their order."""
+        return f"{self.name(case.effect)}, then {self.name(case.second)}" if case.second else self.name(case.effect)
 
     def name(self, effect_id: str) -> str:
         """The name for readers of an effect or of a label that is not an effect."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from clbench.report.cells import MINUS, MISSING, Cell, Head, Row, TableView, Whisker, interval, metric_value
@@ -36,24 +38,29 @@ def differences(numbers: Numbers) -> TableView | None:
     return TableView("t-differences", caption, heads, rows, NOTE, "differences", sortable=len(shown) > COLUMNS)
 
 
-def _reach(numbers: Numbers, metric: str) -> float:
-    """The largest bound of a metric's intervals: the half width of its common scale around 0."""
-    gaps = [one.difference for (_, name), one in numbers.compared.items() if name == metric]
+def reach(found: Iterable[Compared]) -> float:
+    """The largest bound of all intervals: the half width of their common scale around 0."""
+    gaps = [one.difference for one in found]
     ends = [abs(end) for gap in gaps for end in (gap.low, gap.value, gap.high) if np.isfinite(end)]
     return max(ends, default=0.0) or 1.0
 
 
 def difference_cell(numbers: Numbers, label: str, card: MetricCard, short: bool = False) -> Cell:
     """One difference in words, with its interval drawn around 0; `short` leaves p and the detectable difference out."""
-    one = numbers.compared.get((label, card.name))
+    mine = (one for (_, metric), one in numbers.compared.items() if metric == card.name)
+    return compared_cell(numbers.compared.get((label, card.name)), card, reach(mine), short)
+
+
+def compared_cell(one: Compared | None, card: MetricCard, half: float, short: bool = False) -> Cell:
+    """As `difference_cell`, on a scale of half width `half`."""
     if one is None or not np.isfinite(one.difference.value):
         reason = one.difference.reason if one is not None else "not computed for both systems"
         return Cell(MISSING, reason, LAST, css="missing", title=reason)
     gap, verdict = one.difference, "open" if one.better is None else "better" if one.better else "worse"
     verdict = "" if card.direction == "neutral" else verdict
     text = f"{metric_value(card.name, gap.value, signed=True)} {verdict}".strip()
-    ends, reach = [gap.low, gap.value, gap.high] if np.isfinite(gap.low) else [gap.value] * 3, _reach(numbers, card.name)
-    whisker = Whisker(*(round(50 + 50 * end / reach, 1) for end in ends), zero=50.0)
+    ends = [gap.low, gap.value, gap.high] if np.isfinite(gap.low) else [gap.value] * 3
+    whisker = Whisker(*(round(50 + 50 * end / half, 1) for end in ends), zero=50.0)
     title = f"{gap.n_pairs} pairs, {gap.n_dropped} dropped, {gap.n_effects} effects"
     sub = interval(card.name, gap.low, gap.high, signed=True) if short else _words(one, card.name)
     bounds = (gap.low, gap.high)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clbench.cost.curves import Curve
+from clbench.metrics.derived import SHARES
 from clbench.report import curves
 from clbench.report.blocks import Plot
-from clbench.report.cells import SHARES, anchor
+from clbench.report.cells import anchor
 from clbench.report.data import Entry
 from clbench.report.numbers import Numbers
 from clbench.report.palette import SERIES
 from clbench.report.pareto import WORDS, Price, offers
 from clbench.report.tables import effect_values, short, worst_first
+from clbench.stats import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,6 +156,59 @@ def pareto(numbers: Numbers, price: Price) -> Plot | None:
     axes.grid(color=LINE, linewidth=0.6)
     _legend(figure, min(len(systems), 4))
     return _plot(figure, numbers, f"pareto-{price}", f"{short(card.name)} against {price}")
+
+
+def by_count(numbers: Numbers, counts: Mapping[str, int]) -> Plot | None:
+    """Headline metric of adapters against the number of effects in them, the reference as a dashed line; None without one."""
+    results, card = numbers.results, numbers.results.headline
+    found = [entry for entry in results.finals if card is not None and entry.system in counts and card.name in entry.columns]
+    found = sorted((e for e in found if np.isfinite(_estimate(numbers, e).value)), key=lambda entry: counts[entry.system])
+    if card is None or not found:
+        return None
+    figure, axes = _figure(WIDTH, 3.9)
+    values = _factor(card.name) * np.array([[one.low, one.value, one.high] for one in (_estimate(numbers, e) for e in found)])
+    across = [counts[entry.system] for entry in found]
+    spread = np.nan_to_num(np.abs(values[:, [0, 2]] - values[:, [1]])).T
+    style: dict[str, Any] = {"color": series_colour(0), "marker": "o", "markersize": 6, "linewidth": 1.4}
+    axes.errorbar(across, values[:, 1], yerr=spread, label="one adapter", **style)
+    others = [entry for entry in results.finals if entry.system == results.about.reference and card.name in entry.columns]
+    for entry in others:
+        height = _factor(card.name) * _estimate(numbers, entry).value
+        axes.axhline(height, color=SOFT, linewidth=1, linestyle=(0, (4, 3)), label=f"{entry.label}, all its effects")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted(set(across)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.minorticks_off()
+    axes.set_xlabel("Effects in one adapter")
+    axes.set_ylabel(_axis(card.name))
+    axes.grid(color=LINE, linewidth=0.6)
+    _legend(figure, 1 + len(others))
+    return _plot(figure, numbers, "capacity", f"{short(card.name)} against effects in one adapter, with 95 % intervals")
+
+
+def bytes_curve(curve: Curve, systems: Sequence[str], suite: str, name: str) -> Plot:
+    """Bytes of adapters of `systems` along a cost curve, both axes logarithmic."""
+    words = {"effects": "Effects served", "teacher_rank": "Rank of the teachers"}[curve.axis]
+    figure, axes = _figure(WIDTH, 3.4)
+    for index, system in enumerate(systems):
+        points = [(x, cost.adapters / 2**20) for x, cost in curve.of(system)]
+        axes.plot(*zip(*points, strict=True), color=series_colour(index), linewidth=1.8, label=system)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:,.6g}")
+    axes.minorticks_off()
+    axes.set_xlabel(words)
+    axes.set_ylabel("Adapters, MiB")
+    axes.grid(color=LINE, linewidth=0.6)
+    _legend(figure, len(systems))
+    caption = f"Bytes of adapters by {words[0].lower()}{words[1:]}"
+    return Plot(f"p-{name}", caption, inline(figure, anchor(suite, name), caption))
+
+
+def _estimate(numbers: Numbers, entry: Entry) -> Estimate:
+    assert numbers.results.headline is not None
+    return numbers.estimates[entry.label, numbers.results.headline.name]
 
 
 def _factor(metric: str) -> float:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from clbench.report.cells import anchor
 from clbench.report.data import Entry, Results
 from clbench.report.matrices import Behind, behind, case_anchor
-from clbench.report.pictures import Album, Figure, edited, source, truth
+from clbench.report.pictures import Album, Figure, edited, right, source, truth
 from clbench.report.tables import worst_first
 from clbench.types import Case, Effect
 
@@ -86,8 +86,8 @@ def badness(entry: Entry, index: int) -> tuple[float, float, float]:
     """Sort key of a case, worst first: failed edits, then low success and vsa, then far from the truth."""
     if "failed" in (column.status[index] for column in entry.columns.values()):
         return (-1.0, 0.0, 0.0)
-    success, vsa, far = (entry.value(name, index) for name in ("success", "vsa", "perceptual"))
-    return _or_zero(success), _or_zero(vsa), _or_zero(-far)
+    vsa, far = (entry.value(name, index) for name in ("vsa", "perceptual"))
+    return _or_zero(right(entry, index)), _or_zero(vsa), _or_zero(-far)
 
 
 def _or_zero(value: float) -> float:
@@ -140,6 +140,7 @@ def _case_row(case: Case, shown: Sequence[Entry], results: Results, album: Album
     )
     seeds = {one.seed for one in candidate.cases} if candidate is not None else set()
     words = f"{case.source}, seed {case.seed}" if len(seeds) > 1 else case.source
+    words = f"then {results.name(case.second)}: {words}" if case.second else words
     return CaseRow(case_anchor(case), words, failed, lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.report.rows import Frame, estimate_cell, is_share, mean_of
+from clbench.report.tables import short
 from clbench.sources import GROUPS, group_of
 
 NOTE = (
@@ -20,12 +21,13 @@ def group_table(frame: Frame, metric: str, probe: str = "") -> TableView | None:
     asked = [name for name in dict.fromkeys(rows["system"]) if (rows[rows["system"] == name]["status"] == "ok").any()]
     if not groups or not asked:
         return None
-    shown = "success" if is_share(metric) else metric
     body = []
     for system in asked:
         mine = rows[rows["system"] == system]
         found = (mean_of(mine[mine["group"] == group], is_share(metric)) for group in groups)
-        body.append(Row([Cell(system), *(estimate_cell(shown, one) for one in found)]))
+        body.append(Row([Cell(system), *(estimate_cell(metric, one) for one in found)]))
     heads = [Head("System", numeric=False), *(Head(name, GROUPS[name].about) for name in groups)]
-    how = f", asked by probe {probe}" if probe else ""
-    return TableView(f"t-groups-{metric}{probe and '-'}{probe}", f"{metric} by group of sources{how}", heads, body, NOTE)
+    name, caption = f"t-groups-{metric}", f"{short(metric)} by group of sources"
+    if probe:
+        return TableView(f"{name}-{probe}", f"{caption}, probe «{probe}»", heads, body)
+    return TableView(name, caption, heads, body, NOTE)

@@ -10,7 +10,8 @@ import numpy as np
 
 from clbench.metrics.cards import METRICS
 from clbench.registry import ClbenchError
-from clbench.report.data import Column, Entry, Leaks, ReportInput, Results, plain
+from clbench.report.data import LARGE, Column, Entry, Leaks, ReportInput, Results, way
+from clbench.report.rows import Frame
 from clbench.results import RunFolder
 from clbench.types import Case, MetricCard
 
@@ -30,22 +31,35 @@ def load_results(runs: Sequence[RunFolder], about: ReportInput) -> Results:
                     f"{run.path} was made with {what} '{found.name}' ({found.hash[:8]}), the report is about "
                     f"({asked[:8]}); runs of different {what}s are not put in one report"
                 )
-    asked = [_RunTable(run, list(about.effects)) for run in runs]
-    plainly = any(plain(case) for table in asked for case in table.cases)
-    entries = [entry for table in asked for entry in table.entries(lambda case: plain(case) or not plainly)]
-    variants = [entry for table in asked for entry in table.entries(lambda case: not plain(case))] if plainly else []
+    tables = sorted((_RunTable(run, list(about.effects)) for run in runs), key=lambda table: table.control)
+    mainly = min((way(case) for table in tables for case in table.cases), default=(False, ""))
+    entries = [entry for table in tables for entry in table.entries(lambda case: way(case) == mainly)]
+    variants = [entry for table in tables for entry in table.entries(lambda case: way(case) != mainly)]
     _check_effects([*entries, *variants], about)
+    entries = [entry for entry in entries if not _floor_of_a_probe(entry)]
     seen = {effect for entry in entries for effect in entry.effects}
     scored = {metric for entry in entries for metric in entry.columns}
     pairwise = {"attributed"} if any(entry.read for entry in entries) else set()
     pairwise |= {"leak"} if any(len(entry.leak) for entry in entries) else set()
     effects = [effect for effect in about.effects.values() if effect.id in seen]
-    ordered = sorted(entries, key=lambda entry: entry.control)
-    return Results(about, ordered, effects, _cards(scored), _cards(pairwise), variants)
+    asked = {metric for table in tables for metric in table.metrics}
+    return Results(about, entries, effects, _cards(scored), _cards(pairwise), variants, _cards(asked), _frame(tables))
+
+
+def _floor_of_a_probe(entry: Entry) -> bool:
+    """Whether a control answers probes alone (as reseed does), and would be a line of blanks in the main tables."""
+    return entry.control and bool(entry.records) and {record.status for record in entry.records.values()} == {"unscored"}
+
+
+def _frame(tables: list[_RunTable]) -> Frame:
+    import pandas as pd
+
+    return pd.concat([table.frame[~table.frame["metric"].isin(LARGE)] for table in tables], ignore_index=True)
 
 
 def _check_effects(entries: list[Entry], about: ReportInput) -> None:
-    unknown = sorted({effect for entry in entries for effect in entry.effects} - set(about.effects))
+    named = {name for entry in entries for case in entry.cases for name in (case.effect, case.second) if name}
+    unknown = sorted(named - set(about.effects))
     if unknown:
         raise ClbenchError(f"the runs hold effects that the world does not know: {', '.join(unknown)}")
 
@@ -95,7 +109,8 @@ class _RunTable:
         seen, leaks = (self._pairs(places, rows.get(metric, _NO_ROWS)) for metric in ("attributed", "leak"))
         attributed = [""] * len(cases)
         for place, other in zip(seen.places.tolist(), seen.others.tolist(), strict=True):
-            attributed[place] = other
+            if cases[place].question == "effect":  # labels of neutral and composed questions mean other things
+                attributed[place] = other
         return Entry(label, name, step, self.control, self.run, cases, records, columns, attributed, leaks)
 
     def _pairs(self, places: np.ndarray, rows: np.ndarray) -> Leaks:

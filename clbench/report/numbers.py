@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from clbench import stats
-from clbench.report.cells import SHARES
+from clbench.metrics.derived import SHARES
 from clbench.report.data import Entry, Results
 from clbench.stats import Difference, Estimate
-from clbench.types import Case, MetricCard, seed_from
+from clbench.types import Case, Direction, MetricCard, seed_from
 
+K = TypeVar("K", bound=Hashable)
 NO_SPAN = 1e-9
 UNASKED = "this metric was not computed for this system"
 
@@ -72,19 +74,24 @@ def _with_reason(found: Estimate, reasons: list[str]) -> Estimate:
     return Estimate(nan, nan, nan, found.n_total, 0, found.n_failed, 0, "; ".join(said[:2]) or found.reason)
 
 
-def _compare_all(results: Results, metric: str, direction: str) -> dict[tuple[str, str], Compared]:
-    """Differences of all systems to their reference for one metric; Holm's correction is over systems."""
+def _compare_all(results: Results, metric: str, direction: Direction) -> dict[tuple[str, str], Compared]:
+    """Differences of all systems to their reference for one metric."""
     found: dict[str, Difference] = {}
     for entry in results.systems:
         reference = results.reference_for(entry)
         if reference is not None and metric in entry.columns and metric in reference.columns:
             found[entry.label] = _difference(entry, reference, metric)
+    return {(label, metric): one for label, one in judged(found, direction).items()}
+
+
+def judged(found: Mapping[K, Difference], direction: Direction) -> dict[K, Compared]:
+    """Differences of one metric with Holm's correction over all of them, and which are surely for the better or the worse."""
     adjusted = stats.holm([difference.p for difference in found.values()])
     compared = {}
-    for (label, difference), p in zip(found.items(), adjusted.tolist(), strict=True):
+    for (key, difference), p in zip(found.items(), adjusted.tolist(), strict=True):
         sure = difference.decided and p < 0.05 and direction != "neutral"
         better = ((difference.value > 0) == (direction == "higher")) if sure else None
-        compared[label, metric] = Compared(difference, p, better)
+        compared[key] = Compared(difference, p, better)
     return compared
 
 

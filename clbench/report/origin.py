@@ -24,6 +24,14 @@ GOOD = {
     "dose": "1; below 1 too weak, above 1 too strong",
     "attributed": "every picture on the diagonal",
     "attribution_distance": "smallest for the asked effect",
+    "neutral_distance": "as small as that of the reseed control",
+    "neutral_leak": "0",
+    "neutral_leak_total": "as low as the reseed control",
+    "both": "as high as the truth control",
+    "first_shows": "as high as the truth control",
+    "second_shows": "as high as the truth control",
+    "in_order": "as high as the truth control",
+    "order_change": "near that of the truth control",
 }
 
 
@@ -36,7 +44,7 @@ def shared_facts(results: Results) -> list[tuple[str, str]]:
         ("Suite", f"{about.suite_name} ({about.suite_hash[:12]})"),
         ("Question", about.question),
         ("Truth", about.truth_kind),
-        ("Newest run", _moment(newest)),
+        ("Newest run", moment(newest)),
         (
             "Seeds",
             ", ".join(str(seed) for seed in sorted({s for e in results.entries for s in e.info.seeds})),
@@ -52,12 +60,8 @@ def shared_facts(results: Results) -> list[tuple[str, str]]:
 def runs(results: Results) -> TableView:
     """One row per run: id, code, device, adapters, settings, when, with which command."""
     rows = []
-    done = set()
-    for entry in results.entries:
+    for entry in sorted(results.runs().values(), key=lambda entry: entry.control):
         info = entry.info
-        if info.run in done:
-            continue
-        done.add(info.run)
         code = info.git.sha[:10] + (" + changes" if info.git.dirty else "") if info.git.sha else "no checkout"
         adapters = ", ".join(f"{role} {digest[:10]}" for role, digest in info.system.card["adapters"].items())
         settings = ", ".join(f"{key} {value}" for key, value in info.system.card["settings"].items())
@@ -70,7 +74,7 @@ def runs(results: Results) -> TableView:
                     Cell(f"{info.device}, {info.dtype}", css="text"),
                     Cell(adapters or "none", css="code"),
                     Cell(settings or "none", css="text"),
-                    Cell(_moment(info.created), info.status, css="text"),
+                    Cell(moment(info.created), info.status, css="text"),
                     Cell(info.command, css="code"),
                 ],
                 "control" if entry.control else "",
@@ -80,7 +84,7 @@ def runs(results: Results) -> TableView:
     return TableView("t-runs", "Runs", [Head(name, numeric=False) for name in names], rows, css="wide", sortable=False)
 
 
-def _moment(created: str) -> str:
+def moment(created: str) -> str:
     """An ISO time to the minute, as it is read."""
     return created[:16].replace("T", " ") + (" UTC" if created.endswith("+00:00") else "")
 
@@ -88,7 +92,7 @@ def _moment(created: str) -> str:
 def glossary(results: Results) -> TableView:
     """Every metric of the report: what it is, direction, bounds, version, what is good, and its source."""
     rows = []
-    for card in [*results.metrics, *results.pairwise]:
+    for card in results.asked:
         rows.append(
             Row(
                 [

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clbench.report import pictures
+from clbench.report import deployment, pictures
 from clbench.report.blocks import Section
 from clbench.report.data import Results
+from clbench.report.deployment import Deployment
+from clbench.report.material import Material
 from clbench.report.numbers import compute
 from clbench.report.pictures import Album, Thumb
-from clbench.report.sections import Material, make_sections
+from clbench.report.sections import make_sections
 from clbench.report.verdict import Check, Sentence, checks, verdict
 
 
 @dataclass(frozen=True)
 class Group:
-    """The part of the page about one suite. `prefix` stands before all its ids, so that suites can share a page."""
+    """The part of the page about one suite. `prefix` stands before all its ids, so that suites can share a page;
+    `settled` says what it means that all checks hold.
+    """
 
     prefix: str
     suite: str
@@ -25,6 +29,7 @@ class Group:
     verdict: list[Sentence]
     facts: list[tuple[str, str]]
     checks: list[Check]
+    settled: str
     sections: list[Section]
 
     @property
@@ -41,12 +46,13 @@ class Page:
     thumbs: list[Thumb]
 
 
-def make_page(parts: Sequence[Results]) -> Page:
+def make_page(parts: Sequence[Results], ledgers: Sequence[Deployment] = ()) -> Page:
     """Compute every number, lay out every table and pick the pictures; the same runs give the same page."""
-    album, groups = Album(limit=0), []
+    album, groups, several = Album(limit=0), [], len(parts) + len(ledgers) > 1
     for index, results in enumerate(parts, 1):
         album.limit = pictures.BYTES_FOR_PICTURES * index / len(parts)
-        groups.append(_group(results, album, f"{results.about.suite_name}-" if len(parts) > 1 else ""))
+        groups.append(_group(results, album, f"{results.about.suite_name}-" if several else ""))
+    groups += [_measured(one, f"{one.found.suite.name}-" if several else "") for one in ledgers]
     suites = ", ".join(group.suite for group in groups)
     worlds = ", ".join(dict.fromkeys(group.world for group in groups))
     return Page(f"clbench: {suites} in {worlds}", groups, list(album.thumbs.values()))
@@ -62,7 +68,24 @@ def _group(results: Results, album: Album, prefix: str) -> Group:
         verdict=verdict(numbers),
         facts=_facts(results),
         checks=checks(numbers),
+        settled="controls read right",
         sections=make_sections(Material(numbers, album)),
+    )
+
+
+def _measured(one: Deployment, prefix: str) -> Group:
+    """The group about a suite that measures deployment; it has no cases, so it has tables of its own."""
+    found, suite = one.found, one.found.suite.name
+    return Group(
+        prefix=prefix,
+        suite=suite,
+        world=found.world.name,
+        heading=one.question,
+        verdict=deployment.verdict(found),
+        facts=deployment.facts(found),
+        checks=deployment.checks(found),
+        settled="predictions and measurements agree",
+        sections=deployment.sections(one, suite),
     )
 
 

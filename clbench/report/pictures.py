@@ -96,10 +96,10 @@ def truth(case: Case, results: Results, album: Album, label: str = "truth") -> F
     about = results.about
     key = (about.world_hash, about.suite_name, question(case))
     thumb = album.once(key, lambda: about.truth_picture(case))
-    name = results.name(case.effect)
+    name = results.asked_for(case)
     if thumb is None:
         return Figure(label, "no truth is known", None, "given", who=label)
-    random = about.effects[case.effect].random
+    random = any(about.effects[effect].random for effect in (case.effect, case.second) if effect)
     return Figure(label, "one of many" if random else name, thumb, "given", f"truth: {name}", label)
 
 
@@ -113,18 +113,23 @@ def edited(entry: Entry, case: Case, results: Results, album: Album, label: str 
         reason = record.reason if record is not None else "no edit was made"
         return Figure(label, reason, None, "bad", "", who, entry.steps)
     words, css = verdict_line(entry, index, results)
-    alt = f"{entry.label}, asked for {results.name(case.effect)} on {case.source}: {words}"
+    alt = f"{entry.label}, asked for {results.asked_for(case)} on {case.source}: {words}"
     return Figure(label, words, album.add(entry.folder.read_picture(record)), css, alt, who, entry.steps)
+
+
+def right(entry: Entry, index: int) -> float:
+    """1 if the case at `index` succeeded (of a pair of effects: both show), 0 if not; NaN where nobody knows."""
+    return entry.value("both" if entry.cases[index].second else "success", index)
 
 
 def verdict_line(entry: Entry, index: int, results: Results) -> tuple[str, str]:
     """What the meters say about one picture in a few words, and whether that is good or bad."""
-    success, seen, asked = entry.value("success", index), entry.attributed[index], entry.cases[index].effect
+    success, seen, asked = right(entry, index), entry.attributed[index], entry.cases[index].effect
     words = []
     if seen and seen != asked:
         words.append(f"read as {results.name(seen)}")
     elif not math.isnan(success):
-        words.append("success" if success else "too far off")
+        words.append("success" if success else "not both" if entry.cases[index].second else "too far off")
     for metric, name in (("vsa", "VSA"), ("leak_total", "leak")):
         if not math.isnan(entry.value(metric, index)) and not (metric == "vsa" and success == 0):
             words.append(f"{name} {number(entry.value(metric, index), 1 if metric == 'vsa' else 2)}")

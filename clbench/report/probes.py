@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from clbench.probes import PROBES
 from clbench.report.cells import Cell, Head, Row, TableView, number
-from clbench.report.rows import SEED, Frame, estimate_cell, mean_of, share_of
+from clbench.report.rows import LAST, SEED, Frame, estimate_cell, mean_of, share_of
 from clbench.types import NEUTRAL
 
 RESAMPLES = 4_000
@@ -60,14 +60,17 @@ def _probe_row(system: str, probe: str, rows: Frame, neighbours: Mapping[str, st
     return Row(cells)
 
 
-def neutral_table(frame: Frame) -> TableView | None:
-    """One row per system: distance to the base in units of the reseed floor, and leak; None if nothing neutral was asked."""
+def neutral_table(frame: Frame, name: Callable[[str], str] = str) -> TableView | None:
+    """One row per system: distance to the base in units of the reseed floor, and leak; None if nothing neutral was asked.
+
+    `name` turns the id of an effect into its name.
+    """
     rows = frame[(frame["probe"] == NEUTRAL) & (frame["status"] == "ok")]
     if rows.empty:
         return None
     floor = rows[(rows["metric"] == "neutral_distance") & (rows["system"] == "reseed")]
     systems = dict.fromkeys(name for name in rows["system"] if name != "base")
-    body = [_neutral_row(system, rows[rows["system"] == system], floor) for system in systems]
+    body = [_neutral_row(system, rows[rows["system"] == system], floor, name) for system in systems]
     heads = [
         Head("System", numeric=False), Head("Distance / reseed floor"), Head("Leak of all effects"),
         Head("Largest leak", numeric=False), Head("Shows an effect"),
@@ -75,17 +78,19 @@ def neutral_table(frame: Frame) -> TableView | None:
     return TableView("t-neutral", "Neutral questions: does a system behave like the base?", heads, body, NEUTRAL_NOTE)
 
 
-def _neutral_row(system: str, rows: Frame, floor: Frame) -> Row:
+def _neutral_row(system: str, rows: Frame, floor: Frame, name: Callable[[str], str]) -> Row:
     value, low, high, count = floor_ratio(rows[rows["metric"] == "neutral_distance"], floor)
     spread = (
         f"[{number(low, 2)}, {number(high, 2)}]" if np.isfinite(low) else "no run of reseed to compare with" if not count else ""
     )
     leaks = rows[rows["metric"] == "neutral_leak"].groupby("other")["value"].mean()
-    largest = Cell(f"{leaks.idxmax()} {number(leaks.max(), 3)}") if len(leaks) and leaks.max() > 0 else Cell("none")
+    most = leaks.max() if len(leaks) else float("nan")
+    largest = Cell(name(str(leaks.idxmax())), number(most, 3), most) if most > 0 else Cell("none", sort=0.0)
     seen = rows[rows["metric"] == "attributed"]
     caught = share_of(seen, ~seen["other"].isin(("base", "source", "none")).to_numpy())
     total = estimate_cell("neutral_leak_total", mean_of(rows[rows["metric"] == "neutral_leak_total"], False))
-    distance = Cell(number(value, 2), spread, value, title=f"{count} questions answered by both")
+    known = value if np.isfinite(value) else LAST
+    distance = Cell(number(value, 2), spread, known, title=f"{count} questions answered by both", bounds=(low, high))
     return Row(
         [Cell(system), distance, total, largest, estimate_cell("success", caught)], "control" if system == "reseed" else ""
     )
@@ -111,13 +116,13 @@ def floor_ratio(rows: Frame, floor: Frame) -> tuple[float, float, float, int]:
     return value, float(low), float(high), len(both)
 
 
-def gram_table(gram: Mapping[str, Mapping]) -> TableView:
-    """The coherence numbers of gram.json (`clbench.gram`): one row per space and kind of prompt."""
+def gram_table(gram: Mapping[str, Mapping], name: Callable[[str], str] = str) -> TableView:
+    """The coherence numbers of gram.json (`clbench.gram`): one row per space and kind of prompt; `name` as above."""
     rows = []
     for space, kinds in gram["spaces"].items():
         for kind, told in kinds.items():
             apart = told["centred"]
-            between = " and ".join(told["between"] or ())
+            between = " and ".join(name(effect) for effect in told["between"] or ())
             cells = [Cell(space), Cell(kind), *(_plain(told[n]) for n in ("mean", "largest")), Cell(between)]
             rows.append(Row([*cells, _plain(apart["largest"]), _plain(told["effective_rank"])]))
     heads = [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from clbench import stats
-from clbench.metrics.cards import METRICS
+from clbench.metrics.derived import SHARES
 from clbench.report.cells import MISSING, Cell, interval, metric_value, number
 from clbench.stats import Estimate
 
@@ -24,7 +24,7 @@ SEED = 0
 
 def is_share(metric: str) -> bool:
     """Whether a metric has values 0 and 1 only, so that its mean is a share."""
-    return METRICS.get(metric).bounds == (0.0, 1.0)
+    return metric in SHARES
 
 
 def mean_of(rows: Frame, share: bool) -> Estimate:
@@ -46,7 +46,8 @@ def estimate_cell(metric: str, one: Estimate) -> Cell:
     if not np.isfinite(one.value):
         return Cell(MISSING, "", LAST, title=one.reason, css="missing")
     counted = f"{one.n_scored} of {one.n_total} scored, {one.n_failed} failed"
-    return Cell(metric_value(metric, one.value), interval(metric, one.low, one.high) or one.reason, one.value, title=counted)
+    sub = interval(metric, one.low, one.high) or one.reason
+    return Cell(metric_value(metric, one.value), sub, one.value, title=counted, bounds=(one.low, one.high))
 
 
 def number_cell(value: float, decimals: int = 2, reason: str = "") -> Cell:

@@ -6,50 +6,26 @@ say. Adding one is a function and its line in `SECTIONS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 
-from clbench.report import accounts, curves, figures, matrices, origin, pareto, tables
-from clbench.report.blocks import Block, Command, Facts, Filter, Fold, Section, Side
-from clbench.report.cells import TableView, anchor, plural
-from clbench.report.data import Entry, Results
+from clbench.report import accounts, curves, figures, matrices, origin, pareto, questions, tables
+from clbench.report.blocks import Command, Facts, Filter, Fold, Section, Side, folded, there
+from clbench.report.cells import anchor, plural
+from clbench.report.data import Entry
 from clbench.report.differences import differences
-from clbench.report.gallery import Gallery, Strip, Strips, gallery, strips
-from clbench.report.numbers import Numbers
-from clbench.report.pictures import Album
+from clbench.report.gallery import Strip, Strips
+from clbench.report.material import Material
 from clbench.report.summary import scales, summaries
 
 EFFECT_METRICS = ("success", "vsa", "perceptual", "leak_total", "subject", "dose")
 
 
-@dataclass
-class Material:
-    """All that sections are made from; pictures are picked once, the gallery's before those behind cells."""
-
-    numbers: Numbers
-    album: Album
-
-    @property
-    def results(self) -> Results:
-        return self.numbers.results
-
-    @cached_property
-    def gallery(self) -> Gallery:
-        return gallery(self.results, self.album)
-
-    @cached_property
-    def strips(self) -> dict[str, Strip]:
-        _ = self.gallery  # it has the first call on the budget of pictures
-        return strips(self.results, self.album)
-
-
 def summary(material: Material) -> Section:
     """Who wins and by how much."""
     first, *more = summaries(material.numbers)
-    plots = _there([figures.by_effect(material.numbers), figures.trade(material.numbers)])
-    further = [*more, *_there([scales(material.numbers)])]
-    return Section("summary", "Summary", "", [first, *([Side(plots)] if plots else []), *map(_fold, further)])
+    plots = there([figures.by_effect(material.numbers), figures.trade(material.numbers)])
+    further = [*more, *there([scales(material.numbers)])]
+    return Section("summary", "Summary", "", [first, *([Side(plots)] if plots else []), *map(folded, further)])
 
 
 def paired(material: Material) -> Section | None:
@@ -67,7 +43,7 @@ def effects(material: Material) -> Section | None:
     views = [tables.per_effect(material.numbers, scored[name]) for name in names]
     if not views:
         return None
-    return Section("effects", "Effects", "", [Filter(), views[0], *map(_fold, views[1:])])
+    return Section("effects", "Effects", "", [Filter(), views[0], *map(folded, views[1:])])
 
 
 def bleeding(material: Material) -> Section | None:
@@ -81,14 +57,14 @@ def bleeding(material: Material) -> Section | None:
         "A picture bleeds when it was asked for one effect and shows another. Rows are what was asked for, columns are what "
         "the picture shows. Pick a coloured cell to see the pictures behind it."
     )
-    return Section("bleeding", "Bleeding", lead, [*folds, *_there([pairs])])
+    return Section("bleeding", "Bleeding", lead, [*folds, *there([pairs])])
 
 
 def _matrices(entry: Entry, material: Material, behind: dict[str, Strip]) -> Fold | None:
     """Both matrices of one entry and the pictures behind their cells; the candidate's are unfolded."""
     results = material.results
     views = [matrices.attribution(entry, results, set(behind)), matrices.leak(entry, results, material.gallery.shown)]
-    kept, name = _there(views), anchor("m", entry.label, "matrix")
+    kept, name = there(views), anchor("m", entry.label, "matrix")
     if not kept:
         return None
     mine = [behind[cell.id] for cell in matrices.behind(entry) if cell.id in behind]
@@ -100,14 +76,14 @@ def _matrices(entry: Entry, material: Material, behind: dict[str, Strip]) -> Fol
 def steps(material: Material) -> Section | None:
     """What each number of steps buys."""
     plot, curve, values = figures.step_curves(material.numbers), curves.table(material.numbers), curves.values(material.numbers)
-    kept = _there([plot, curve, values])
+    kept = there([plot, curve, values])
     return Section("steps", "Steps", "What quality each further pass buys.", kept) if kept else None
 
 
 def cost(material: Material) -> Section:
     """Quality against what it costs in passes and bytes."""
-    plots = _there([figures.pareto(material.numbers, "passes"), figures.pareto(material.numbers, "bytes")])
-    views = _there([pareto.table(material.numbers), accounts.cost(material.numbers)])
+    plots = there([figures.pareto(material.numbers, "passes"), figures.pareto(material.numbers, "bytes")])
+    views = there([pareto.table(material.numbers), accounts.cost(material.numbers)])
     lead = "The grey line joins the systems that nothing else here beats at their price." if plots else ""
     return Section("cost", "Cost", lead, [*([Side(plots)] if plots else []), *views])
 
@@ -150,7 +126,14 @@ SECTIONS: tuple[Callable[[Material], Section | list[Section] | None], ...] = (
     paired,
     effects,
     bleeding,
+    questions.probes,
+    questions.neutral,
+    questions.composition,
+    questions.groups,
     steps,
+    questions.capacity,
+    questions.incremental,
+    questions.sets,
     cost,
     extra,
     pictures,
@@ -167,11 +150,3 @@ def make_sections(material: Material) -> list[Section]:
         made = make(material)
         found += made if isinstance(made, list) else [made] if made is not None else []
     return found
-
-
-def _there(blocks: Sequence[Block | None]) -> list[Block]:
-    return [block for block in blocks if block is not None]
-
-
-def _fold(view: TableView) -> Fold:
-    return Fold(f"f-{view.id}", view.caption, [view])

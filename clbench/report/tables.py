@@ -13,6 +13,10 @@ from clbench.types import Effect, MetricCard
 ARROWS = {"higher": "↑", "lower": "↓", "neutral": ""}
 SUMMARY_ORDER = (
     "success",
+    "both",
+    "in_order",
+    "first_shows",
+    "second_shows",
     "vsa",
     "leak_total",
     "subject",
@@ -37,6 +41,16 @@ SHORT = {
     "ssim": "SSIM",
     "leak_total": "Leak",
     "dose": "Dose",
+    "neutral_distance": "Neutral distance",
+    "neutral_leak": "Neutral leak",
+    "neutral_leak_total": "Neutral leak, all",
+    "both": "Both effects",
+    "first_shows": "First shows",
+    "second_shows": "Second shows",
+    "in_order": "In order",
+    "order_change": "Change by order",
+    "attributed": "Read as",
+    "attribution_distance": "Distance to each truth",
 }
 
 LAST = -1e300

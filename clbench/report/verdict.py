@@ -7,14 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clbench.report.cells import SHARES, interval, metric_value, plural
+from clbench.metrics.derived import SHARES
+from clbench.report.cells import interval, metric_value, plural
 from clbench.report.data import SOURCE, Entry, Results
 from clbench.report.numbers import Compared, Numbers
 from clbench.report.tables import counts, short
 
 SURE = 0.99
 """Controls must read right in this share of their cases."""
-NOUNS = {"success": "success", "vsa": "VSA", "perceptual": "perceptual distance to the truth"}
+NOUNS = {
+    "success": "success", "both": "success of both effects", "vsa": "VSA",
+    "perceptual": "perceptual distance to the truth",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -181,11 +185,25 @@ def _control(entry: Entry, results: Results) -> list[Check]:
             lambda asked, seen: seen != asked and seen in results.about.effects,
         ),
     }
+    if "both" in entry.columns:
+        return _pair_control(entry)
     if entry.system not in wanted or not read:
         return []
     words, right = wanted[entry.system]
     hits = sum(right(asked, seen) for asked, seen in read)
     return [Check(hits / len(read) >= SURE, f"Control {entry.label}: {hits} of {len(read)} {words}.")]
+
+
+def _pair_control(entry: Entry) -> list[Check]:
+    """Of pairs of effects the truth shows both, and the untouched source does not."""
+    found = entry.columns["both"].values
+    known = found[np.isfinite(found)]
+    words = {"truth": ("show both effects", 1.0), "identity": ("do not show both effects", 0.0)}
+    if entry.system not in words or not len(known):
+        return []
+    said, right = words[entry.system]
+    hits = int((known == right).sum())
+    return [Check(hits / len(known) >= SURE, f"Control {entry.label}: {hits} of {len(known)} {said}.")]
 
 
 def _invariant(entry: Entry) -> Check:

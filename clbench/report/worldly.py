@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from clbench.cost.answer import answer
+from clbench.cost.options import Options
+from clbench.memory.record import FILE, read_memory
 from clbench.registry import ClbenchError
 from clbench.report.data import ReportInput
+from clbench.report.deployment import Deployment
 from clbench.results import RunFolder
 from clbench.suite import Suite, load_suite
 from clbench.systems import MERGED
@@ -26,12 +31,10 @@ KINDS = {
 def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, suite_name: str | None) -> ReportInput:
     """Open the world and the suite of `runs`, by the given names or by those in the first run folder."""
     first = runs[0].info
-    world = load_world(world_name or _shipped("world", first.world.name))
-    suite = load_suite(suite_name or _shipped("suite", first.suite.name))
+    world = load_world(world_name or shipped("world", first.world.name))
+    suite = load_suite(suite_name or shipped("suite", first.suite.name))
     asked = suite.effects(world)
     kinds = sorted({kind for effect in asked if (kind := world.truth_kind(effect)) is not None})
-    options = f" --world {world_name}" if world_name else ""
-    where = out.name if out.is_absolute() else out
     return ReportInput(
         world_name=world.name,
         world_hash=world.hash,
@@ -40,14 +43,51 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
         question=suite.question,
         effects=world.effects,
         truth_kind=", ".join(KINDS[kind] for kind in kinds) or "none",
-        command=f"clbench eval --suite {suite_name or suite.name}{options} --out {where}",
+        command=command([run.info.command for run in runs], suite_name or suite.name, world_name, out),
         truth_picture=_truth(world, runs),
         source_picture=lambda source: world.source_image(source, world.resolution),
         adapter_bytes=adapter_bytes(world, suite, asked),
+        asked=asked,
     )
 
 
-def _shipped(what: str, name: str) -> str:
+def command(typed: Sequence[str], suite: str, world: str | None, out: Path) -> str:
+    """The command that makes a report again: the one that was `typed` for all runs if it was one `clbench eval`.
+
+    Folders are told by their names: where they stood on another machine helps nobody.
+    """
+    words = shlex.split(typed[0]) if len(set(typed)) == 1 else []
+    if words[:2] == ["clbench", "eval"]:
+        return shlex.join([_without_folder(word) for word in words])
+    made = ["clbench", "eval", "--suite", suite, *(["--world", world] if world else []), "--out", str(out)]
+    return shlex.join([_without_folder(word) for word in made])
+
+
+def _without_folder(word: str) -> str:
+    option, equals, path = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{Path(path).name}" if Path(path).is_absolute() else word
+
+
+def deployment(folder: Path, world_name: str | None) -> Deployment:
+    """What the memory.json in `folder` says, and the cost of the same world and of the published base by configuration.
+
+    ClbenchError if it was measured in another world than the one of that name now is.
+    """
+    found = read_memory(folder)
+    world = load_world(world_name or shipped("world", found.world.name))
+    if found.world.hash != world.hash:
+        raise ClbenchError(
+            f"{folder / FILE} was measured in world '{found.world.name}' ({found.world.hash[:8]}), not in '{world.name}' as it "
+            f"is now ({world.hash[:8]}); measure it again with `clbench eval --overwrite` or remove it"
+        )
+    costs = [(f"The pool of world {world.name}", answer(Options(world=str(world.file))))] if world.taught else []
+    published = answer(Options())
+    costs.append((f"{published.deployment.effects} effects on {published.base.name}", published))
+    return Deployment(found, command([found.command], found.suite.name, world_name, folder), costs)
+
+
+def shipped(what: str, name: str) -> str:
+    """`name` if it is that of a shipped world or suite; ClbenchError otherwise."""
     from clbench.suite import shipped_suites
     from clbench.world import shipped_worlds
 

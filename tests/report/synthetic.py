@@ -97,7 +97,7 @@ SKILL = {
     "identity": 0.0,
     "wrong-effect": 0.0,
 }
-KINDS = {"truth": "control", "identity": "control", "wrong-effect": "control"}
+KINDS = {"truth": "control", "identity": "control", "wrong-effect": "control", "reseed": "control"}
 STEPS = {"teacher": 28, "cascade": 8, "collection": 8}
 PATIENCE = {"teacher": 6.0, "cascade": 2.0, "collection": 1.2}
 """After so many steps two thirds of a system's skill is there."""
@@ -227,6 +227,9 @@ STEP_SUITE = Named(name="steps", hash="c3" * 32)
 QUESTIONS = {
     "bleeding": "How much do effects bleed into each other when one LoRA carries them all?",
     "steps": "What does quality cost in steps?",
+    "composition": "Does «apply A, then B» give both effects?",
+    "generalization": "Do effects hold away from the training pictures and words?",
+    "capacity": "How does quality fall with the number of effects in one adapter?",
 }
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clbench.report import curves, pareto
 from clbench.report.curves import area
-from clbench.report.data import Results, plain, question
+from clbench.report.data import Results, question, way
 from clbench.report.load import load_results
 from clbench.report.numbers import Numbers, Scale, compute, scale
 from clbench.types import Case
@@ -120,7 +120,7 @@ def test_controls_span_a_scale_only_where_they_surely_differ(numbers: Numbers) -
 
 def test_a_question_has_no_steps() -> None:
     case = Case("a", "b", 1, 8)
-    assert question(case) == Case("a", "b", 1) and plain(case)
+    assert question(case) == Case("a", "b", 1) and way(case) == (False, "")
 
 
 def test_entries_of_different_steps_answer_the_same_questions(numbers: Numbers) -> None:

@@ -85,11 +85,3 @@ def test_scale_holds_the_answer_of_the_cost_command():
     curve = ledger.scale_curve(said.effects_curve, ("cascade", "collection"), (1, 50, 180, 999))
     assert [row.cells[0].text for row in curve.rows] == ["1", "50", "180"]
     assert all(len(row.cells) == len(curve.heads) for row in curve.rows)
-
-
-def test_the_tables_render(found):
-    from clbench.report.render import _environment
-
-    template = _environment(escape=True).from_string("{% import 'macros.html.j2' as m %}{{ m.table(view) }}")
-    for view in (ledger.measured(found), ledger.foretold(found)):
-        assert view.id in template.render(view=view)

@@ -6,23 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clbench.report.composition import against_twice, composition_table
-from clbench.report.curve import (
-    area,
+from clbench.report.capacity import (
     break_even_words,
     capacity_break_even,
     capacity_table,
     common_gaps,
     incremental_table,
-    passes_to_reach,
-    step_points,
-    step_table,
     trained_effects,
 )
+from clbench.report.composition import against_twice, composition_table
 from clbench.report.groups import group_table
 from clbench.report.probes import floor_ratio, gram_table, neutral_table, probe_table
-from clbench.results import EditRecord
-from clbench.types import Case
 
 EFFECTS, SOURCES = [f"e{i}" for i in range(6)], [f"s{i}" for i in range(4)]
 NEXT = {effect: EFFECTS[(place + 1) % 6] for place, effect in enumerate(EFFECTS)}
@@ -90,7 +84,7 @@ def test_neutral_distance_is_in_units_of_the_reseed_floor():
     table = neutral_table(rows)
     assert [line.cells[0].text for line in table.rows] == ["good", "bad", "reseed"]
     assert cells(table, starts="good", col=1) == ["1.00"] and cells(table, starts="bad", col=1) == ["5.00"]
-    assert cells(table, starts="bad", col=3) == ["e2 0.800"] and cells(table, starts="good", col=3) == ["none"]
+    assert cells(table, starts="bad", col=3) == ["e2"] and cells(table, starts="good", col=3) == ["none"]
     assert cells(table, starts="bad", col=4) == ["100 %"] and cells(table, starts="good", col=4) == ["0 %"]
     distance = rows[rows["metric"] == "neutral_distance"]
     value, low, high, count = floor_ratio(*(distance[distance["system"] == system] for system in ("bad", "reseed")))
@@ -124,35 +118,6 @@ def test_compositions_by_one_and_two_edits():
     assert composition_table(rows[rows["second"] == ""]) is None
 
 
-def test_step_curves():
-    goal = {1: 0.0, 4: 0.5, 16: 1.0}
-    rows = [
-        row(system, e, s, "success", goal[n] if system == "slow" else 1.0, steps=n)
-        for system in ("slow", "teacher") for e in EFFECTS for s in SOURCES for n in goal
-    ]  # fmt: skip
-    records = {
-        system: [EditRecord(Case(e, "s0", 0, n), "", "", n * (2 if system == "teacher" else 1), 0.1 * n, 0, "ok", "")
-                 for e in EFFECTS for n in goal]
-        for system in ("slow", "teacher")
-    }  # fmt: skip
-    points = step_points(frame(rows), records, "success")
-    told = [(p.system, p.steps, p.nfe) for p in points]
-    assert told[:4] == [("slow", 1, 1), ("slow", 4, 4), ("slow", 16, 16), ("teacher", 1, 2)]
-    table = step_table(points, "success", margin=0.02)
-    assert [cell.text for cell in table.rows[0].cells] == ["slow", "0 %", "50 %", "100 %", "0.500", "16", "1.600"]
-    assert table.rows[1].cells[5].text == "2"
-    assert step_table([], "success", 0.02) is None
-
-
-def test_area_and_reach():
-    assert area([1, 4, 16], [0.0, 0.5, 1.0]) == pytest.approx(0.5) and np.isnan(area([4], [1.0]))
-    assert passes_to_reach([1, 4, 16], [0.2, 0.9, 1.0], 1.0, 0.1) == 4
-    assert passes_to_reach([1, 4, 16], [1.0, 0.5, 1.0], 1.0, 0.1) == 16, "from which on, not at which once"
-    assert passes_to_reach([1, 4], [0.2, 0.3], 1.0, 0.1) == np.inf
-    assert passes_to_reach([1, 4], [0.5, 0.1], 0.1, 0.05, higher=False) == 4
-    assert passes_to_reach([1, 4], [2.0, 2.0], 1.0, 0.0) == 1, "better than the teacher counts"
-
-
 def candidates() -> tuple[pd.DataFrame, dict[str, int]]:
     rows = [row("cascade", e, s, "success", 0.5) for e in EFFECTS for s in SOURCES]
     for name, value, kept in (("c2", 0.7, 2), ("c4", 0.6, 4), ("c6", 0.4, 6)):
@@ -164,8 +129,8 @@ def candidates() -> tuple[pd.DataFrame, dict[str, int]]:
 
 def test_capacity_compares_common_effects_and_finds_the_break_even():
     rows, counts = candidates()
-    numbers, gaps, shared = common_gaps(rows, counts, "success")
-    assert numbers == [2, 4, 6] and shared == ["e0", "e1"]
+    names, gaps, shared = common_gaps(rows, counts, "success")
+    assert names == ["c2", "c4", "c6"] and shared == ["e0", "e1"]
     np.testing.assert_allclose(gaps.mean(axis=1), [0.2, 0.1, -0.1])
     found = capacity_break_even(rows, counts, "success")
     assert found.value == pytest.approx(np.sqrt(24)) == found.low == found.high

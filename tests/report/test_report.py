@@ -253,7 +253,7 @@ def test_several_suites_share_a_page(runs: list[RunFolder], tmp_path: Path) -> N
     assert {link[1:] for link in outline.links if link.startswith("#")} <= set(outline.ids)
     assert {"bleeding-summary", "steps-summary", "steps-steps"} <= set(outline.ids) and "bleeding-steps" not in outline.ids
     assert "2 suites in one report" in visible(page)
-    assert all(f"# {question}" in markdown for question in synthetic.QUESTIONS.values())
+    assert all(f"# {question}" in markdown for question in map(synthetic.QUESTIONS.get, ("bleeding", "steps")))
     with pytest.raises(ClbenchError, match="takes each suite once"):
         build_all([parts[0], parts[0]], tmp_path)
 

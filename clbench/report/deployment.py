@@ -1,0 +1,152 @@
+"""What a report says about deployment: the measured ledger (memory.json), and what the same costs by configuration alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from clbench.cost.answer import Answer
+from clbench.cost.units import binary
+from clbench.memory.points import Point
+from clbench.memory.record import Measurement, MemoryFile
+from clbench.memory.table import seconds
+from clbench.report import figures, ledger
+from clbench.report.blocks import Command, Facts, Section, Side, folded, there
+from clbench.report.cells import Cell, Head, Row, TableView, plural
+from clbench.report.origin import moment
+from clbench.report.verdict import Check, Sentence
+
+CURVED = ("cascade", "collection")
+SHOWN = {"effects": (1, 2, 5, 10, 20, 50, 100, 180), "teacher_rank": (4, 8, 16, 32, 64, 128, 256)}
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One memory.json, the command that makes it again, and cost answers, each with the words that say where."""
+
+    found: MemoryFile
+    command: str
+    costs: Sequence[tuple[str, Answer]] = ()
+
+    @property
+    def question(self) -> str:
+        return self.found.question
+
+
+def verdict(found: MemoryFile) -> list[Sentence]:
+    """What the largest pool costs as a cascade and as one adapter, and what switching takes."""
+    most = max((point.effects for point in found.points()), default=0)
+    systems = [name for name in CURVED if _median(found, Point(name, most), "disk_bytes") is not None]
+    held = [_held(found, Point(name, most)) for name in systems]
+    if not held:
+        return [Sentence("No pool was measured to its end, so there is no verdict.", key=True)]
+    switching = [words for point in found.points() if point.system == "cascade" and (words := _switching(found, point, most))]
+    sentences = [Sentence(f"{plural(most, 'effect')}: {'; '.join(held)}.", key=True)]
+    return [*sentences, *([Sentence(f"Another effect takes the cascade {', '.join(switching)}.", why=True)] if switching else [])]
+
+
+def _held(found: MemoryFile, point: Point) -> str:
+    disk, resident = (_median(found, point, name) for name in ("disk_bytes", "factor_bytes"))
+    loaded = f", {binary(resident)} loaded" if resident is not None else ""
+    return f"the {point.system} has {binary(disk or 0)} of adapters on disk{loaded}"
+
+
+def _switching(found: MemoryFile, point: Point, most: int) -> str:
+    """The time of a switch of the largest pool, by where its teachers wait."""
+    quantity = "swap_seconds" if point.slots else "switch_seconds"
+    time = _median(found, point, quantity)
+    if point.effects != most or time is None:
+        return ""
+    where = {"all": "with all teachers loaded", "disk": "from disk", "ram": "from RAM"}[point.policy]
+    return f"{seconds(time)} {where}"
+
+
+def _median(found: MemoryFile, point: Point, quantity: str) -> float | None:
+    row = found.find(point, quantity)
+    return None if row is None else row.median
+
+
+def checks(found: MemoryFile) -> list[Check]:
+    """Do predictions hold: adapters to the byte, peaks within 5 %? Is the file whole?"""
+    said = []
+    exact = [row for row in _predicted(found) if row.quantity in ledger.EXACT]
+    peaks = [row for row in _predicted(found) if row.quantity == "peak_bytes"]
+    if exact:
+        hits = sum(row.min == row.max == row.predicted for row in exact)
+        said.append(Check(hits == len(exact), f"Bytes of adapters: {hits} of {len(exact)} figures as foretold, to the byte."))
+    if peaks:
+        near = sum(abs(row.error) <= ledger.PEAK_TOLERANCE for row in peaks)
+        said.append(Check(near == len(peaks), f"Peak memory: {near} of {len(peaks)} points within 5 % of what was foretold."))
+    failed = sorted({row.point.id for row in found.rows if row.status == "failed"})
+    if failed:
+        said.append(Check(False, f"Could not be measured: {', '.join(failed)}."))
+    if found.status != "complete":
+        said.append(Check(False, "Not finished: points are still to be measured."))
+    return said
+
+
+def _predicted(found: MemoryFile) -> list[Measurement]:
+    return [row for row in found.rows if row.predicted is not None and row.median is not None and row.point.system != "base"]
+
+
+def facts(found: MemoryFile) -> list[tuple[str, str]]:
+    """What stands in the head of a group."""
+    return [
+        ("Pools", str(len({point.effects for point in found.points() if point.effects}))),
+        ("Teachers", str(found.teachers)), ("Repeats", str(found.repeats)), ("Device", f"{found.device}, {found.dtype}"),
+        ("Threads", str(found.threads)), ("Measured", found.created[:10]),
+    ]  # fmt: skip
+
+
+def sections(deployment: Deployment, suite: str) -> list[Section]:
+    """Ledger, predictions, cost by configuration, what is missing, and where it comes from; `suite` names plots."""
+    found = deployment.found
+    made = [
+        Section("ledger", "Ledger", "Each point was measured in processes of its own.", there([
+            ledger.measured(found), ledger.growth(found),
+        ])),
+        Section("foretold", "Predictions", "What was foretold before anything was loaded.", [ledger.foretold(found)]),
+    ]  # fmt: skip
+    if deployment.costs:
+        blocks = [block for place, cost in enumerate(deployment.costs) for block in _cost(suite, place, *cost)]
+        made.append(Section("scale", "Cost by configuration", "From shapes and ranks alone; no weights are needed.", blocks))
+    gone = missing(found)
+    if gone is not None:
+        made.append(Section("missing", "Missing", "", [gone]))
+    origin = [Command(deployment.command), Facts(_origin(found))]
+    return [*made, Section("provenance", "Provenance", "To measure this again:", origin)]
+
+
+def _cost(suite: str, place: int, words: str, answer: Answer) -> list:
+    """Table of systems, both curves as plots, and their points folded away."""
+    table = replace(ledger.scale(answer.systems, words, answer.assumptions), id=f"t-scale-{place}")
+    both = (answer.effects_curve, answer.rank_curve)
+    plots = [figures.bytes_curve(curve, CURVED, suite, f"bytes-{curve.axis}-{place}") for curve in both]
+    points = [ledger.scale_curve(curve, CURVED, SHOWN[curve.axis]) for curve in both]
+    return [table, Side(plots), *(folded(replace(view, id=f"{view.id}-{place}")) for view in points)]
+
+
+def missing(found: MemoryFile) -> TableView | None:
+    """Every reason for a missing figure, which quantities it hit, and at how many points."""
+    hit: defaultdict[tuple[str, str], dict[str, set[Point]]] = defaultdict(lambda: defaultdict(set))
+    for row in found.rows:
+        if row.median is None:
+            hit[row.reason, row.status][row.quantity].add(row.point)
+    rows = []
+    for (reason, status), quantities in sorted(hit.items()):
+        points = set.union(*quantities.values())
+        what = ", ".join(name.replace("_", " ") for name in quantities)
+        cells = [Cell(reason, css="name"), Cell(status, css="text"), Cell(what, css="text")]
+        rows.append(Row([*cells, Cell(str(len(points)), sort=len(points))]))
+    heads = [Head(name, numeric=False) for name in ("Reason", "Status", "What is missing")]
+    return TableView("t-missing", "What is missing, and why", [*heads, Head("Points")], rows, css="reasons") if rows else None
+
+
+def _origin(found: MemoryFile) -> list[tuple[str, str]]:
+    code = found.git.sha[:10] + (" + changes" if found.git.dirty else "") if found.git.sha else "no checkout"
+    return [
+        ("World", f"{found.world.name} ({found.world.hash[:12]})"), ("Suite", f"{found.suite.name} ({found.suite.hash[:12]})"),
+        ("Adapters", found.adapters[:12]), ("Measured", moment(found.created)), ("Code", code),
+        *sorted(found.versions.items()), ("Platform", " ".join(found.platform.values())), ("Peak by", found.peak_by),
+    ]  # fmt: skip

@@ -1,0 +1,116 @@
+"""Sections about what is asked beyond the plain question: probes, neutral questions, pairs of effects, groups of sources,
+numbers of effects in one adapter, and whole sets of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from clbench.gram import read_gram
+from clbench.report import figures
+from clbench.report.blocks import Section, folded, there
+from clbench.report.capacity import capacity_table, incremental_table, trained_effects
+from clbench.report.cells import TableView
+from clbench.report.composition import composition_table, twice_table
+from clbench.report.groups import group_table
+from clbench.report.material import Material
+from clbench.report.probes import gram_table, neighbours_of, neutral_table, probe_table
+from clbench.report.sets import overall, per_effect
+
+GROUPED = ("success", "vsa", "subject", "perceptual", "leak_total")
+COUNTED = ("success", "vsa", "perceptual", "leak_total")
+"""Metrics shown by group of sources, and by number of effects; the first that was scored is unfolded."""
+PARAPHRASE = "paraphrase"
+
+
+def probes(material: Material) -> Section | None:
+    """What decides which effect appears: trigger, caption or instruction; and how alike prompts are."""
+    results = material.results
+    neighbours = neighbours_of(results.about.effects, results.about.asked or [effect.id for effect in results.effects])
+    gram = read_gram(material.folder)
+    asked = _controlled(material, probe_table(material.frame, neighbours))
+    alike = gram_table(gram, results.name) if gram is not None else None
+    lead = "The same questions put in other ways. Orthogonal prompting wants the trigger alone to decide which effect appears."
+    return _section("probes", "Prompts", lead, [asked, alike])
+
+
+def neutral(material: Material) -> Section | None:
+    """Does a general instruction without trigger get the base's answer?"""
+    table = _controlled(material, neutral_table(material.frame, material.results.name))
+    lead = "An adapter should change nothing where none of its effects is asked for."
+    return _section("neutral", "Neutral questions", lead, [table])
+
+
+def composition(material: Material) -> Section | None:
+    """Two effects in turn, in one edit and in two."""
+    systems = [entry.system for entry in material.results.systems]
+    views = [_controlled(material, composition_table(material.frame)), twice_table(material.frame, systems)]
+    return _section("composition", "Two effects", "«Apply one effect, then another» was trained nowhere.", views)
+
+
+def groups(material: Material) -> Section | None:
+    """Does quality hold away from the training pictures and words?"""
+    found = [group_table(material.frame, metric, probe) for probe in ("", PARAPHRASE) for metric in _scored(material, GROUPED)]
+    first, *more = [_controlled(material, view) for view in found if view is not None] or [None]
+    if first is None:
+        return None
+    reworded = [view for view in more if view is not None and view.id.endswith(PARAPHRASE)][:1]
+    others = [folded(view) for view in more if view is not None and view not in reworded]
+    lead = "Scenes from pictures that adapters saw, and from pictures that they did not; and the effects in other words."
+    return _section("groups", "Away from training", lead, [first, *reworded, *others])
+
+
+def capacity(material: Material) -> Section | None:
+    """Quality against the number of effects in one adapter; needs two adapters that say what they were trained on."""
+    counts = {system: len(effects) for system, (effects, _) in _trained(material).items()}
+    if len(set(counts.values())) < 2:
+        return None
+    reference = material.results.about.reference
+    views = there([capacity_table(material.frame, counts, metric, reference) for metric in _scored(material, COUNTED)])
+    plot = figures.by_count(material.numbers, counts)
+    more = [folded(view) for view in views[1:] if isinstance(view, TableView)]
+    return _section("capacity", "Number of effects", "How many effects one adapter can hold.", [plot, *views[:1], *more])
+
+
+def incremental(material: Material) -> Section | None:
+    """Old and new effects of adapters that extend another one."""
+    trained = _trained(material)
+    views = [incremental_table(material.frame, trained, metric) for metric in _scored(material, COUNTED)]
+    first, *more = [view for view in views if view is not None] or [None]
+    lead = "What became of the effects that an adapter had before new ones were added."
+    return _section("incremental", "Old and new effects", lead, [first, *(folded(view) for view in more if view is not None)])
+
+
+def sets(material: Material) -> Section | None:
+    """Distances between whole sets of pictures."""
+    results = material.results
+    views = [folded(view) for view in per_effect(results)]
+    lead = "Do outputs look like truths as a whole? Which picture belongs to which case plays no part."
+    return _section("sets", "Sets of pictures", lead, [_controlled(material, overall(results)), *views])
+
+
+def _section(name: str, title: str, lead: str, blocks: Sequence) -> Section | None:
+    """A section of the blocks that are there; None without any."""
+    kept = there(blocks)
+    return Section(name, title, lead, kept) if kept else None
+
+
+def _controlled(material: Material, view: TableView | None) -> TableView | None:
+    """The table with the rows of controls marked as such."""
+    if view is None:
+        return None
+    controls = {system for system, entry in material.results.runs().items() if entry.control}
+    rows = [replace(row, css="control") if row.cells[0].text in controls else row for row in view.rows]
+    return replace(view, rows=rows)
+
+
+def _scored(material: Material, names: Sequence[str]) -> list[str]:
+    scored = {card.name for card in material.results.metrics}
+    return [name for name in names if name in scored]
+
+
+def _trained(material: Material) -> dict[str, tuple[list[str], list[str]]]:
+    """System -> (its effects, the new ones among them), of systems whose card says what they were trained on."""
+    found = {system: trained_effects(entry.info.system.card) for system, entry in material.results.runs().items()}
+    return {system: trained for system, trained in found.items() if trained is not None}

@@ -1,0 +1,221 @@
+"""Sections about probes, neutral questions, pairs, groups, capacity, sets and deployment, on runs with planted answers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import asked
+import pytest
+import synthetic
+from test_report import parse, visible
+
+from clbench.cost.answer import answer
+from clbench.cost.options import Options
+from clbench.memory.record import write_memory
+from clbench.registry import ClbenchError
+from clbench.report import build_all, write_report
+from clbench.report.cells import TableView
+from clbench.report.deployment import Deployment, checks, verdict
+from clbench.report.load import load_results
+from clbench.report.material import Material
+from clbench.report.numbers import compute
+from clbench.report.pictures import Album
+from clbench.report.sections import make_sections
+from clbench.report.sets import overall
+from clbench.report.worldly import command
+from clbench.results import RunFolder
+from clbench.set_table import read_sets
+
+SUITES = ("bleeding", "composition", "generalization", "capacity")
+
+
+def about(suite: str):
+    return synthetic.about(asked.NAMES, asked.named(suite))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, list[RunFolder]]:
+    out = tmp_path_factory.mktemp("asked")
+    return {suite: getattr(asked, suite)(out / suite) for suite in SUITES}
+
+
+@pytest.fixture(scope="module")
+def tables(runs) -> dict[str, dict[str, TableView]]:
+    """Suite -> id -> table, folded ones too."""
+    found: dict[str, dict[str, TableView]] = {}
+
+    def collect(blocks, into: dict[str, TableView]) -> None:
+        for block in blocks:
+            if isinstance(block, TableView):
+                into[block.id] = block
+            collect(getattr(block, "blocks", ()), into)
+
+    for suite, mine in runs.items():
+        material = Material(compute(load_results(mine, about(suite))), Album(limit=10_000))
+        for section in make_sections(material):
+            collect(section.blocks, found.setdefault(suite, {}))
+    return found
+
+
+@pytest.fixture(scope="module")
+def page(runs, tmp_path_factory) -> tuple[str, str]:
+    return rendered(runs, tmp_path_factory.mktemp("page"))
+
+
+def rendered(runs, out: Path) -> tuple[str, str]:
+    parts = [(mine, about(suite)) for suite, mine in runs.items()]
+    said = answer(Options())
+    ledger = Deployment(asked.memory(), "clbench eval --suite all", [("50 effects on qwen-image-edit", said)])
+    html, markdown = build_all(parts, out, [ledger])
+    return html.read_text(encoding="utf-8"), markdown.read_text(encoding="utf-8")
+
+
+def words(table: TableView, *columns: int) -> list[tuple[str, ...]]:
+    return [tuple(row.cells[column].text for column in columns) for row in table.rows]
+
+
+def test_probes_stand_apart_from_plain_questions(tables):
+    mine = tables["bleeding"]
+    summary = {row.cells[0].text: [cell.text for cell in row.cells] for row in mine["t-summary"].rows}
+    assert summary["collection"][1] == "100 %" and summary["collection"][-1] == "12 / 12", "probes would make it 33 % of 36"
+    assert summary["cascade"][1] == "75 %" and "reseed" not in summary
+    assert words(mine["t-probes"], 0, 1, 2, 3, 5) == [
+        ("collection", "plain", "100 %", "", "0 %"), ("collection", "caption-only", "0 %", "", "100 %"),
+        ("collection", "other-trigger", "0 %", "100 %", "0 %"),
+    ]  # fmt: skip
+
+
+def test_neutral_questions_are_read_against_the_reseeded_base(tables):
+    table = tables["bleeding"]["t-neutral"]
+    assert words(table, 0, 1, 3) == [("cascade", "3.00", "Sepia"), ("collection", "1.00", "none"), ("reseed", "1.00", "none")]
+    assert [row.css for row in table.rows] == ["", "", "control"]
+    assert {"t-probes", "t-neutral"} & set(tables["composition"]) == set()
+
+
+def test_the_gram_matrix_names_effects(tables):
+    assert words(tables["bleeding"]["t-gram"], 1, 3, 4) == [
+        ("captions", "0.900", "Fog and Night"), ("triggers", "0.100", "Fog and Night"),
+    ]  # fmt: skip
+    assert "t-gram" not in tables["capacity"]
+
+
+def test_sets_are_shown_over_all_and_by_effect(tables, runs):
+    mine = tables["bleeding"]
+    assert words(mine["t-sets"], 0, 1, 2) == [
+        ("cascade", "0.2500", "0.25"), ("collection", "0.1250", "0.12"), ("truth", "0.0000", "0.00"),
+    ]  # fmt: skip
+    assert words(mine["t-sets-kid"], 0, 1)[:3] == [("Fog", "0.2500"), ("Night", "0.2500"), ("Sepia", "–")]
+    assert "needs 16" in mine["t-sets-kid"].rows[2].cells[1].title
+    assert overall(load_results(runs["capacity"], about("capacity"))) is None
+
+
+def test_sets_of_another_run_are_refused(runs, tmp_path):
+    folder = asked.run_of(tmp_path, "capacity", "cascade", {case: asked.shown(case, case.effect) for case in asked.each()})
+    assert read_sets(folder) == []
+    (folder.path / "sets.json").write_bytes((runs["bleeding"][1].path / "sets.json").read_bytes())
+    with pytest.raises(ClbenchError, match="run `clbench score` again"):
+        read_sets(folder)
+    (folder.path / "sets.json").write_text("[]")
+    with pytest.raises(ClbenchError, match="not a table of set-level values"):
+        read_sets(folder)
+
+
+def test_two_edits_stand_apart_from_one(tables):
+    mine = tables["composition"]
+    summary = {row.cells[0].text: [cell.text for cell in row.cells] for row in mine["t-summary"].rows}
+    assert summary["collection"][1] == "100 %" and summary["cascade"][1] == "0 %" and summary["collection"][-1] == "9 / 12"
+    assert words(mine["t-composition"], 0, 1, 2) == [
+        ("cascade", "one edit", "0 %"), ("cascade", "two edits", "100 %"), ("collection", "one edit", "100 %"),
+        ("collection", "two edits", "0 %"), ("truth", "one edit", "100 %"), ("identity", "one edit", "0 %"),
+    ]  # fmt: skip
+    assert [row.css for row in mine["t-composition"].rows[-2:]] == ["control", "control"]
+    assert words(mine["t-twice"], 0, 1, 2) == [
+        ("cascade", "one edit", "−100 pt open"), ("collection", "one edit", "0 pt open"),
+        ("collection", "two edits", "−100 pt open"),
+    ]  # fmt: skip
+    assert not [name for name in mine if name.startswith("t-attribution")], "labels of pairs are no effects"
+
+
+def test_groups_of_sources_and_other_words(tables):
+    mine = tables["generalization"]
+    assert [head.label for head in mine["t-groups-success"].heads] == ["System", "seen", "photographs"]
+    assert words(mine["t-groups-success"], 0, 1, 2) == [
+        ("cascade", "100 %", "100 %"), ("collection", "100 %", "0 %"), ("truth", "100 %", "100 %"),
+    ]  # fmt: skip
+    assert words(mine["t-groups-success-paraphrase"], 0, 1) == [("cascade", "100 %"), ("collection", "0 %")]
+    assert words(mine["t-groups-perceptual"], 0, 2)[1] == ("collection", "0.300")
+    assert not [name for name in tables["bleeding"] if name.startswith("t-groups")]
+
+
+def test_capacity_and_extension(tables):
+    mine = tables["capacity"]
+    assert words(mine["t-capacity-success"], 0, 1, 2, 3) == [
+        ("collection", "2", "100 %", "0.500"), ("collection-more", "4", "50 %", "−0.500"),
+    ]  # fmt: skip
+    assert "at about 2.83 effects" in mine["t-capacity-success"].note
+    assert words(mine["t-incremental-success"], 0, 1, 2, 3, 4) == [("collection-more", "2", "0 %", "2", "100 %")]
+    assert not [name for name in tables["bleeding"] if name.startswith(("t-capacity", "t-incremental"))]
+
+
+def test_controls_of_pairs_are_checked(page):
+    text = visible(page[0])
+    assert "Control truth: 9 of 9 show both effects." in text and "Control identity: 9 of 9 do not show both effects." in text
+
+
+def test_deployment_says_who_costs_what(page):
+    found = asked.memory()
+    assert verdict(found)[0].text == (
+        "9 effects: the cascade has 9.0000 MiB of adapters on disk, 9.0000 MiB loaded; "
+        "the collection has 1.0000 MiB of adapters on disk, 1.0000 MiB loaded."
+    )
+    assert verdict(found)[1].text == "Another effect takes the cascade 500.0 ms from disk."
+    assert [check.ok for check in checks(found)] == [True, False] and "3 of 4 points within 5 %" in checks(found)[1].text
+    text = visible(page[0])
+    assert "110.65 GiB" in text and "not made up" in text and "Bytes of adapters by effects served" in page[0]
+    assert verdict(found.model_copy(update={"rows": []}))[0].key
+
+
+def test_all_sections_share_one_page(page):
+    html, markdown = page
+    outline = parse(html)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert {link[1:] for link in outline.links if link.startswith("#")} <= set(outline.ids)
+    wanted = {
+        "bleeding-probes", "bleeding-neutral", "bleeding-sets", "composition-composition", "generalization-groups",
+        "capacity-capacity", "capacity-incremental", "memory-ledger", "memory-foretold", "memory-scale", "memory-provenance",
+    }  # fmt: skip
+    assert wanted <= set(outline.ids)
+    assert not {"capacity-probes", "bleeding-capacity", "composition-bleeding", "composition-groups"} & set(outline.ids)
+    for title in ("Prompts", "Neutral questions", "Two effects", "Away from training", "Number of effects", "Ledger"):
+        assert f"\n## {title}\n" in markdown
+    for text in (visible(html), markdown):
+        assert not re.search(r"\b(nan|null|inf|None)\b", text)
+
+
+def test_the_same_runs_give_the_same_page(runs, page, tmp_path):
+    assert rendered(runs, tmp_path) == page
+
+
+def test_a_folder_with_nothing_but_memory_has_a_report(mini_world, mini_world_file, tmp_path):
+    world = synthetic.Named(name=mini_world.name, hash=mini_world.hash)
+    out = tmp_path / "all" / "memory"
+    out.mkdir(parents=True)
+    write_memory(asked.memory(world), out)
+    for folder in (out, out.parent):
+        html, markdown = (path.read_text(encoding="utf-8") for path in write_report(folder, str(mini_world_file)))
+        assert "What deployment costs, measured" in visible(html) and "# What does deploying cost?" in markdown
+        assert "The pool of world mini" in markdown and "50 effects on qwen-image-edit" in markdown
+    with pytest.raises(ClbenchError, match="name its file with --world"):
+        write_report(out)
+    write_memory(asked.memory(), out)
+    with pytest.raises(ClbenchError, match="was measured in world 'tiny'"):
+        write_report(out, str(mini_world_file))
+
+
+def test_the_command_is_the_one_that_was_typed():
+    typed, out = "clbench eval --suite all --world /home/someone/mine/world.toml --limit 3", Path("/somewhere/runs/all")
+    made = "clbench eval --suite steps"
+    assert command([typed, typed], "steps", None, out) == "clbench eval --suite all --world world.toml --limit 3"
+    assert command(["clbench edit --suite steps"], "steps", "w.toml", out) == f"{made} --world w.toml --out all"
+    assert command([typed, made], "steps", None, Path("runs/all")) == f"{made} --out runs/all"
