@@ -36,12 +36,14 @@ def test_every_metric_of_the_contract_has_a_card():
     names = {
         "perceptual", "clip_image", "clip_text", "clip_directional", "psnr", "ssim", "subject", "success", "bcr", "vsa",
         "leak_total", "dose", "attribution_distance", "attributed", "leak",
+        "neutral_distance", "neutral_leak", "neutral_leak_total",
+        "both", "first_shows", "second_shows", "in_order", "order_change",
     }  # fmt: skip
     assert set(METRICS) == names
     for name in METRICS:
         card = METRICS.get(name)
         assert card.name == name and card.about.endswith(".") and card.bounds[0] <= card.bounds[1]
-    assert {n for n in METRICS if METRICS.get(n).pairwise} == {"attribution_distance", "attributed", "leak"}
+    assert {n for n in METRICS if METRICS.get(n).pairwise} == {"attribution_distance", "attributed", "leak", "neutral_leak"}
     with pytest.raises(ClbenchError, match="perceptual"):
         METRICS.get("perceptuall")
 
