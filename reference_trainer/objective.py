@@ -99,9 +99,11 @@ class Objective:
         """Joint flow matching of the student on stored targets at all times: TA-FM alone, before distillation."""
         rows = batch.has_target.nonzero().flatten()
         eps, time = self._noise(batch), ANCHOR_TIME.get("uniform")(self.dice, len(batch), 1.0, torch.empty(0))
+        if not len(rows):  # a batch that is all general stream, without stored outputs: nothing to learn from
+            return torch.zeros((), dtype=torch.float64), {}
         part = _part(rows, add_noise(batch.target, eps, time), time)
         (v,) = self._student_pass(batch, [part])
-        loss = ta_fm(v, batch.target[rows], eps[rows]).double().sum() / max(len(rows), 1)
+        loss = ta_fm(v, batch.target[rows], eps[rows]).double().sum() / len(rows)
         return loss, {"loss/ta_fm": float(loss.detach()), "loss/student": float(loss.detach())}
 
     # ---- fake score -------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -121,6 +123,16 @@ def test_rows_without_any_loss_give_no_gradient(setup):
     )  # fmt: skip
     loss, _ = objective.student_loss(general, path)
     assert not loss.requires_grad and float(loss) == 0
+
+
+def test_warm_start_of_a_batch_without_stored_outputs_teaches_nothing(setup):
+    objective, batch, _, dice = setup()
+    loss, logs = objective.warm_start_loss(replace(batch, has_target=torch.zeros(3, dtype=torch.bool)))
+    assert float(loss) == 0 and not loss.requires_grad and logs == {}
+    drawn = dice.uniform(1)
+    objective, batch, _, dice = setup()
+    objective.warm_start_loss(batch)
+    assert torch.equal(dice.uniform(1), drawn)  # the dice do not depend on what a batch holds
 
 
 def test_a_broken_teacher_stops_training(setup):
