@@ -18,6 +18,7 @@ lint: install  ## style and types
 
 bench: install  ## timings; never part of the tests
 	$(BIN)/python -m pytest tests/benchmarks -s -p no:xdist
+	$(BIN)/python tests/benchmarks/report_size.py
 
 install: $(MARK)
 
