@@ -115,7 +115,8 @@ def test_eval_measures_resumes_and_foretells(mini_world_file, tmp_path, monkeypa
     assert CliRunner().invoke(app, command).exit_code == 130
     assert read_memory(out).status == "running" and len(read_memory(out).points()) == 2
     done = CliRunner().invoke(app, command)
-    assert done.exit_code == 0 and done.stdout.strip().endswith("memory.json"), done.output
+    assert done.exit_code == 0, done.output
+    assert [Path(line).name for line in done.stdout.split()[-3:]] == ["memory.json", "report.html", "report.md"]
     found = read_memory(out)
     assert found.status == "complete" and len(asked) == 4 and not list(out.glob(".pool-*"))
     for point in found.points():
