@@ -16,7 +16,7 @@ from clbench.report.data import ReportInput
 from clbench.report.deployment import Deployment
 from clbench.results import RunFolder
 from clbench.suite import Suite, load_suite
-from clbench.systems import MERGED
+from clbench.systems import ACCELERATED, MERGED
 from clbench.systems.merged import stored_bytes
 from clbench.types import Case
 from clbench.world import World, load_world
@@ -116,20 +116,27 @@ def _truth(world: World, runs: Sequence[RunFolder]):
 
 
 def adapter_bytes(world: World, suite: Suite, effects: Sequence[str]) -> dict[str, int]:
-    """Bytes of the adapter files that each system needs to serve all effects of the suite."""
+    """Bytes of the adapter files that each system needs to serve all effects of the suite.
+
+    A system whose files are not (all) there has no entry: it was not run, or only long ago.
+    """
     files = [path for effect in effects if (path := world.teacher_path(effect)) is not None]
     teachers = sum(path.stat().st_size for path in files)
-    stored = {"teacher": teachers, "teacher-few": teachers} if teachers else {}
-    if "cascade" in suite.systems:
-        stored["cascade"] = teachers + world.accelerator().path.stat().st_size
-    if world.table.joint is not None and world.path(world.table.joint.file).is_file():
-        stored["joint"] = world.joint().path.stat().st_size
-        if world.table.accelerator is not None:
-            stored["joint+accelerator"] = stored["joint"] + world.accelerator().path.stat().st_size
-    stored |= stored_bytes(world, effects, [name for name in suite.systems if name.startswith(MERGED)])
-    for index, candidate in enumerate(world.table.candidates):
-        size = world.candidate(candidate.name).path.stat().st_size
-        stored[f"collection-{candidate.name}"] = size
-        if index == 0:
-            stored["collection"] = size
-    return stored
+    table = world.table
+    fast = 0 if table.accelerator is None else _size(world, table.accelerator.file)
+    joint = 0 if table.joint is None else _size(world, table.joint.file)
+    stored = {
+        "teacher": teachers, "teacher-few": teachers, "cascade": teachers + fast if teachers and fast else 0,
+        "joint": joint, "joint+accelerator": joint + fast if joint and fast else 0,
+    }  # fmt: skip
+    stored |= {f"collection-{candidate.name}": _size(world, candidate.file) for candidate in table.candidates}
+    if table.candidates:
+        stored["collection"] = stored[f"collection-{table.candidates[0].name}"]
+    merged = [name for name in suite.systems if name.startswith(MERGED) and (fast or not name.endswith(ACCELERATED))]
+    return {name: size for name, size in stored.items() if size} | stored_bytes(world, effects, merged)
+
+
+def _size(world: World, file: str) -> int:
+    """Bytes of a file that the world names; 0 where it is not there."""
+    path = world.path(file)
+    return path.stat().st_size if path.is_file() else 0

@@ -69,3 +69,11 @@ def test_a_world_that_is_not_shipped_must_be_named(mini_world, suite_file, tmp_p
     run = teacher_run(mini_world, load_suite(suite_file), tmp_path / "out")
     with pytest.raises(ClbenchError, match="name its file with --world"):
         report_input([run], tmp_path, None, None)
+
+
+def test_a_system_without_its_files_costs_no_report(mini_world):
+    """Base and teacher alone can be reported before an accelerator or a candidate exists."""
+    (mini_world.root / "accelerator.safetensors").unlink()
+    (mini_world.root / "collection.safetensors").unlink()
+    stored = adapter_bytes(mini_world, load_suite("demo"), ["sepia", "upside_down"])
+    assert set(stored) == {"teacher", "teacher-few"}
