@@ -125,10 +125,10 @@ class JointTable(Table):
 class MergedTable(Table):
     """[merged]: how the teachers are merged into one LoRA (systems merged-<method>); see `clbench.merging`."""
 
-    weight: float | None = Field(None, gt=0)
-    density: float = Field(0.5, gt=0, le=1)
-    rank: int | None = Field(None, ge=1)
-    seed: int = Field(0, ge=0)
+    weight: float | None = Field(default=None, gt=0)
+    density: float = Field(default=0.5, gt=0, le=1)
+    rank: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
 
 
 class EncodersTable(Table):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -206,13 +207,13 @@ def sample_edits(pipe: FluxKontextPipeline, shown: Sequence[ShownEdit], config: 
     """The pipeline's answers at full steps, always from the same noise; uint8 (N, R, R, 3)."""
     side = config.resolution
     sources = torch.from_numpy(stacked(s.source for s in shown)).permute(0, 3, 1, 2).float() / 255
-    made = pipe(
+    answer: Any = pipe(
         image=sources, prompt=[s.instruction for s in shown], negative_prompt=[""] * len(shown), true_cfg_scale=SHEET_GUIDANCE,
         num_inference_steps=SHEET_STEPS, height=side, width=side, max_area=side * side, _auto_resize=False,
         max_sequence_length=config.text.max_length, output_type="np",
         generator=[torch.Generator().manual_seed(seed_from("base sheet", "noise", row)) for row in range(len(shown))],
-    ).images  # fmt: skip
-    return (made * 255).round().astype(np.uint8)
+    )  # fmt: skip
+    return (answer.images * 255).round().astype(np.uint8)
 
 
 def stacked(pictures: Iterable[np.ndarray]) -> np.ndarray:
