@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from clbench.hashing import file_digest
 from clbench.registry import ClbenchError
@@ -27,6 +27,7 @@ from clbench.registry import ClbenchError
 if TYPE_CHECKING:
     import torch
 
+StoredDtype = Literal["float32", "float16", "bfloat16"]
 METADATA_KEY = "lora_adapter_metadata"
 PREFIXES = ("base_model.model.transformer.", "base_model.model.", "transformer.", "diffusion_model.")
 _PART = re.compile(r"^(?P<module>.+)\.(?P<side>lora_A|lora_B|lora_down|lora_up)(\.[^.]+)?\.weight$")
@@ -143,12 +144,14 @@ def save_adapter(
     state_dict: Mapping[str, torch.Tensor],
     metadata: Mapping[str, Any],
     extra: Mapping[str, str] | None = None,
+    dtype: StoredDtype | None = None,
 ) -> str:
     """Write a LoRA that stock diffusers opens with ``load_lora_weights``; returns the file's sha256.
 
     `state_dict` is keyed ``<module>.lora_A.weight`` (a ``transformer.`` prefix is allowed); `metadata` is the
     LoraConfig as plain values, at least r and lora_alpha (alpha is not in the tensors); `extra` are further
-    header strings (effect, trigger, base). The file appears whole or not at all.
+    header strings (effect, trigger, base). `dtype` of the stored values: None keeps theirs. The file appears whole or
+    not at all. A value that half precision cannot hold raises ClbenchError.
     """
     from safetensors.torch import save_file
 
@@ -158,7 +161,7 @@ def save_adapter(
     if not {"r", "lora_alpha"} <= set(metadata):
         raise ClbenchError(f"metadata for {path} must hold r and lora_alpha, got {sorted(metadata)}")
     tensors = {
-        f"transformer.{k.removeprefix('transformer.')}": v.detach().cpu().contiguous()
+        f"transformer.{k.removeprefix('transformer.')}": _stored(path, k, v, dtype)
         for k, v in state_dict.items()
     }
     packed = {f"transformer.{key}": _plain(value) for key, value in metadata.items()}
@@ -172,6 +175,16 @@ def save_adapter(
     except OSError as error:
         raise ClbenchError(f"cannot write the adapter {path}: {error}") from None
     return file_digest(path)
+
+
+def _stored(path: Path, key: str, value: torch.Tensor, dtype: StoredDtype | None) -> torch.Tensor:
+    """One tensor as it is written."""
+    import torch
+
+    stored = value.detach().cpu().to(value.dtype if dtype is None else getattr(torch, dtype)).contiguous()
+    if bool(torch.isfinite(value).all()) and not bool(torch.isfinite(stored).all()):
+        raise ClbenchError(f"{path}: {key} holds values beyond the range of {dtype}; store it as float32 or bfloat16")
+    return stored
 
 
 def read_header(path: Path) -> dict[str, Any]:

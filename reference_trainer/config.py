@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from clbench.adapters import StoredDtype
 from clbench.registry import ClbenchError, Registry
 from clbench.tables import Table, read_table
 from reference_trainer.losses import GUIDANCE
@@ -32,6 +33,7 @@ class LoraTable(Table):
     rank: int = Field(default=8, ge=1)
     alpha: float | None = Field(default=None, gt=0, description="None: alpha = rank, scale 1")
     modules: Modules = "all"
+    dtype: StoredDtype = Field(default="float32", description="of the exported file; training is always in float32")
 
     @property
     def alpha_value(self) -> float:

@@ -116,7 +116,8 @@ def run_distillation(
         yield Progress(what, update + 1, config.updates, logs)
     header = {f"clbench.{name}": str(value) for name, value in facts.items()}
     header |= {"clbench.steps": str(config.steps), "clbench.shift": str(config.shift)}
-    save_adapter(adapter, training.student.weights(), training.backbone.config(STUDENT).to_dict(), header)
+    values = training.student.weights()
+    save_adapter(adapter, values, training.backbone.config(STUDENT).to_dict(), header, config.lora.dtype)
     finish(work / "complete.json", key, adapter, dict(facts))
 
 

@@ -90,7 +90,8 @@ def train_joint(
         yield Progress("joint", update + 1, config.updates, logs)
     ids = " ".join(effect.id for effect in effects)
     facts = {"clbench.stage": "joint", "clbench.effects": ids, "clbench.prompt": config.prompt}
-    save_adapter(adapter, training.learner.weights(), training.backbone.config(STUDENT).to_dict(), facts)
+    values = training.learner.weights()
+    save_adapter(adapter, values, training.backbone.config(STUDENT).to_dict(), facts, config.lora.dtype)
     finish(work / "complete.json", key, adapter, {"effects": ids, "pairs": len(training.stream.source)})
 
 

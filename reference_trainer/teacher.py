@@ -75,7 +75,7 @@ def train_teacher(
     for update, logs in train(job, work, key, config.habits, resume):
         yield Progress(f"teacher {effect.id}", update + 1, config.updates, logs)
     facts = {"clbench.stage": "teacher", "clbench.effect": effect.id, "clbench.instruction": effect.instruction}
-    save_adapter(adapter, training.learner.weights(), backbone.config(TEACHER).to_dict(), facts)
+    save_adapter(adapter, training.learner.weights(), backbone.config(TEACHER).to_dict(), facts, config.lora.dtype)
     finish(work / "complete.json", key, adapter, {"effect": effect.id, "pairs": len(pairs)})
 
 

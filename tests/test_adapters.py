@@ -225,3 +225,20 @@ def test_description_needs_no_torch(file):
         f"describe_adapter({str(file)!r}); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_half_precision_halves_the_file_and_refuses_what_it_cannot_hold(tmp_path):
+    module = "transformer_blocks.0.attn.to_q"
+    state = {f"{module}.lora_A.weight": torch.randn(4, 64), f"{module}.lora_B.weight": torch.randn(64, 4)}
+    plain = {"r": 4, "lora_alpha": 4}
+    adapters.save_adapter(tmp_path / "half.safetensors", state, plain, dtype="float16")
+    adapters.save_adapter(tmp_path / "full.safetensors", state, plain)
+    half = adapters.load_tensors(adapters.describe_adapter(tmp_path / "half.safetensors"))
+    full = adapters.load_tensors(adapters.describe_adapter(tmp_path / "full.safetensors"))
+    assert {value.dtype for value in half.values()} == {torch.float16}
+    for key, value in full.items():
+        torch.testing.assert_close(half[key].float(), value, rtol=1e-3, atol=1e-6)
+    state[f"{module}.lora_B.weight"][0, 0] = 1e6
+    with pytest.raises(ClbenchError, match="beyond the range of float16"):
+        adapters.save_adapter(tmp_path / "huge.safetensors", state, plain, dtype="float16")
+    assert not (tmp_path / "huge.safetensors").exists()
