@@ -8,12 +8,9 @@ refused, never mixed. Imports no heavy library.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,70 +18,21 @@ import numpy as np
 from pydantic import ValidationError
 
 from clbench.certificate import RUN_SCHEMA, Named, RunInfo, describe_run, differences
+from clbench.disk import check_writable, replace_bytes
+from clbench.edit_log import EditRecord, whole_lines
 from clbench.images import hash_pixels, read_rgb, write_png
 from clbench.provenance import cache_key, hash_file, hash_value
 from clbench.registry import ClbenchError
 from clbench.score_table import read_score_table, write_score_table
-from clbench.types import Case, Edit, Score, Status
+from clbench.types import Case, Edit, Score
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "RUN_SCHEMA", "EditRecord", "Named", "RunFolder", "RunInfo", "cache_key", "check_writable",
-    "describe_run", "differences", "find_runs", "hash_file", "hash_value", "read_all_scores",
+    "describe_run", "differences", "find_runs", "hash_file", "hash_value", "read_all_scores", "replace_bytes",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class EditRecord:
-    """One line of edits.jsonl: an Edit without its pixels. `file` is relative to the run folder, or ""."""
-
-    case: Case
-    file: str
-    sha256: str
-    nfe: int
-    seconds: float
-    memory: int
-    status: Status
-    reason: str
-
-    @property
-    def id(self) -> str:
-        return self.case.id
-
-    def to_line(self) -> str:
-        case = {name: getattr(self.case, name) for name in ("effect", "source", "seed", "steps")}
-        case |= {name: value for name in ("probe", "second") if (value := getattr(self.case, name))}
-        seconds = self.seconds if math.isfinite(self.seconds) else None
-        row = {
-            "case": case, "id": self.id, "file": self.file, "sha256": self.sha256, "nfe": self.nfe,
-            "seconds": seconds, "memory": self.memory, "status": self.status, "reason": self.reason,
-        }  # fmt: skip
-        return json.dumps(row, ensure_ascii=False, allow_nan=False)
-
-    @classmethod
-    def from_line(cls, line: str) -> EditRecord:
-        """Raises ValueError, KeyError or TypeError when the line is not a record."""
-        row = json.loads(line)
-        seconds = float("nan") if row["seconds"] is None else float(row["seconds"])
-        record = cls(
-            Case(**row["case"]), row["file"], row["sha256"], row["nfe"], seconds, row["memory"],
-            row["status"], row["reason"],
-        )  # fmt: skip
-        if row["id"] != record.id:
-            raise ValueError(f"id {row['id']} is not the id of its case ({record.id})")
-        return record
-
-
-def check_writable(folder: Path) -> None:
-    """Make `folder` if need be and prove that a file can be made in it; one sentence otherwise."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-"):
-            pass
-    except OSError as error:
-        raise ClbenchError(f"cannot write to the output folder {folder}: {error.strerror}") from error
 
 
 class RunFolder:
@@ -183,7 +131,7 @@ class RunFolder:
             self._mended = True
             return
         data = self.edits_file.read_bytes()
-        whole = len(_whole_lines(data))
+        whole = len(whole_lines(data))
         if whole < len(data):
             os.truncate(self.edits_file, whole)
         self._mended = True
@@ -197,7 +145,7 @@ class RunFolder:
         records: dict[str, EditRecord] = {}
         if not self.edits_file.exists():
             return records
-        lines = _whole_lines(self.edits_file.read_bytes()).decode().splitlines()
+        lines = whole_lines(self.edits_file.read_bytes()).decode().splitlines()
         for number, line in enumerate(lines, 1):
             try:
                 record = EditRecord.from_line(line)
@@ -319,27 +267,6 @@ def _write_picture(target: Path, picture: np.ndarray) -> str:
     with target.open("rb") as handle:
         os.fsync(handle.fileno())
     return sha256
-
-
-def replace_bytes(target: Path, data: bytes) -> None:
-    """Write a file so that it appears whole or not at all."""
-    part = target.with_name(f".{target.name}.part")
-    with part.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(part, target)
-
-
-def _whole_lines(data: bytes) -> bytes:
-    """`data` up to its last whole line that parses; a crash may leave half a line or a line of zero bytes."""
-    data = data[: data.rfind(b"\n") + 1]
-    start = data.rfind(b"\n", 0, len(data) - 1) + 1
-    try:
-        json.loads(data[start:] or b"0")
-    except ValueError:
-        return data[:start]
-    return data
 
 
 def _clear(path: Path, overwrite: bool) -> None:

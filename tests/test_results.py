@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clbench import results
+from clbench import disk, results
 from clbench.registry import ClbenchError
 from clbench.results import Named, RunFolder, RunInfo, describe_run
 from clbench.score_table import COLUMNS
@@ -197,7 +197,7 @@ def test_an_unwritable_folder_is_one_sentence(tmp_path: Path, monkeypatch: pytes
     def refuse(**_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(results.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(disk.tempfile, "NamedTemporaryFile", refuse)
     with pytest.raises(ClbenchError, match="Permission denied"):
         RunFolder.create(tmp_path / "other", certificate())
 
