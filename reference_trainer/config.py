@@ -124,6 +124,9 @@ class StudentConfig(Table):
     fake_lora: LoraTable | None = Field(default=None, description="None: as the student's")
     updates: int = Field(default=500, ge=1, description="student updates")
     warm_start: int = Field(default=0, ge=0, description="of these, first updates with joint flow matching alone")
+    fake_start: Literal["student", "base"] = Field(
+        default="student", description="the fake score after the warm start: a copy of the student, or the plain base"
+    )
     batch: int = Field(default=8, ge=1)
     steps: int = Field(default=4, ge=1, description="sampling steps of the student")
     shift: float = Field(default=3.0, gt=0, description="shift of the student's times; the scheduler must use it too")
@@ -155,6 +158,8 @@ class StudentConfig(Table):
     def _within(self) -> StudentConfig:
         if self.warm_start > self.updates:
             raise ValueError(f"warm_start {self.warm_start} is more than updates {self.updates}")
+        if self.warm_start and self.fake_start == "student" and self.fake_lora not in (None, self.lora):
+            raise ValueError('a fake score that starts as the student has its LoRA: leave fake_lora out, or fake_start = "base"')
         return self
 
 

@@ -45,6 +45,8 @@ class Distillation:
         if update < self.config.warm_start:
             loss, logs = self.objective.warm_start_loss(batch)
             return logs | self._step(loss, update)
+        if update == self.config.warm_start > 0 and self.config.fake_start == "student":
+            self.fake.copy(self.student)  # else it would push the student away from the base until it has caught up
         trajectory = self._rollout(batch)
         logs: dict[str, float] = {}
         for _ in range(self.config.fake_updates if self._needs_fake else 0):

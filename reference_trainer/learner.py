@@ -70,6 +70,10 @@ class Learner:
         source: Mapping[str, Tensor] = self.average or self.parameters
         return {key: value.detach().clone() for key, value in source.items()}
 
+    def copy(self, other: Learner) -> None:
+        """Take over the other's present parameters; the adapters must be of one shape."""
+        self._write({key: p.detach().clone() for key, p in other.parameters.items()})
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Inside, the backbone carries the exported weights."""

@@ -12,6 +12,7 @@ from clbench.registry import ClbenchError
 from reference_trainer.config import Recipe
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
+from reference_trainer.objective import Objective
 from reference_trainer.train import run
 
 HABITS = {"checkpoint_every": 2, "sheet_every": 4, "sheet_rows": 2, "tensorboard": False}
@@ -223,6 +224,26 @@ def test_warm_start_learns_the_targets(shop_floor):
     run("collection", warm, world, None, out)
     losses = [line["loss/ta_fm"] for line in read_log(out / "collection" / "log.jsonl")]
     assert np.mean(losses[-10:]) < 0.95 * np.mean(losses[:10])
+
+
+@pytest.mark.parametrize("start", ["student", "base"])
+def test_after_a_warm_start_the_fake_score_starts_as_the_student(shop_floor, monkeypatch, start):
+    """Otherwise the first distillation updates would push the student away from the base."""
+    world, recipe, out = shop_floor
+    seen = []
+
+    def look(self, batch, samples):
+        mine, student = self.backbone.parameters("fake_score"), self.backbone.parameters("student")
+        seen.append(all(torch.equal(mine[key], student[key]) for key in mine))
+        return original(self, batch, samples)
+
+    original = Objective.fake_loss
+    monkeypatch.setattr(Objective, "fake_loss", look)
+    recipe = changed(recipe, "collection", fake_start=start, p_switch=1.0)
+    run("teachers", recipe, world, None, out)
+    run("collection", recipe, world, None, out)
+    assert seen[0] == (start == "student")
+    assert not any(seen[1:])
 
 
 def test_fresh_rollouts_differ_from_shared_ones(shop_floor):
