@@ -289,7 +289,8 @@ class OpenClip:
         import torch
 
         with torch.inference_mode():
-            return in_passes(lambda part: [self.model.encode_image(part, normalize=True).float().cpu()], self._prepared(images))[0]
+            prepared = self._prepared(images)
+            return in_passes(lambda part: [self.model.encode_image(part, normalize=True).float().cpu()], prepared)[0]
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """N texts -> unit (N, D)."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from clbench.calibration import fit_meter, round_trip_of, to_tensor
 from clbench.encoders import Encoders, open_encoders
@@ -21,6 +23,7 @@ from clbench.registry import ClbenchError
 from clbench.results import EditRecord, RunFolder
 from clbench.score_case import Row, SourceScorer
 from clbench.score_composed import ComposedScorer
+from clbench.score_looks import Pair
 from clbench.score_neutral import NeutralScorer
 from clbench.score_parts import ScoreParts
 from clbench.suite import Suite
@@ -43,6 +46,17 @@ class _Work:
     def about(self) -> list[list[str]]:
         """What the rows are made from."""
         return [[record.id, record.sha256, record.status, record.reason] for record in self.records]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Pictures of one source with one right answer: the numbers of their runs, what is compared, and their rows."""
+
+    question: Question
+    numbers: Sequence[int]
+    outputs: Tensor
+    compared: Callable[[], list[Pair]]
+    rows: Callable[[], Iterator[Row]]
 
 
 Picture = tuple[int, Case, np.ndarray]
@@ -123,26 +137,42 @@ class Scorer:
                     rows[number] += self._missing(record)
         scorer = SourceScorer(source, self)
         made = {(number, case): picture for items in batches.values() for number, case, picture in items}
-        for answer in sorted(batches):
-            numbers = [number for number, _, _ in batches[answer]]
-            for index, score in self._batch(scorer, batches[answer], made):
-                rows[numbers[index]].append(score)
+        asked = [self._asked(scorer, batches[answer], made) for answer in sorted(batches)]
+        self._look(scorer, asked)
+        for each in asked:
+            for index, score in each.rows():
+                rows[each.numbers[index]].append(score)
         return rows
 
-    def _batch(
+    def _look(self, scorer: SourceScorer, asked: Sequence[_Asked]) -> None:
+        """Put all pictures through the networks together, so that passes are full."""
+        if self.encoders.perceptual is not None:
+            scorer.looks.prepare(pair for each in asked for pair in each.compared())
+        if self.encoders.clip is not None:
+            scorer.looks.embed(torch.cat([each.outputs for each in asked if "clip" in self._needs(each.question)]))
+
+    def _needs(self, question: Question) -> set[str]:
+        return set().union(*(METRICS.get(name).needs for name in self.wanted(question)))
+
+    def _asked(
         self, scorer: SourceScorer, items: Sequence[Picture], made: Mapping[tuple[int, Case], np.ndarray]
-    ) -> Iterator[Row]:
-        """Rows of pictures that have one right answer; `made` holds every picture of this source."""
+    ) -> _Asked:
+        """Pictures that have one right answer; `made` holds every picture of this source."""
         numbers, cases, pictures = zip(*items, strict=True)
         outputs, first = to_tensor(pictures), cases[0]
         if first.question == "neutral":
-            return NeutralScorer(scorer, first, self._base_picture(first)).rows(cases, outputs)
-        if first.question == "effect":
-            return scorer.rows(first.effect, cases, outputs)
-        turned = [replace(case, effect=case.second, second=case.effect) for case in cases]
-        found = [made.get(key) for key in zip(numbers, turned, strict=True)]
-        reverses = [None if picture is None else to_tensor([picture])[0] for picture in found]
-        return ComposedScorer(scorer, first.effect, first.second).rows(cases, outputs, reverses)
+            neutral = NeutralScorer(scorer, first, self._base_picture(first))
+            how = lambda: neutral.compared(outputs), lambda: neutral.rows(cases, outputs)
+        elif first.question == "effect":
+            truth = self.truths.truth(first.effect, scorer.id)
+            how = lambda: scorer.compared(truth, outputs), lambda: scorer.rows(first.effect, cases, outputs)
+        else:
+            turned = [replace(case, effect=case.second, second=case.effect) for case in cases]
+            found = [made.get(key) for key in zip(numbers, turned, strict=True)]
+            reverses = [None if picture is None else to_tensor([picture])[0] for picture in found]
+            composed = ComposedScorer(scorer, first.effect, first.second)
+            how = lambda: composed.compared(outputs, reverses), lambda: composed.rows(cases, outputs, reverses)
+        return _Asked(first.question, numbers, outputs, *how)
 
     def _base_picture(self, case: Case) -> np.ndarray | str:
         """What the base made of `case`, or why there is no such picture."""

@@ -19,13 +19,13 @@ from clbench.metrics.similarity import (
     clip_directional_similarity,
     clip_image_similarity,
     clip_text_similarity,
-    feature_distance,
     nearest_draw,
 )
 from clbench.metrics.subject import Anchors, anchors_of_draws, reference, subject_score
 from clbench.registry import ClbenchError
+from clbench.score_looks import Looks, Pair
 from clbench.truth import Truth, target_caption
-from clbench.types import Case, Score
+from clbench.types import Case, Question, Score
 
 if TYPE_CHECKING:
     from clbench.score import Scorer
@@ -39,6 +39,7 @@ NOT_FINITE = {
 }
 
 NO_PERCEPTUAL = "the world names no perceptual network"
+NO_CLIP = "the world names no CLIP"
 
 Row = tuple[int, Score]
 
@@ -53,9 +54,8 @@ class SourceScorer:
         self.id, self.scorer = source, scorer
         self.source = scorer.world.source(source)
         self.image = to_tensor([scorer.truths.source(source)])
-        self._features: dict[str, list[list[Tensor]]] = {}
+        self.looks = Looks(scorer.encoders.perceptual, scorer.encoders.clip)
         self._leak_frames: dict[str, LeakFrame] = {}
-        self._clip: dict[str, Tensor] = {}
 
     def rows(self, effect: str, cases: Sequence[Case], outputs: Tensor) -> Iterator[Row]:
         """Rows of `cases` (n, all of this source and `effect`) with pictures `outputs` (n, 3, H, W) in [0, 1].
@@ -76,6 +76,11 @@ class SourceScorer:
                 yield from column(name, cases, value)
         yield from self._pairs(effect, truth, cases, batch, wanted)
 
+    def compared(self, truth: Truth, outputs: Tensor, question: Question = "effect") -> list[Pair]:
+        """What will be compared by the perceptual network when `rows` is asked about `outputs`."""
+        there = self.looks.perceptual is not None and truth.known and "perceptual" in self.scorer.wanted(question)
+        return [(outputs, tensor(truth))] if there else []
+
     def small(self, images: Tensor) -> Tensor:
         """Pictures at the side of the meter."""
         return to_side(images, meter_side(self.scorer.world))
@@ -90,52 +95,41 @@ class SourceScorer:
         pixels = truth.reason or (f"{name} has many right answers, so pixels are not compared" if many else "")
         found: dict[str, Values] = {}
         if "perceptual" in wanted:
-            found["perceptual"] = self._perceptual(name, truth, outputs)
+            found["perceptual"] = self._perceptual(truth, outputs)
         if "clip_image" in wanted:
-            found["clip_image"] = self._clip_image(name, truth, outputs)
+            found["clip_image"] = self._clip_image(truth, outputs)
         for metric, compare in (("psnr", psnr), ("ssim", ssim)):
             if metric in wanted:
                 found[metric] = pixels or compare(outputs, tensor(truth).expand_as(outputs))
         return found
 
-    def _perceptual(self, name: str, truth: Truth, outputs: Tensor) -> Values:
-        network = self.scorer.encoders.perceptual
-        if network is None:
+    def _perceptual(self, truth: Truth, outputs: Tensor) -> Values:
+        if self.looks.perceptual is None:
             return NO_PERCEPTUAL
-        if not truth.known:
-            return truth.reason
-        if name not in self._features:
-            layers = network.features(tensor(truth))
-            self._features[name] = [[layer[k : k + 1] for layer in layers] for k in range(len(truth.draws))]
-        found = network.features(outputs)
-        return nearest_draw(torch.stack([feature_distance(found, draw) for draw in self._features[name]], 1), "lower")
+        return nearest_draw(self.looks.distances(outputs, tensor(truth)), "lower") if truth.known else truth.reason
 
-    def _clip_image(self, name: str, truth: Truth, outputs: Tensor) -> Values:
-        if self.scorer.encoders.clip is None:
-            return "the world names no CLIP"
+    def _clip_image(self, truth: Truth, outputs: Tensor) -> Values:
+        if self.looks.clip is None:
+            return NO_CLIP
         if not truth.known:
             return truth.reason
-        draws = self._embedded(f"truth of {name}", tensor(truth))
-        found = self.scorer.encoders.clip.embed_image(outputs)
+        draws, found = self.looks.embed(tensor(truth)), self.looks.embed(outputs)
         return nearest_draw(torch.stack([clip_image_similarity(found, d.expand_as(found)) for d in draws], 1), "higher")
 
     def _clip_text(self, effect: str, truth: Truth, outputs: Tensor) -> Values:
-        if self.scorer.encoders.clip is None:
-            return "the world names no CLIP"
-        found = self.scorer.encoders.clip.embed_image(outputs)
-        return clip_text_similarity(found, self._caption(effect).expand_as(found))
+        if self.looks.clip is None:
+            return NO_CLIP
+        found = self.looks.embed(outputs)
+        return clip_text_similarity(found, self._captions[effect].expand_as(found))
 
     def _clip_directional(self, effect: str, truth: Truth, outputs: Tensor) -> Values:
-        clip = self.scorer.encoders.clip
-        if clip is None:
-            return "the world names no CLIP"
+        if self.looks.clip is None:
+            return NO_CLIP
         if not self.source.caption:
             return f"source '{self.id}' has no caption, so there is no direction in words"
-        found, image = clip.embed_image(outputs), self._embedded("source", self.image)
-        before = clip.embed_text([self.source.caption])
-        return clip_directional_similarity(
-            image.expand_as(found), found, before.expand_as(found), self._caption(effect).expand_as(found)
-        )
+        found, image = self.looks.embed(outputs), self.looks.embed(self.image)
+        before, after = self._captions[""].expand_as(found), self._captions[effect].expand_as(found)
+        return clip_directional_similarity(image.expand_as(found), found, before, after)
 
     def _subject(self, effect: str, truth: Truth, outputs: Tensor) -> Values:
         if not truth.known:
@@ -216,20 +210,13 @@ class SourceScorer:
     def _truth(self, effect: str) -> Truth:
         return self.scorer.truths.truth(effect, self.id)
 
-    def _caption(self, effect: str) -> Tensor:
-        clip = self.scorer.encoders.clip
-        assert clip is not None
-        key = f"caption of {effect}"
-        if key not in self._clip:
-            self._clip[key] = clip.embed_text([target_caption(self.source, self.scorer.world.effect(effect))])
-        return self._clip[key]
-
-    def _embedded(self, key: str, images: Tensor) -> Tensor:
-        clip = self.scorer.encoders.clip
-        assert clip is not None
-        if key not in self._clip:
-            self._clip[key] = clip.embed_image(images)
-        return self._clip[key]
+    @cached_property
+    def _captions(self) -> dict[str, Tensor]:
+        """Embeddings (D,) of what each effect's result shows, in words; "" has the source's own caption."""
+        assert self.looks.clip is not None
+        effects = [self.scorer.world.effect(effect) for effect in self.scorer.effects]
+        texts = [self.source.caption, *(target_caption(self.source, effect) for effect in effects)]
+        return dict(zip(("", *self.scorer.effects), self.looks.clip.embed_text(texts), strict=True))
 
 
 class Batch:

@@ -11,9 +11,9 @@ from torch import Tensor
 from clbench.calibration import to_tensor
 from clbench.metrics import METRICS
 from clbench.metrics.frames import neutral_frame, neutral_leaks
-from clbench.metrics.similarity import feature_distance
-from clbench.neutral import neutral_edit
+from clbench.neutral import NeutralEdit, neutral_edit
 from clbench.score_case import NO_PERCEPTUAL, Row, SourceScorer, Values, column
+from clbench.score_looks import Pair
 from clbench.truth import Truth
 from clbench.types import Case, Score
 
@@ -27,8 +27,7 @@ class NeutralScorer:
     def rows(self, cases: Sequence[Case], outputs: Tensor) -> Iterator[Row]:
         """Rows of `cases` (n, all equal, one per run) with pictures `outputs` (n, 3, H, W) in [0, 1], each with its number."""
         wanted = self.source.scorer.wanted("neutral")
-        edit = neutral_edit(self.source.scorer.world, self.case)
-        values = self.source.likeness(f"general instruction '{edit.instruction}'", _truth(edit.target), outputs, wanted, False)
+        values = self.source.likeness(f"general instruction '{self._edit.instruction}'", self._truth, outputs, wanted, False)
         if "neutral_distance" in wanted:
             values["neutral_distance"] = self._distance(outputs)
         if "neutral_leak_total" in wanted:
@@ -37,13 +36,27 @@ class NeutralScorer:
             yield from column(name, cases, value)
         yield from self._pairs(cases, outputs, wanted)
 
+    def compared(self, outputs: Tensor) -> list[Pair]:
+        """What will be compared by the perceptual network when `rows` is asked about `outputs`."""
+        pairs = self.source.compared(self._truth, outputs, "neutral")
+        if isinstance(self.base, str) or "neutral_distance" not in self.source.scorer.wanted("neutral"):
+            return pairs
+        return [*pairs, (outputs, to_tensor([self.base]))] if self.source.looks.perceptual is not None else pairs
+
+    @cached_property
+    def _edit(self) -> NeutralEdit:
+        return neutral_edit(self.source.scorer.world, self.case)
+
+    @cached_property
+    def _truth(self) -> Truth:
+        if self._edit.target is None:
+            return Truth(None, np.zeros((0, 1, 1, 3), np.uint8), None, "the general instruction has many right answers")
+        return Truth("operator", self._edit.target[None])
+
     def _distance(self, outputs: Tensor) -> Values:
-        network = self.source.scorer.encoders.perceptual
-        if network is None:
+        if self.source.looks.perceptual is None:
             return NO_PERCEPTUAL
-        if isinstance(self.base, str):
-            return self.base
-        return feature_distance(network.features(outputs), network.features(to_tensor([self.base])))
+        return self.base if isinstance(self.base, str) else self.source.looks.distances(outputs, to_tensor([self.base]))[:, 0]
 
     def _pairs(self, cases: Sequence[Case], outputs: Tensor, wanted: set[str]) -> Iterator[Row]:
         names = sorted({"attributed", "neutral_leak"} & wanted)
@@ -77,9 +90,3 @@ class NeutralScorer:
     @cached_property
     def _leaks(self):
         return neutral_leaks(self.source.scorer.meter, self._frame)
-
-
-def _truth(target: np.ndarray | None) -> Truth:
-    if target is None:
-        return Truth(None, np.zeros((0, 1, 1, 3), np.uint8), None, "the general instruction has many right answers")
-    return Truth("operator", target[None])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import itertools
 import os
 import pstats
 import resource
@@ -127,13 +128,14 @@ def measure(runs: list[RunFolder], world: World, suite: Suite, profile: bool) ->
     marks.append((time.perf_counter(), processor_seconds()))
     cases = sum(len(run.read_edits()) for run in runs)
     (opened, opened_busy), (scored, busy) = (
-        (after[0] - before[0], after[1] - before[1]) for before, after in zip(marks, marks[1:], strict=False)
+        (after[0] - before[0], after[1] - before[1]) for before, after in itertools.pairwise(marks)
     )
     own, children = (resource.getrusage(who).ru_maxrss / 1e3 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(f"{cases} cases, {len(runs)} systems, {len(suite.effects(world))} effects, {len(suite.sources(world))} sources")
     print(f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads, load {os.getloadavg()[0]:.1f}")
     print(f"opening and calibration: {opened:.1f} s, {opened_busy:.1f} s of processor time")
-    print(f"scoring: {scored:.1f} s = {cases / scored:.0f} cases/s; {busy:.1f} s of processor time = {cases / busy:.0f} per core-second")
+    print(f"scoring: {scored:.1f} s = {cases / scored:.0f} cases/s")
+    print(f"         {busy:.1f} s of processor time = {cases / busy:.0f} cases for each second of one core")
     print(f"peak memory {own:.0f} MB, of the largest worker process {children:.0f} MB")
     if profile:
         pstats.Stats(profiler).sort_stats("tottime").print_stats(30)
