@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from clbench.hashing import file_digest
@@ -279,6 +280,7 @@ class OpenClip:
 
     def __init__(self, model: Any, tokenizer: Any, card: EncoderCard, device: str) -> None:
         self.model, self.tokenizer, self.card, self.device = _frozen(model, device), tokenizer, card, device
+        self._tokenizing = Lock()
         settings = model.visual.preprocess_cfg
         size = settings["size"]
         self.size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)  # type: ignore[assignment]
@@ -297,7 +299,8 @@ class OpenClip:
         import torch
 
         with torch.inference_mode():
-            tokens = self.tokenizer(list(texts)).to(self.device)
+            with self._tokenizing:  # tokenizers of `tokenizers` are not made for several threads
+                tokens = self.tokenizer(list(texts)).to(self.device)
             return in_passes(lambda part: [self.model.encode_text(part, normalize=True).float().cpu()], tokens)[0]
 
     def _prepared(self, images: Tensor) -> Tensor:

@@ -1,15 +1,17 @@
 """From pictures to scores: reads run folders, computes a suite's metrics and writes scores.parquet beside the pictures.
 
 Work goes source by source, over all runs at once: what is known about a source (its truths, their features, the meter's frames)
-is computed once for every system, and only one source is in memory at a time. A source that is finished is kept, so a
-stopped scoring starts again where it was. A row never depends on the other cases in its batch.
+is computed once for every system. Each worker (as many as torch has threads) has one source in memory at a time. A source
+that is finished is kept, so a stopped scoring starts again where it was. A row never depends on the other cases in its batch.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from threading import Lock
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from clbench.score_case import Row, SourceScorer
 from clbench.score_composed import ComposedScorer
 from clbench.score_looks import Pair
 from clbench.score_neutral import NeutralScorer
+from clbench.score_order import in_order, one_thread_each
 from clbench.score_parts import ScoreParts
 from clbench.suite import Suite
 from clbench.truth import Truths
@@ -76,6 +79,7 @@ class Scorer:
         self.truths = Truths(world, teacher)
         self.base, self._base_records = base, base.read_edits() if base is not None else {}
         self._meter: BleedingMeter | None = None
+        self._fitting = Lock()
 
     def wanted(self, question: Question) -> set[str]:
         """The suite's metrics that are computed for cases of this kind."""
@@ -84,8 +88,9 @@ class Scorer:
     @property
     def meter(self) -> BleedingMeter:
         """The bleeding meter, calibrated on first use; what the backbone's VAE does counts as nuisance."""
-        if self._meter is None:
-            self._meter = fit_meter(self.world, self.suite.sources(self.world), round_trip_of(self.world))
+        with self._fitting:
+            if self._meter is None:
+                self._meter = fit_meter(self.world, self.suite.sources(self.world), round_trip_of(self.world))
         return self._meter
 
     def score(self, folders: Sequence[RunFolder], progress: Progress | None = None) -> None:
@@ -94,35 +99,40 @@ class Scorer:
             self._check(folder)
         rows: dict[str, list[Score]] = {str(folder.path): [] for folder in folders}
         parts = {str(folder.path): ScoreParts(folder.path, self._key()) for folder in folders}
-        totals = {str(folder.path): len(folder.read_edits()) for folder in folders}
-        done = dict.fromkeys(totals, 0)
-        for source, works in self._by_source(folders):
-            for work, scores in self._score_source(source, works, parts):
-                name = str(work.folder.path)
-                rows[name] += scores
-                done[name] += len(work.records)
-                if progress is not None:
-                    progress(work.folder, done[name], totals[name])
+        sources = list(self._by_source(folders))
+        totals, done = dict.fromkeys(rows, 0), dict.fromkeys(rows, 0)
+        for work in (work for _, works in sources for work in works):
+            totals[str(work.folder.path)] += len(work.records)
+        for work, scores in self._work_through(sources, parts):
+            rows[str(work.folder.path)] += scores
+            done[str(work.folder.path)] += len(work.records)
+            if progress is not None:
+                progress(work.folder, done[str(work.folder.path)], totals[str(work.folder.path)])
         for folder in folders:
             folder.write_scores(rows[str(folder.path)])
             parts[str(folder.path)].clear()
 
-    def _score_source(
-        self, source: str, works: Sequence[_Work], parts: dict[str, ScoreParts]
+    def _work_through(
+        self, sources: Sequence[tuple[str, list[_Work]]], parts: Mapping[str, ScoreParts]
     ) -> Iterator[tuple[_Work, list[Score]]]:
-        """Rows of each run for one source: kept ones as they are, the others computed together."""
-        fresh: list[_Work] = []
-        for work in works:
-            kept = parts[str(work.folder.path)].read(source, self._about(work))
-            if kept is None:
-                fresh.append(work)
-            else:
-                yield work, kept
-        if not fresh:
-            return
-        for work, rows in zip(fresh, self._score_works(source, fresh), strict=True):
-            parts[str(work.folder.path)].write(source, self._about(work), rows)
-            yield work, rows
+        """Rows of each run for each source, in order; sources are worked on beside each other, and kept when they are done."""
+        with one_thread_each() as workers:
+            results = in_order(lambda one: self._score_source(*one, parts), sources, workers)
+            with closing(results):  # left early, what was not begun is dropped
+                for (source, works), (scores, fresh) in zip(sources, results, strict=True):
+                    for work, rows in zip(works, scores, strict=True):
+                        if work in fresh:
+                            parts[str(work.folder.path)].write(source, self._about(work), rows)
+                        yield work, rows
+
+    def _score_source(
+        self, source: str, works: Sequence[_Work], parts: Mapping[str, ScoreParts]
+    ) -> tuple[list[list[Score]], list[_Work]]:
+        """Rows of each run for one source, and the works that were computed (together); the others were kept."""
+        kept = [parts[str(work.folder.path)].read(source, self._about(work)) for work in works]
+        fresh = [work for work, rows in zip(works, kept, strict=True) if rows is None]
+        made = iter(self._score_works(source, fresh) if fresh else [])
+        return [next(made) if rows is None else rows for rows in kept], fresh
 
     def _score_works(self, source: str, works: Sequence[_Work]) -> list[list[Score]]:
         """Rows per work; one batch per right answer holds the outputs of all runs."""
@@ -164,8 +174,8 @@ class Scorer:
             neutral = NeutralScorer(scorer, first, self._base_picture(first))
             how = lambda: neutral.compared(outputs), lambda: neutral.rows(cases, outputs)
         elif first.question == "effect":
-            truth = self.truths.truth(first.effect, scorer.id)
-            how = lambda: scorer.compared(truth, outputs), lambda: scorer.rows(first.effect, cases, outputs)
+            truth, batch = self.truths.truth(first.effect, scorer.id), scorer.batch(outputs)
+            how = lambda: scorer.compared(truth, outputs), lambda: scorer.rows(first.effect, cases, batch)
         else:
             turned = [replace(case, effect=case.second, second=case.effect) for case in cases]
             found = [made.get(key) for key in zip(numbers, turned, strict=True)]

@@ -21,7 +21,7 @@ from clbench.metrics.similarity import (
     clip_text_similarity,
     nearest_draw,
 )
-from clbench.metrics.subject import Anchors, anchors_of_draws, reference, subject_score
+from clbench.metrics.subject import Anchors, Reference, agreed, anchors_of, reference, structure, subject_score
 from clbench.registry import ClbenchError
 from clbench.score_looks import Looks, Pair
 from clbench.truth import Truth, target_caption
@@ -55,16 +55,21 @@ class SourceScorer:
         self.source = scorer.world.source(source)
         self.image = to_tensor([scorer.truths.source(source)])
         self.looks = Looks(scorer.encoders.perceptual, scorer.encoders.clip)
+        self._batches: list[Batch] = []
         self._leak_frames: dict[str, LeakFrame] = {}
 
-    def rows(self, effect: str, cases: Sequence[Case], outputs: Tensor) -> Iterator[Row]:
-        """Rows of `cases` (n, all of this source and `effect`) with pictures `outputs` (n, 3, H, W) in [0, 1].
+    def batch(self, outputs: Tensor) -> Batch:
+        """`outputs` (n, 3, H, W) in [0, 1] to ask `rows` about. The meter looks at all batches together, on first use."""
+        self._batches.append(Batch(self, outputs))
+        return self._batches[-1]
+
+    def rows(self, effect: str, cases: Sequence[Case], batch: Batch) -> Iterator[Row]:
+        """Rows of `cases` (n, all of this source and `effect`) with the pictures of `batch`.
 
         Each row comes with the number of its case, since several runs may hold the same case.
         """
         wanted = self.scorer.wanted("effect")
-        truth = self._truth(effect)
-        batch = Batch(self, outputs)
+        truth, outputs = self._truth(effect), batch.outputs
         plain = {"clip_text": self._clip_text, "clip_directional": self._clip_directional, "subject": self._subject}
         needed = wanted | ({"subject"} if "vsa" in wanted else set())
         many = self.scorer.world.effect(effect).random or len(truth.draws) > 1
@@ -134,16 +139,20 @@ class SourceScorer:
     def _subject(self, effect: str, truth: Truth, outputs: Tensor) -> Values:
         if not truth.known:
             return truth.reason
-        bare = self.scorer.truths.source_without(self.id)
-        if truth.without is None or bare is None:
+        plain = self._plain
+        if truth.without is None or plain is None:
             return f"source '{self.id}' has no subject mask"
-        draws, without = self.small(tensor(truth)), self.small(to_tensor(list(truth.without)))
-        anchors = anchors_of_draws(draws, without) if len(draws) > 2 else Anchors()
+        here, gone = (structure(self.small(to_tensor(list(draws)))) for draws in (truth.draws, truth.without))
+        anchors = anchors_of(here, gone) if len(here) > 2 else Anchors()
         if not anchors.visible:
             return f"effect '{effect}' hides or moves the subject at random, so its presence cannot be seen"
-        truths = reference(draws, without)
-        plain = reference(self.small(self.image), self.small(to_tensor([bare])))
-        return subject_score(self.small(outputs), [truths, plain], anchors)
+        return subject_score(self.small(outputs), [agreed(here, gone), plain], anchors)
+
+    @cached_property
+    def _plain(self) -> Reference | None:
+        """The subject in the source itself; None without a mask."""
+        bare = self.scorer.truths.source_without(self.id)
+        return None if bare is None else reference(self.small(self.image), self.small(to_tensor([bare])))
 
     # ---- bleeding
 
@@ -194,6 +203,19 @@ class SourceScorer:
         return self.scorer.meter.source_frame(self.small(self.image)[0], known)
 
     @cached_property
+    def seen(self) -> dict[Batch, Tensor]:
+        """Whitened features of every batch, computed together."""
+        return self._parted(self.scorer.meter.see(self.small(torch.cat([batch.outputs for batch in self._batches]))))
+
+    @cached_property
+    def distance(self) -> dict[Batch, Tensor]:
+        """The meter's distances of every batch, computed together."""
+        return self._parted(self.scorer.meter.distances(self.frame, torch.cat(list(self.seen.values()))))
+
+    def _parted(self, rows: Tensor) -> dict[Batch, Tensor]:
+        return dict(zip(self._batches, rows.split([len(batch.outputs) for batch in self._batches]), strict=True))
+
+    @cached_property
     def unknown(self) -> dict[str, str]:
         """Effects of the suite whose truth is not known here, with the reason."""
         return {name: truth.reason for name in self.scorer.effects if not (truth := self._truth(name)).known}
@@ -223,16 +245,18 @@ class Batch:
     """Outputs of one source under the bleeding meter; each reading is computed once."""
 
     def __init__(self, scorer: SourceScorer, outputs: Tensor) -> None:
-        self._scorer, self._outputs = scorer, scorer.small(outputs)
+        self._scorer, self.outputs = scorer, outputs
         self._leak: dict[str, Tensor] = {}
 
-    @cached_property
+    @property
     def seen(self) -> Tensor:
-        return self._scorer.scorer.meter.see(self._outputs)
+        """Whitened features (n, D)."""
+        return self._scorer.seen[self]
 
-    @cached_property
+    @property
     def distance(self) -> Tensor:
-        return self._scorer.scorer.meter.distances(self._scorer.frame, self.seen)
+        """Distances (n, N + 1) to the labels of the source's frame."""
+        return self._scorer.distance[self]
 
     def leak(self, effect: str) -> Tensor:
         if effect not in self._leak:

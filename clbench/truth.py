@@ -25,6 +25,8 @@ DRAWS = 8
 """Draws of a random effect that the scorer knows (k = 0..7); controls use draws from 100 on."""
 REMEMBERED = 1024
 """Truths kept in memory: at 64 px and 8 draws about 200 KB each."""
+EMPTIED = 16
+"""Sources without their subject kept in memory, at the working size; every effect of a source asks for it."""
 INPAINT_RADIUS = 3
 
 
@@ -58,6 +60,7 @@ class Truths:
         self._teacher = _teacher_pictures(teacher, world.backbone.full_steps) if teacher is not None else {}
         self._teacher_folder = teacher
         self._cached = lru_cache(maxsize=REMEMBERED)(self._truth)
+        self._empty = lru_cache(maxsize=EMPTIED)(self._without)
 
     @property
     def teacher_key(self) -> str:
@@ -137,7 +140,7 @@ class Truths:
     def _reduced(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         return np.stack([reduce_to(picture, self.world.resolution) for picture in pictures])
 
-    def _empty(self, source_id: str) -> np.ndarray | None:
+    def _without(self, source_id: str) -> np.ndarray | None:
         mask = self.world.mask(source_id)
         return None if mask is None else paint_over(self.world.source_image(source_id), mask)
 
