@@ -8,7 +8,7 @@ that is finished is kept, so a stopped scoring starts again where it was. A row 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -103,18 +103,20 @@ class Scorer:
         totals, done = dict.fromkeys(rows, 0), dict.fromkeys(rows, 0)
         for work in (work for _, works in sources for work in works):
             totals[str(work.folder.path)] += len(work.records)
-        for work, scores in self._work_through(sources, parts):
-            rows[str(work.folder.path)] += scores
-            done[str(work.folder.path)] += len(work.records)
-            if progress is not None:
-                progress(work.folder, done[str(work.folder.path)], totals[str(work.folder.path)])
+        with closing(self._work_through(sources, parts)) as scored:
+            for work, scores in scored:
+                name = str(work.folder.path)
+                rows[name] += scores
+                done[name] += len(work.records)
+                if progress is not None:
+                    progress(work.folder, done[name], totals[name])
         for folder in folders:
             folder.write_scores(rows[str(folder.path)])
             parts[str(folder.path)].clear()
 
     def _work_through(
         self, sources: Sequence[tuple[str, list[_Work]]], parts: Mapping[str, ScoreParts]
-    ) -> Iterator[tuple[_Work, list[Score]]]:
+    ) -> Generator[tuple[_Work, list[Score]]]:
         """Rows of each run for each source, in order; sources are worked on beside each other, and kept when they are done."""
         with one_thread_each() as workers:
             results = in_order(lambda one: self._score_source(*one, parts), sources, workers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -27,7 +27,7 @@ def one_thread_each() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def in_order(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
+def in_order(work: Callable[[T], R], items: Sequence[T], workers: int) -> Generator[R]:
     """What `work` makes of each of `items`, in their order, by `workers` threads beside each other.
 
     Close it when it is left early: what was not begun is then dropped.

@@ -93,6 +93,7 @@ def anchors_of_draws(present: Tensor, absent: Tensor) -> Anchors:
 
 def anchors_of(here: Tensor, gone: Tensor) -> Anchors:
     """Anchors from the `structure` of K >= 3 draws with the subject (K, 4, H, W) and of the same without it.
+
     The anchor `there` comes from the mean response of draws with the subject, `gone` from that of draws without it, each moved
     a quarter of the way to the other, as much as nuisance and chance may take.
     """
