@@ -161,7 +161,8 @@ class Scorer:
         if self.encoders.perceptual is not None:
             scorer.looks.prepare(pair for each in asked for pair in each.compared())
         if self.encoders.clip is not None:
-            scorer.looks.embed(torch.cat([each.outputs for each in asked if "clip" in self._needs(each.question)]))
+            outputs = [each.outputs for each in asked if "clip" in self._needs(each.question)]
+            scorer.looks.embed(torch.cat(outputs or [scorer.image]))
 
     def _needs(self, question: Question) -> set[str]:
         return set().union(*(METRICS.get(name).needs for name in self.wanted(question)))
@@ -173,8 +174,8 @@ class Scorer:
         numbers, cases, pictures = zip(*items, strict=True)
         outputs, first = to_tensor(pictures), cases[0]
         if first.question == "neutral":
-            neutral = NeutralScorer(scorer, first, self._base_picture(first))
-            how = lambda: neutral.compared(outputs), lambda: neutral.rows(cases, outputs)
+            neutral = NeutralScorer(scorer, first, self._base_picture(first), outputs)
+            how = neutral.compared, lambda: neutral.rows(cases)
         elif first.question == "effect":
             truth, batch = self.truths.truth(first.effect, scorer.id), scorer.batch(outputs)
             how = lambda: scorer.compared(truth, outputs), lambda: scorer.rows(first.effect, cases, batch)

@@ -38,6 +38,8 @@ NOT_FINITE = {
     "order_change": "there is no picture of the other order",
 }
 
+METERED = 32
+"""Outputs whose distances are computed at a time: more would fall out of the processor's cache."""
 NO_PERCEPTUAL = "the world names no perceptual network"
 NO_CLIP = "the world names no CLIP"
 
@@ -210,7 +212,8 @@ class SourceScorer:
     @cached_property
     def distance(self) -> dict[Batch, Tensor]:
         """The meter's distances of every batch, computed together."""
-        return self._parted(self.scorer.meter.distances(self.frame, torch.cat(list(self.seen.values()))))
+        parts = torch.cat(list(self.seen.values())).split(METERED)
+        return self._parted(torch.cat([self.scorer.meter.distances(self.frame, part) for part in parts]))
 
     def _parted(self, rows: Tensor) -> dict[Batch, Tensor]:
         return dict(zip(self._batches, rows.split([len(batch.outputs) for batch in self._batches]), strict=True))

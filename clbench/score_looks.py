@@ -56,9 +56,10 @@ class Looks:
 
     def distances(self, outputs: Tensor, others: Tensor) -> Tensor:
         """Perceptual distance (n, K) of each of `outputs` (n, 3, H, W) to each of `others` (K, 3, H, W)."""
-        self.prepare([(outputs, others)])
-        keys = _keys(others)
-        return torch.tensor([[self._distances[key, other] for other in keys] for key in _keys(outputs)])
+        keys, against = _keys(outputs), _keys(others)
+        if any((key, other) not in self._distances for key in keys for other in against):
+            self.prepare([(outputs, others)])
+        return torch.tensor([[self._distances[key, other] for other in against] for key in keys])
 
     def embed(self, images: Tensor) -> Tensor:
         """CLIP's unit vectors (n, D) of `images` (n, 3, H, W)."""

@@ -1,11 +1,11 @@
 """How fast pictures are scored: every per-case metric of a shipped suite in the tiny world, with processor time and memory.
 
-    python tests/benchmarks/scoring.py [--cases 5000] [--suite bleeding] [--effects 8] [--systems 8] [--keep FOLDER] [--profile]
+    python tests/benchmarks/scoring.py [--cases 5000] [--suite bleeding] [--effects 8] [--keep FOLDER] [--profile]
 
-Runs are made first and are not part of the time: one for each made-up system, its pictures right answers as a model would
-return them (some too weak, some of another effect), for the plain question, the probes and the neutral one. A case is one
-picture of one system; right answers of (effect, source) are shared by the systems, as in a real run of the suite.
-With --keep the pictures are used again.
+Runs are made first and are not part of the time: those of the suite's systems and controls. Controls make the pictures that
+they always make; systems, which need adapters, are made up: right answers as a model would return them, some too weak, some
+mixed with another effect. A case is one picture of one system; what is known of a source is shared by all systems, as in
+every run of the suite. With --keep the pictures are used again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
@@ -36,76 +36,73 @@ from clbench.registry import ClbenchError  # noqa: E402
 from clbench.results import RunFolder  # noqa: E402
 from clbench.score import Scorer  # noqa: E402
 from clbench.suite import Suite, load_suite  # noqa: E402
-from clbench.systems.controls import truth_draw  # noqa: E402
+from clbench.systems.controls import TRUTH_DRAW, truth_draw  # noqa: E402
 from clbench.types import NEUTRAL, Case, Edit, SystemCard, seed_from  # noqa: E402
 from clbench.world import World, load_world  # noqa: E402
 
-DRAW = 300
-"""Draw of a random effect that the pictures show; the scorer compares with draws 0..7."""
 
-
-def enlarged(world: World, name: str, effects: int, cases: int, systems: int) -> Suite:
-    """The shipped suite with as many sources as `cases` pictures of `systems` systems need, and the first `effects` effects."""
+def enlarged(world: World, name: str, effects: int, cases: int) -> Suite:
+    """The shipped suite with the first `effects` effects and so many sources that its runs hold `cases` pictures."""
     suite = load_suite(name)
-    chosen = tuple(suite.effects(world))[:effects]
-    if len(chosen) < effects:
-        chosen += tuple(effect for effect in world.effects if effect not in chosen)[: effects - len(chosen)]
+    chosen = suite.effects(world)[:effects]
+    chosen += [effect for effect in world.effects if effect not in chosen][: effects - len(chosen)]
     ratio = suite.table.sources / (suite.table.probe_sources or suite.table.sources)
     for sources in range(1, len(world.sources) + 1):
-        table = suite.table.model_copy(
-            update={"effects": chosen, "sources": sources, "probe_sources": max(1, round(sources / ratio))}
-        )
-        found = Suite(suite.file, table)
-        if len(found.cases(world)) * systems >= cases:
+        probed = max(1, round(sources / ratio))
+        update = {"effects": tuple(chosen), "sources": sources, "probe_sources": probed}
+        found = Suite(suite.file, suite.table.model_copy(update=update))
+        if sum(len(asked_of(system, found.cases(world))) for system in systems_of(found)) >= cases:
             return found
-    raise ClbenchError(f"world {world.name} has too few sources for {cases} cases of {effects} effects and {systems} systems")
+    raise ClbenchError(f"world {world.name} has too few sources for {cases} cases of {effects} effects")
 
 
-def made_up(out: Path, world: World, suite: Suite, systems: int) -> list[RunFolder]:
+def systems_of(suite: Suite) -> list[str]:
+    return [*suite.systems, *suite.controls]
+
+
+def asked_of(system: str, cases: Sequence[Case]) -> list[Case]:
+    """Those of `cases` that a system of this kind answers: controls see no prompt, teachers no trigger."""
+    neutral = {"truth", "identity", "reseed", "base", "teacher", "cascade"}
+    kinds = {"reseed": {NEUTRAL}, "collection": {case.probe for case in cases}}
+    wanted = kinds.get(system, {"", NEUTRAL} if system in neutral else {""})
+    return [case for case in cases if case.probe in wanted]
+
+
+def made_up(out: Path, world: World, suite: Suite) -> list[RunFolder]:
     """The runs in `out`, made now unless they are there."""
-    names = ["base", *(f"system-{number}" for number in range(1, systems))]
+    names = systems_of(suite)
     if not all((out / name / "run.json").is_file() for name in names):
         results.os.fsync = lambda _: None  # made-up runs need not survive a power cut
-        write_runs(out, world, suite, names)
+        for name in names:
+            write_run(out / name, name, world, suite)
     return [RunFolder.open(out / name) for name in names]
 
 
-def write_runs(out: Path, world: World, suite: Suite, names: Sequence[str]) -> None:
-    cases = suite.cases(world)
+def write_run(path: Path, name: str, world: World, suite: Suite) -> None:
+    cases = asked_of(name, suite.cases(world))
     about = Named(name=world.name, hash=world.hash), Named(name=suite.name, hash=suite.hash)
-    runs = [
-        RunFolder.create(out / name, describe_run(*about, SystemCard(name, "made-up"), [0], "cpu", "float32", len(cases)))
-        for name in names
-    ]
-    right: dict[tuple[str, str], np.ndarray] = {}
+    run = RunFolder.create(path, describe_run(*about, SystemCard(name, "made-up"), [0], "cpu", "float32", len(cases)))
     for case in cases:
-        for run, picture in zip(runs, pictures(world, suite, case, right, names), strict=True):
-            run.append_edit(Edit(case, picture, seconds=0.1))
-    for run in runs:
-        run.finish()
+        run.append_edit(Edit(case, picture(world, suite, name, case), seconds=0.1))
+    run.finish()
 
 
-def pictures(
-    world: World, suite: Suite, case: Case, right: dict[tuple[str, str], np.ndarray], names: Sequence[str]
-) -> Iterator[np.ndarray]:
-    """What each system made of `case`: its right answer, or a mixture with the source or with another effect, plus nuisance."""
+def picture(world: World, suite: Suite, name: str, case: Case) -> np.ndarray:
+    """What a control makes of `case`; of other systems a right answer mixed with something else, as a model would return it."""
     effects = suite.effects(world)
-    other = effects[(effects.index(case.effect) + 1) % len(effects)]
-    source, wrong = world.source_image(case.source, world.resolution), truth_of(world, other, case.source, right)
-    answer = neutral_edit(world, case).target if case.probe == NEUTRAL else truth_of(world, case.effect, case.source, right)
-    answer = source if answer is None else answer
-    for name in names:
-        rng = np.random.default_rng(seed_from("made-up", name, case.id))
-        mixed, share = (wrong, source, answer)[int(rng.integers(3))], rng.uniform(0, 0.6)
-        image = to_tensor([answer]) * (1 - share) + to_tensor([mixed]) * share
-        shown = apply_nuisance(image, [int(rng.integers(2**31))])[0]
-        yield (shown * 255).round().byte().permute(1, 2, 0).numpy()
-
-
-def truth_of(world: World, effect: str, source: str, right: dict[tuple[str, str], np.ndarray]) -> np.ndarray:
-    if (effect, source) not in right:
-        right[effect, source] = truth_draw(world, effect, source, DRAW)
-    return right[effect, source]
+    source, wrong = world.source_image(case.source, world.resolution), effects[(effects.index(case.effect) + 1) % len(effects)]
+    right, other = (truth_draw(world, effect, case.source, TRUTH_DRAW) for effect in (case.effect, wrong))
+    target = neutral_edit(world, case).target if case.probe == NEUTRAL else right
+    answer = source if target is None else target
+    if name in ("truth", "identity"):
+        return answer if name == "truth" else source
+    if name == "wrong-effect":
+        return other
+    rng = np.random.default_rng(seed_from("made-up", name, case.id))
+    mixed, share = (other, source, answer)[int(rng.integers(3))], rng.uniform(0, 0.6) * (name not in ("noise-floor", "reseed"))
+    image = to_tensor([answer]) * (1 - share) + to_tensor([mixed]) * share
+    shown = apply_nuisance(image, [int(rng.integers(2**31))])[0]
+    return (shown * 255).round().byte().permute(1, 2, 0).numpy()
 
 
 def processor_seconds() -> float:
@@ -118,7 +115,7 @@ def measure(runs: list[RunFolder], world: World, suite: Suite, profile: bool) ->
     """Score once; print rates, processor time and memory, and what took longest if asked."""
     profiler = cProfile.Profile()
     marks = [(time.perf_counter(), processor_seconds())]
-    scorer = Scorer(world, suite, base=runs[0])
+    scorer = Scorer(world, suite, base=next(run for run in runs if run.info.system_name == "base"))
     _ = scorer.meter
     marks.append((time.perf_counter(), processor_seconds()))
     if profile:
@@ -147,14 +144,13 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--suite", default="bleeding")
     parser.add_argument("--effects", type=int, default=8)
-    parser.add_argument("--systems", type=int, default=8)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--profile", action="store_true")
     asked = parser.parse_args()
     world = load_world("tiny")
-    suite = enlarged(world, asked.suite, asked.effects, asked.cases, asked.systems)
+    suite = enlarged(world, asked.suite, asked.effects, asked.cases)
     with tempfile.TemporaryDirectory() as scratch:
-        runs = made_up(asked.keep or Path(scratch), world, suite, asked.systems)
+        runs = made_up(asked.keep or Path(scratch), world, suite)
         measure(runs, world, suite, asked.profile)
 
 
