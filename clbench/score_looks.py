@@ -28,6 +28,7 @@ class Looks:
     def __init__(self, perceptual: PerceptualNetwork | None, clip: ClipEncoder | None) -> None:
         self.perceptual, self.clip = perceptual, clip
         self._features: dict[bytes, list[Tensor]] = {}
+        self._stacked: dict[tuple[bytes, ...], list[Tensor]] = {}
         self._distances: dict[tuple[bytes, bytes], float] = {}
         self._embedded: dict[bytes, Tensor] = {}
 
@@ -79,8 +80,10 @@ class Looks:
 
     def _compare(self, key: bytes, features: list[Tensor], groups: Iterable[tuple[bytes, ...]]) -> None:
         for group in groups:
-            layers = [torch.cat(column) for column in zip(*(self._features[other] for other in group), strict=True)]
-            found = feature_distance(features, layers).tolist()
+            if group not in self._stacked:
+                columns = zip(*(self._features[other] for other in group), strict=True)
+                self._stacked[group] = [torch.cat(column) if len(column) > 1 else column[0] for column in columns]
+            found = feature_distance(features, self._stacked[group]).tolist()
             self._distances |= {(key, other): value for other, value in zip(group, found, strict=True)}
 
 

@@ -1,6 +1,6 @@
 """How fast pictures are scored: every per-case metric of a shipped suite in the tiny world, with processor time and memory.
 
-    python tests/benchmarks/scoring.py [--cases 5000] [--suite bleeding] [--effects 8] [--keep FOLDER] [--profile]
+    python tests/benchmarks/scoring.py [--cases 5000] [--suite bleeding] [--effects 8] [--workers 2] [--keep FOLDER] [--profile]
 
 Runs are made first and are not part of the time: those of the suite's systems and controls. Controls make the pictures that
 they always make; systems, which need adapters, are made up: right answers as a model would return them, some too weak, some
@@ -129,7 +129,7 @@ def measure(runs: list[RunFolder], world: World, suite: Suite, profile: bool) ->
     )
     own, children = (resource.getrusage(who).ru_maxrss / 1e3 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(f"{cases} cases, {len(runs)} systems, {len(suite.effects(world))} effects, {len(suite.sources(world))} sources")
-    print(f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads, load {os.getloadavg()[0]:.1f}")
+    print(f"{os.cpu_count()} cores, {torch.get_num_threads()} workers, load {os.getloadavg()[0]:.1f}")
     print(f"opening and calibration: {opened:.1f} s, {opened_busy:.1f} s of processor time")
     print(f"scoring: {scored:.1f} s = {cases / scored:.0f} cases/s")
     print(f"         {busy:.1f} s of processor time = {cases / busy:.0f} cases for each second of one core")
@@ -144,9 +144,11 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--suite", default="bleeding")
     parser.add_argument("--effects", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--profile", action="store_true")
     asked = parser.parse_args()
+    torch.set_num_threads(asked.workers)
     world = load_world("tiny")
     suite = enlarged(world, asked.suite, asked.effects, asked.cases)
     with tempfile.TemporaryDirectory() as scratch:
