@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -58,11 +59,12 @@ class SourceScorer:
         self.image = to_tensor([scorer.truths.source(source)])
         self.looks = Looks(scorer.encoders.perceptual, scorer.encoders.clip)
         self._batches: list[Batch] = []
+        self._leak: dict[Batch, Tensor] = {}
         self._leak_frames: dict[str, LeakFrame] = {}
 
     def batch(self, outputs: Tensor) -> Batch:
         """`outputs` (n, 3, H, W) in [0, 1] to ask `rows` about. The meter looks at all batches together, on first use."""
-        self._batches.append(Batch(self, outputs))
+        self._batches.append(Batch(outputs))
         return self._batches[-1]
 
     def rows(self, effect: str, cases: Sequence[Case], batch: Batch) -> Iterator[Row]:
@@ -166,12 +168,12 @@ class SourceScorer:
             return dict.fromkeys(names, truth.reason)
         meter, found = self.scorer.meter, {}
         if names & {"success", "bcr", "vsa"}:
-            success = meter.success(self.frame, effect, batch.distance)
+            success = meter.success(self.frame, effect, self.distance[batch])
             found |= {"success": success, "bcr": 1 - success}
             found["vsa"] = _vsa(success, subject)
         if names & {"leak_total", "dose"}:
-            dose = meter.dose(self.leak_frame(effect), batch.seen)
-            found |= {"leak_total": batch.leak(effect).sum(1), "dose": dose}
+            dose = meter.dose(self.leak_frame(effect), self.seen[batch])
+            found |= {"leak_total": self.leak(effect, batch).sum(1), "dose": dose}
         return {name: found[name] for name in names}
 
     def _pairs(self, effect: str, truth: Truth, cases: Sequence[Case], batch: Batch, wanted: set[str]) -> Iterator[Row]:
@@ -181,18 +183,20 @@ class SourceScorer:
                 yield from column(name, cases, truth.reason)
             return
         if "attribution_distance" in names:
+            distance = self.distance[batch]
             for number, label in enumerate(self.frame.labels):
-                yield from column("attribution_distance", cases, batch.distance[:, number], label)
+                yield from column("attribution_distance", cases, distance[:, number], label)
             for other, reason in self.unknown.items():
                 yield from column("attribution_distance", cases, reason, other)
         if "attributed" in names:
             version = METRICS.get("attributed").version
-            labels = self.scorer.meter.attribute(self.frame, batch.distance)
+            labels = self.scorer.meter.attribute(self.frame, self.distance[batch])
             found = enumerate(zip(cases, labels, strict=True))
             yield from ((number, Score(case, "attributed", version, 1.0, label)) for number, (case, label) in found)
         if "leak" in names:
+            leak = self.leak(effect, batch)
             for number, other in enumerate(self.leak_frame(effect).others):
-                yield from column("leak", cases, batch.leak(effect)[:, number], other)
+                yield from column("leak", cases, leak[:, number], other)
             for other, reason in self.unknown.items():
                 yield from column("leak", cases, reason, other)
 
@@ -230,6 +234,12 @@ class SourceScorer:
             self._leak_frames[effect] = self.scorer.meter.leak_frame(self.frame, effect, composed)
         return self._leak_frames[effect]
 
+    def leak(self, effect: str, batch: Batch) -> Tensor:
+        """The meter's leak (n, J) of every other effect into outputs asked for `effect`; read once for each batch."""
+        if batch not in self._leak:
+            self._leak[batch] = self.scorer.meter.leak(self.leak_frame(effect), self.seen[batch])
+        return self._leak[batch]
+
     # ---- what is known
 
     def _truth(self, effect: str) -> Truth:
@@ -244,27 +254,11 @@ class SourceScorer:
         return dict(zip(("", *self.scorer.effects), self.looks.clip.embed_text(texts), strict=True))
 
 
+@dataclass(frozen=True, eq=False, slots=True)
 class Batch:
-    """Outputs of one source under the bleeding meter; each reading is computed once."""
+    """Outputs (n, 3, H, W) of one source with one right answer; by itself the key of what the source's scorer reads of it."""
 
-    def __init__(self, scorer: SourceScorer, outputs: Tensor) -> None:
-        self._scorer, self.outputs = scorer, outputs
-        self._leak: dict[str, Tensor] = {}
-
-    @property
-    def seen(self) -> Tensor:
-        """Whitened features (n, D)."""
-        return self._scorer.seen[self]
-
-    @property
-    def distance(self) -> Tensor:
-        """Distances (n, N + 1) to the labels of the source's frame."""
-        return self._scorer.distance[self]
-
-    def leak(self, effect: str) -> Tensor:
-        if effect not in self._leak:
-            self._leak[effect] = self._scorer.scorer.meter.leak(self._scorer.leak_frame(effect), self.seen)
-        return self._leak[effect]
+    outputs: Tensor
 
 
 def _vsa(success: Tensor, subject: Values) -> Values:

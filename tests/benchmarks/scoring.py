@@ -106,18 +106,25 @@ def picture(world: World, suite: Suite, name: str, case: Case) -> np.ndarray:
 
 
 def processor_seconds() -> float:
-    """Of this process and its finished children."""
+    """Of all threads of this process."""
     times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    return times.user + times.system
 
 
-def measure(runs: list[RunFolder], world: World, suite: Suite, profile: bool) -> None:
+def peak_memory() -> float:
+    """Resident, in MB of 10^6 bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def measure(runs: list[RunFolder], world: World, suite: Suite, workers: int, profile: bool) -> None:
     """Score once; print rates, processor time and memory, and what took longest if asked."""
     profiler = cProfile.Profile()
     marks = [(time.perf_counter(), processor_seconds())]
     scorer = Scorer(world, suite, base=next(run for run in runs if run.info.system_name == "base"))
     _ = scorer.meter
     marks.append((time.perf_counter(), processor_seconds()))
+    opened_memory = peak_memory()
+    torch.set_num_threads(workers)
     if profile:
         profiler.enable()
     scorer.score(runs)
@@ -127,13 +134,12 @@ def measure(runs: list[RunFolder], world: World, suite: Suite, profile: bool) ->
     (opened, opened_busy), (scored, busy) = (
         (after[0] - before[0], after[1] - before[1]) for before, after in itertools.pairwise(marks)
     )
-    own, children = (resource.getrusage(who).ru_maxrss / 1e3 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(f"{cases} cases, {len(runs)} systems, {len(suite.effects(world))} effects, {len(suite.sources(world))} sources")
-    print(f"{os.cpu_count()} cores, {torch.get_num_threads()} workers, load {os.getloadavg()[0]:.1f}")
+    print(f"{os.cpu_count()} cores, {workers} workers, load {os.getloadavg()[0]:.1f}")
     print(f"opening and calibration: {opened:.1f} s, {opened_busy:.1f} s of processor time")
     print(f"scoring: {scored:.1f} s = {cases / scored:.0f} cases/s")
     print(f"         {busy:.1f} s of processor time = {cases / busy:.0f} cases for each second of one core")
-    print(f"peak memory {own:.0f} MB, of the largest worker process {children:.0f} MB")
+    print(f"peak memory {peak_memory():.0f} MB, {opened_memory:.0f} MB of it before the first picture was scored")
     if profile:
         pstats.Stats(profiler).sort_stats("tottime").print_stats(30)
         pstats.Stats(profiler).sort_stats("cumulative").print_stats(60)
@@ -148,12 +154,12 @@ def main() -> None:
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--profile", action="store_true")
     asked = parser.parse_args()
-    torch.set_num_threads(asked.workers)
+    torch.set_num_threads(1)
     world = load_world("tiny")
     suite = enlarged(world, asked.suite, asked.effects, asked.cases)
     with tempfile.TemporaryDirectory() as scratch:
         runs = made_up(asked.keep or Path(scratch), world, suite)
-        measure(runs, world, suite, asked.profile)
+        measure(runs, world, suite, asked.workers, asked.profile)
 
 
 if __name__ == "__main__":
