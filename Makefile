@@ -19,6 +19,7 @@ lint: install  ## style and types
 bench: install  ## timings; never part of the tests
 	$(BIN)/python -m pytest tests/benchmarks -s -p no:xdist
 	$(BIN)/python tests/benchmarks/report_size.py
+	$(BIN)/python tests/benchmarks/scoring.py
 
 install: $(MARK)
 

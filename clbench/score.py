@@ -1,17 +1,21 @@
 """From pictures to scores: reads run folders, computes a suite's metrics and writes scores.parquet beside the pictures.
 
 Work goes source by source, over all runs at once: what is known about a source (its truths, their features, the meter's frames)
-is computed once for every system, and only one source is in memory at a time. A source that is finished is kept, so a
-stopped scoring starts again where it was. A row never depends on the other cases in its batch.
+is computed once for every system. Each worker (as many as torch has threads) has one source in memory at a time. A source
+that is finished is kept, so a stopped scoring starts again where it was. A row never depends on the other cases in its batch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from threading import Lock
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from clbench.calibration import fit_meter, round_trip_of, to_tensor
 from clbench.encoders import Encoders, open_encoders
@@ -21,7 +25,9 @@ from clbench.registry import ClbenchError
 from clbench.results import EditRecord, RunFolder
 from clbench.score_case import Row, SourceScorer
 from clbench.score_composed import ComposedScorer
+from clbench.score_looks import Pair
 from clbench.score_neutral import NeutralScorer
+from clbench.score_order import in_order, one_thread_each
 from clbench.score_parts import ScoreParts
 from clbench.suite import Suite
 from clbench.truth import Truths
@@ -45,6 +51,17 @@ class _Work:
         return [[record.id, record.sha256, record.status, record.reason] for record in self.records]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Pictures of one source with one right answer: the numbers of their runs, what is compared, and their rows."""
+
+    question: Question
+    numbers: Sequence[int]
+    outputs: Tensor
+    compared: Callable[[], list[Pair]]
+    rows: Callable[[], Iterator[Row]]
+
+
 Picture = tuple[int, Case, np.ndarray]
 """Number of the run, case, and the picture uint8 (R, R, 3)."""
 
@@ -62,6 +79,7 @@ class Scorer:
         self.truths = Truths(world, teacher)
         self.base, self._base_records = base, base.read_edits() if base is not None else {}
         self._meter: BleedingMeter | None = None
+        self._fitting = Lock()
 
     def wanted(self, question: Question) -> set[str]:
         """The suite's metrics that are computed for cases of this kind."""
@@ -70,8 +88,9 @@ class Scorer:
     @property
     def meter(self) -> BleedingMeter:
         """The bleeding meter, calibrated on first use; what the backbone's VAE does counts as nuisance."""
-        if self._meter is None:
-            self._meter = fit_meter(self.world, self.suite.sources(self.world), round_trip_of(self.world))
+        with self._fitting:
+            if self._meter is None:
+                self._meter = fit_meter(self.world, self.suite.sources(self.world), round_trip_of(self.world))
         return self._meter
 
     def score(self, folders: Sequence[RunFolder], progress: Progress | None = None) -> None:
@@ -80,10 +99,12 @@ class Scorer:
             self._check(folder)
         rows: dict[str, list[Score]] = {str(folder.path): [] for folder in folders}
         parts = {str(folder.path): ScoreParts(folder.path, self._key()) for folder in folders}
-        totals = {str(folder.path): len(folder.read_edits()) for folder in folders}
-        done = dict.fromkeys(totals, 0)
-        for source, works in self._by_source(folders):
-            for work, scores in self._score_source(source, works, parts):
+        sources = list(self._by_source(folders))
+        totals, done = dict.fromkeys(rows, 0), dict.fromkeys(rows, 0)
+        for work in (work for _, works in sources for work in works):
+            totals[str(work.folder.path)] += len(work.records)
+        with closing(self._work_through(sources, parts)) as scored:
+            for work, scores in scored:
                 name = str(work.folder.path)
                 rows[name] += scores
                 done[name] += len(work.records)
@@ -93,22 +114,27 @@ class Scorer:
             folder.write_scores(rows[str(folder.path)])
             parts[str(folder.path)].clear()
 
+    def _work_through(
+        self, sources: Sequence[tuple[str, list[_Work]]], parts: Mapping[str, ScoreParts]
+    ) -> Generator[tuple[_Work, list[Score]]]:
+        """Rows of each run for each source, in order; sources are worked on beside each other, and kept when they are done."""
+        with one_thread_each() as workers:
+            results = in_order(lambda one: self._score_source(*one, parts), sources, workers)
+            with closing(results):  # left early, what was not begun is dropped
+                for (source, works), (scores, fresh) in zip(sources, results, strict=True):
+                    for work, rows in zip(works, scores, strict=True):
+                        if work in fresh:
+                            parts[str(work.folder.path)].write(source, self._about(work), rows)
+                        yield work, rows
+
     def _score_source(
-        self, source: str, works: Sequence[_Work], parts: dict[str, ScoreParts]
-    ) -> Iterator[tuple[_Work, list[Score]]]:
-        """Rows of each run for one source: kept ones as they are, the others computed together."""
-        fresh: list[_Work] = []
-        for work in works:
-            kept = parts[str(work.folder.path)].read(source, self._about(work))
-            if kept is None:
-                fresh.append(work)
-            else:
-                yield work, kept
-        if not fresh:
-            return
-        for work, rows in zip(fresh, self._score_works(source, fresh), strict=True):
-            parts[str(work.folder.path)].write(source, self._about(work), rows)
-            yield work, rows
+        self, source: str, works: Sequence[_Work], parts: Mapping[str, ScoreParts]
+    ) -> tuple[list[list[Score]], list[_Work]]:
+        """Rows of each run for one source, and the works that were computed (together); the others were kept."""
+        kept = [parts[str(work.folder.path)].read(source, self._about(work)) for work in works]
+        fresh = [work for work, rows in zip(works, kept, strict=True) if rows is None]
+        made = iter(self._score_works(source, fresh) if fresh else [])
+        return [next(made) if rows is None else rows for rows in kept], fresh
 
     def _score_works(self, source: str, works: Sequence[_Work]) -> list[list[Score]]:
         """Rows per work; one batch per right answer holds the outputs of all runs."""
@@ -123,26 +149,43 @@ class Scorer:
                     rows[number] += self._missing(record)
         scorer = SourceScorer(source, self)
         made = {(number, case): picture for items in batches.values() for number, case, picture in items}
-        for answer in sorted(batches):
-            numbers = [number for number, _, _ in batches[answer]]
-            for index, score in self._batch(scorer, batches[answer], made):
-                rows[numbers[index]].append(score)
+        asked = [self._asked(scorer, batches[answer], made) for answer in sorted(batches)]
+        self._look(scorer, asked)
+        for each in asked:
+            for index, score in each.rows():
+                rows[each.numbers[index]].append(score)
         return rows
 
-    def _batch(
+    def _look(self, scorer: SourceScorer, asked: Sequence[_Asked]) -> None:
+        """Put all pictures through the networks together, so that passes are full."""
+        if self.encoders.perceptual is not None:
+            scorer.looks.prepare(pair for each in asked for pair in each.compared())
+        if self.encoders.clip is not None:
+            outputs = [each.outputs for each in asked if "clip" in self._needs(each.question)]
+            scorer.looks.embed(torch.cat(outputs or [scorer.image]))
+
+    def _needs(self, question: Question) -> set[str]:
+        return set().union(*(METRICS.get(name).needs for name in self.wanted(question)))
+
+    def _asked(
         self, scorer: SourceScorer, items: Sequence[Picture], made: Mapping[tuple[int, Case], np.ndarray]
-    ) -> Iterator[Row]:
-        """Rows of pictures that have one right answer; `made` holds every picture of this source."""
+    ) -> _Asked:
+        """Pictures that have one right answer; `made` holds every picture of this source."""
         numbers, cases, pictures = zip(*items, strict=True)
         outputs, first = to_tensor(pictures), cases[0]
         if first.question == "neutral":
-            return NeutralScorer(scorer, first, self._base_picture(first)).rows(cases, outputs)
-        if first.question == "effect":
-            return scorer.rows(first.effect, cases, outputs)
-        turned = [replace(case, effect=case.second, second=case.effect) for case in cases]
-        found = [made.get(key) for key in zip(numbers, turned, strict=True)]
-        reverses = [None if picture is None else to_tensor([picture])[0] for picture in found]
-        return ComposedScorer(scorer, first.effect, first.second).rows(cases, outputs, reverses)
+            neutral = NeutralScorer(scorer, first, self._base_picture(first), outputs)
+            how = neutral.compared, lambda: neutral.rows(cases)
+        elif first.question == "effect":
+            truth, batch = self.truths.truth(first.effect, scorer.id), scorer.batch(outputs)
+            how = lambda: scorer.compared(truth, outputs), lambda: scorer.rows(first.effect, cases, batch)
+        else:
+            turned = [replace(case, effect=case.second, second=case.effect) for case in cases]
+            found = [made.get(key) for key in zip(numbers, turned, strict=True)]
+            reverses = [None if picture is None else to_tensor([picture])[0] for picture in found]
+            composed = ComposedScorer(scorer, first.effect, first.second)
+            how = lambda: composed.compared(outputs, reverses), lambda: composed.rows(cases, outputs, reverses)
+        return _Asked(first.question, numbers, outputs, *how)
 
     def _base_picture(self, case: Case) -> np.ndarray | str:
         """What the base made of `case`, or why there is no such picture."""

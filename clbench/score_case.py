@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,13 @@ from clbench.metrics.similarity import (
     clip_directional_similarity,
     clip_image_similarity,
     clip_text_similarity,
-    feature_distance,
     nearest_draw,
 )
-from clbench.metrics.subject import Anchors, anchors_of_draws, reference, subject_score
+from clbench.metrics.subject import Anchors, Reference, agreed, anchors_of, reference, structure, subject_score
 from clbench.registry import ClbenchError
+from clbench.score_looks import Looks, Pair
 from clbench.truth import Truth, target_caption
-from clbench.types import Case, Score
+from clbench.types import Case, Question, Score
 
 if TYPE_CHECKING:
     from clbench.score import Scorer
@@ -38,7 +39,10 @@ NOT_FINITE = {
     "order_change": "there is no picture of the other order",
 }
 
+METERED = 32
+"""Outputs whose distances are computed at a time: more would fall out of the processor's cache."""
 NO_PERCEPTUAL = "the world names no perceptual network"
+NO_CLIP = "the world names no CLIP"
 
 Row = tuple[int, Score]
 
@@ -53,18 +57,23 @@ class SourceScorer:
         self.id, self.scorer = source, scorer
         self.source = scorer.world.source(source)
         self.image = to_tensor([scorer.truths.source(source)])
-        self._features: dict[str, list[list[Tensor]]] = {}
+        self.looks = Looks(scorer.encoders.perceptual, scorer.encoders.clip)
+        self._batches: list[Batch] = []
+        self._leak: dict[Batch, Tensor] = {}
         self._leak_frames: dict[str, LeakFrame] = {}
-        self._clip: dict[str, Tensor] = {}
 
-    def rows(self, effect: str, cases: Sequence[Case], outputs: Tensor) -> Iterator[Row]:
-        """Rows of `cases` (n, all of this source and `effect`) with pictures `outputs` (n, 3, H, W) in [0, 1].
+    def batch(self, outputs: Tensor) -> Batch:
+        """`outputs` (n, 3, H, W) in [0, 1] to ask `rows` about. The meter looks at all batches together, on first use."""
+        self._batches.append(Batch(outputs))
+        return self._batches[-1]
+
+    def rows(self, effect: str, cases: Sequence[Case], batch: Batch) -> Iterator[Row]:
+        """Rows of `cases` (n, all of this source and `effect`) with the pictures of `batch`.
 
         Each row comes with the number of its case, since several runs may hold the same case.
         """
         wanted = self.scorer.wanted("effect")
-        truth = self._truth(effect)
-        batch = Batch(self, outputs)
+        truth, outputs = self._truth(effect), batch.outputs
         plain = {"clip_text": self._clip_text, "clip_directional": self._clip_directional, "subject": self._subject}
         needed = wanted | ({"subject"} if "vsa" in wanted else set())
         many = self.scorer.world.effect(effect).random or len(truth.draws) > 1
@@ -75,6 +84,11 @@ class SourceScorer:
             if name in wanted:
                 yield from column(name, cases, value)
         yield from self._pairs(effect, truth, cases, batch, wanted)
+
+    def compared(self, truth: Truth, outputs: Tensor, question: Question = "effect") -> list[Pair]:
+        """What will be compared by the perceptual network when `rows` is asked about `outputs`."""
+        there = self.looks.perceptual is not None and truth.known and "perceptual" in self.scorer.wanted(question)
+        return [(outputs, tensor(truth))] if there else []
 
     def small(self, images: Tensor) -> Tensor:
         """Pictures at the side of the meter."""
@@ -90,66 +104,59 @@ class SourceScorer:
         pixels = truth.reason or (f"{name} has many right answers, so pixels are not compared" if many else "")
         found: dict[str, Values] = {}
         if "perceptual" in wanted:
-            found["perceptual"] = self._perceptual(name, truth, outputs)
+            found["perceptual"] = self._perceptual(truth, outputs)
         if "clip_image" in wanted:
-            found["clip_image"] = self._clip_image(name, truth, outputs)
+            found["clip_image"] = self._clip_image(truth, outputs)
         for metric, compare in (("psnr", psnr), ("ssim", ssim)):
             if metric in wanted:
                 found[metric] = pixels or compare(outputs, tensor(truth).expand_as(outputs))
         return found
 
-    def _perceptual(self, name: str, truth: Truth, outputs: Tensor) -> Values:
-        network = self.scorer.encoders.perceptual
-        if network is None:
+    def _perceptual(self, truth: Truth, outputs: Tensor) -> Values:
+        if self.looks.perceptual is None:
             return NO_PERCEPTUAL
-        if not truth.known:
-            return truth.reason
-        if name not in self._features:
-            layers = network.features(tensor(truth))
-            self._features[name] = [[layer[k : k + 1] for layer in layers] for k in range(len(truth.draws))]
-        found = network.features(outputs)
-        return nearest_draw(torch.stack([feature_distance(found, draw) for draw in self._features[name]], 1), "lower")
+        return nearest_draw(self.looks.distances(outputs, tensor(truth)), "lower") if truth.known else truth.reason
 
-    def _clip_image(self, name: str, truth: Truth, outputs: Tensor) -> Values:
-        if self.scorer.encoders.clip is None:
-            return "the world names no CLIP"
+    def _clip_image(self, truth: Truth, outputs: Tensor) -> Values:
+        if self.looks.clip is None:
+            return NO_CLIP
         if not truth.known:
             return truth.reason
-        draws = self._embedded(f"truth of {name}", tensor(truth))
-        found = self.scorer.encoders.clip.embed_image(outputs)
+        draws, found = self.looks.embed(tensor(truth)), self.looks.embed(outputs)
         return nearest_draw(torch.stack([clip_image_similarity(found, d.expand_as(found)) for d in draws], 1), "higher")
 
     def _clip_text(self, effect: str, truth: Truth, outputs: Tensor) -> Values:
-        if self.scorer.encoders.clip is None:
-            return "the world names no CLIP"
-        found = self.scorer.encoders.clip.embed_image(outputs)
-        return clip_text_similarity(found, self._caption(effect).expand_as(found))
+        if self.looks.clip is None:
+            return NO_CLIP
+        found = self.looks.embed(outputs)
+        return clip_text_similarity(found, self._captions[effect].expand_as(found))
 
     def _clip_directional(self, effect: str, truth: Truth, outputs: Tensor) -> Values:
-        clip = self.scorer.encoders.clip
-        if clip is None:
-            return "the world names no CLIP"
+        if self.looks.clip is None:
+            return NO_CLIP
         if not self.source.caption:
             return f"source '{self.id}' has no caption, so there is no direction in words"
-        found, image = clip.embed_image(outputs), self._embedded("source", self.image)
-        before = clip.embed_text([self.source.caption])
-        return clip_directional_similarity(
-            image.expand_as(found), found, before.expand_as(found), self._caption(effect).expand_as(found)
-        )
+        found, image = self.looks.embed(outputs), self.looks.embed(self.image)
+        before, after = self._captions[""].expand_as(found), self._captions[effect].expand_as(found)
+        return clip_directional_similarity(image.expand_as(found), found, before, after)
 
     def _subject(self, effect: str, truth: Truth, outputs: Tensor) -> Values:
         if not truth.known:
             return truth.reason
-        bare = self.scorer.truths.source_without(self.id)
-        if truth.without is None or bare is None:
+        plain = self._plain
+        if truth.without is None or plain is None:
             return f"source '{self.id}' has no subject mask"
-        draws, without = self.small(tensor(truth)), self.small(to_tensor(list(truth.without)))
-        anchors = anchors_of_draws(draws, without) if len(draws) > 2 else Anchors()
+        here, gone = (structure(self.small(to_tensor(list(draws)))) for draws in (truth.draws, truth.without))
+        anchors = anchors_of(here, gone) if len(here) > 2 else Anchors()
         if not anchors.visible:
             return f"effect '{effect}' hides or moves the subject at random, so its presence cannot be seen"
-        truths = reference(draws, without)
-        plain = reference(self.small(self.image), self.small(to_tensor([bare])))
-        return subject_score(self.small(outputs), [truths, plain], anchors)
+        return subject_score(self.small(outputs), [agreed(here, gone), plain], anchors)
+
+    @cached_property
+    def _plain(self) -> Reference | None:
+        """The subject in the source itself; None without a mask."""
+        bare = self.scorer.truths.source_without(self.id)
+        return None if bare is None else reference(self.small(self.image), self.small(to_tensor([bare])))
 
     # ---- bleeding
 
@@ -161,12 +168,12 @@ class SourceScorer:
             return dict.fromkeys(names, truth.reason)
         meter, found = self.scorer.meter, {}
         if names & {"success", "bcr", "vsa"}:
-            success = meter.success(self.frame, effect, batch.distance)
+            success = meter.success(self.frame, effect, self.distance[batch])
             found |= {"success": success, "bcr": 1 - success}
             found["vsa"] = _vsa(success, subject)
         if names & {"leak_total", "dose"}:
-            dose = meter.dose(self.leak_frame(effect), batch.seen)
-            found |= {"leak_total": batch.leak(effect).sum(1), "dose": dose}
+            dose = meter.dose(self.leak_frame(effect), self.seen[batch])
+            found |= {"leak_total": self.leak(effect, batch).sum(1), "dose": dose}
         return {name: found[name] for name in names}
 
     def _pairs(self, effect: str, truth: Truth, cases: Sequence[Case], batch: Batch, wanted: set[str]) -> Iterator[Row]:
@@ -176,18 +183,20 @@ class SourceScorer:
                 yield from column(name, cases, truth.reason)
             return
         if "attribution_distance" in names:
+            distance = self.distance[batch]
             for number, label in enumerate(self.frame.labels):
-                yield from column("attribution_distance", cases, batch.distance[:, number], label)
+                yield from column("attribution_distance", cases, distance[:, number], label)
             for other, reason in self.unknown.items():
                 yield from column("attribution_distance", cases, reason, other)
         if "attributed" in names:
             version = METRICS.get("attributed").version
-            labels = self.scorer.meter.attribute(self.frame, batch.distance)
+            labels = self.scorer.meter.attribute(self.frame, self.distance[batch])
             found = enumerate(zip(cases, labels, strict=True))
             yield from ((number, Score(case, "attributed", version, 1.0, label)) for number, (case, label) in found)
         if "leak" in names:
+            leak = self.leak(effect, batch)
             for number, other in enumerate(self.leak_frame(effect).others):
-                yield from column("leak", cases, batch.leak(effect)[:, number], other)
+                yield from column("leak", cases, leak[:, number], other)
             for other, reason in self.unknown.items():
                 yield from column("leak", cases, reason, other)
 
@@ -198,6 +207,20 @@ class SourceScorer:
         if SOURCE in known:
             raise ClbenchError(f"an effect cannot have the id '{SOURCE}'")
         return self.scorer.meter.source_frame(self.small(self.image)[0], known)
+
+    @cached_property
+    def seen(self) -> dict[Batch, Tensor]:
+        """Whitened features of every batch, computed together."""
+        return self._parted(self.scorer.meter.see(self.small(torch.cat([batch.outputs for batch in self._batches]))))
+
+    @cached_property
+    def distance(self) -> dict[Batch, Tensor]:
+        """The meter's distances of every batch, computed together."""
+        parts = torch.cat(list(self.seen.values())).split(METERED)
+        return self._parted(torch.cat([self.scorer.meter.distances(self.frame, part) for part in parts]))
+
+    def _parted(self, rows: Tensor) -> dict[Batch, Tensor]:
+        return dict(zip(self._batches, rows.split([len(batch.outputs) for batch in self._batches]), strict=True))
 
     @cached_property
     def unknown(self) -> dict[str, str]:
@@ -211,46 +234,31 @@ class SourceScorer:
             self._leak_frames[effect] = self.scorer.meter.leak_frame(self.frame, effect, composed)
         return self._leak_frames[effect]
 
+    def leak(self, effect: str, batch: Batch) -> Tensor:
+        """The meter's leak (n, J) of every other effect into outputs asked for `effect`; read once for each batch."""
+        if batch not in self._leak:
+            self._leak[batch] = self.scorer.meter.leak(self.leak_frame(effect), self.seen[batch])
+        return self._leak[batch]
+
     # ---- what is known
 
     def _truth(self, effect: str) -> Truth:
         return self.scorer.truths.truth(effect, self.id)
 
-    def _caption(self, effect: str) -> Tensor:
-        clip = self.scorer.encoders.clip
-        assert clip is not None
-        key = f"caption of {effect}"
-        if key not in self._clip:
-            self._clip[key] = clip.embed_text([target_caption(self.source, self.scorer.world.effect(effect))])
-        return self._clip[key]
-
-    def _embedded(self, key: str, images: Tensor) -> Tensor:
-        clip = self.scorer.encoders.clip
-        assert clip is not None
-        if key not in self._clip:
-            self._clip[key] = clip.embed_image(images)
-        return self._clip[key]
+    @cached_property
+    def _captions(self) -> dict[str, Tensor]:
+        """Embeddings (D,) of what each effect's result shows, in words; "" has the source's own caption."""
+        assert self.looks.clip is not None
+        effects = [self.scorer.world.effect(effect) for effect in self.scorer.effects]
+        texts = [self.source.caption, *(target_caption(self.source, effect) for effect in effects)]
+        return dict(zip(("", *self.scorer.effects), self.looks.clip.embed_text(texts), strict=True))
 
 
+@dataclass(frozen=True, eq=False, slots=True)
 class Batch:
-    """Outputs of one source under the bleeding meter; each reading is computed once."""
+    """Outputs (n, 3, H, W) of one source with one right answer; by itself the key of what the source's scorer reads of it."""
 
-    def __init__(self, scorer: SourceScorer, outputs: Tensor) -> None:
-        self._scorer, self._outputs = scorer, scorer.small(outputs)
-        self._leak: dict[str, Tensor] = {}
-
-    @cached_property
-    def seen(self) -> Tensor:
-        return self._scorer.scorer.meter.see(self._outputs)
-
-    @cached_property
-    def distance(self) -> Tensor:
-        return self._scorer.scorer.meter.distances(self._scorer.frame, self.seen)
-
-    def leak(self, effect: str) -> Tensor:
-        if effect not in self._leak:
-            self._leak[effect] = self._scorer.scorer.meter.leak(self._scorer.leak_frame(effect), self.seen)
-        return self._leak[effect]
+    outputs: Tensor
 
 
 def _vsa(success: Tensor, subject: Values) -> Values:

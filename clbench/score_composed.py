@@ -11,8 +11,8 @@ from torch import Tensor
 from clbench.metrics import METRICS
 from clbench.metrics.bleeding import SOURCE, SourceFrame
 from clbench.metrics.frames import BOTH, FIRST, REVERSED, SECOND, apart, composed_frame
-from clbench.metrics.similarity import feature_distance
 from clbench.score_case import NO_PERCEPTUAL, Row, SourceScorer, Values, column, tensor
+from clbench.score_looks import Pair
 from clbench.truth import Truth
 from clbench.types import Case, Score
 
@@ -47,6 +47,14 @@ class ComposedScorer:
             yield from self._shown(cases, outputs, wanted)
         for metric, value in values.items():
             yield from column(metric, cases, value)
+
+    def compared(self, outputs: Tensor, reverses: Sequence[Tensor | None]) -> list[Pair]:
+        """What will be compared by the perceptual network when `rows` is asked about `outputs`."""
+        pairs = self.source.compared(self.truth, outputs, "composed")
+        if self.source.looks.perceptual is not None and "order_change" in self.source.scorer.wanted("composed"):
+            turned = zip(outputs[:, None], reverses, strict=True)
+            pairs += [(output, reverse[None]) for output, reverse in turned if reverse is not None]
+        return pairs
 
     @cached_property
     def truth(self) -> Truth:
@@ -101,12 +109,10 @@ class ComposedScorer:
             yield from ((number, score) for _, score in column("in_order", [case], value))
 
     def _order_change(self, outputs: Tensor, reverses: Sequence[Tensor | None]) -> Values:
-        network = self.source.scorer.encoders.perceptual
-        if network is None:
+        if self.source.looks.perceptual is None:
             return NO_PERCEPTUAL
-        there = [number for number, reverse in enumerate(reverses) if reverse is not None]
         found = torch.full((len(outputs),), torch.nan)
-        if there:
-            others = torch.stack([reverse for reverse in reverses if reverse is not None])
-            found[there] = feature_distance(network.features(outputs[there]), network.features(others))
+        for number, reverse in enumerate(reverses):
+            if reverse is not None:
+                found[number] = self.source.looks.distances(outputs[number : number + 1], reverse[None])[0, 0]
         return found

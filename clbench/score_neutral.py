@@ -11,41 +11,56 @@ from torch import Tensor
 from clbench.calibration import to_tensor
 from clbench.metrics import METRICS
 from clbench.metrics.frames import neutral_frame, neutral_leaks
-from clbench.metrics.similarity import feature_distance
-from clbench.neutral import neutral_edit
+from clbench.neutral import NeutralEdit, neutral_edit
 from clbench.score_case import NO_PERCEPTUAL, Row, SourceScorer, Values, column
+from clbench.score_looks import Pair
 from clbench.truth import Truth
 from clbench.types import Case, Score
 
 
 class NeutralScorer:
-    """Scores outputs of one neutral case of one source; `base` is the base's picture of it, or why there is none."""
+    """Scores `outputs` (n, 3, H, W) in [0, 1] of one neutral case; `base` is the base's picture of it, or why there is none."""
 
-    def __init__(self, source: SourceScorer, case: Case, base: np.ndarray | str) -> None:
-        self.source, self.case, self.base = source, case, base
+    def __init__(self, source: SourceScorer, case: Case, base: np.ndarray | str, outputs: Tensor) -> None:
+        self.source, self.case, self.base, self.outputs = source, case, base, outputs
 
-    def rows(self, cases: Sequence[Case], outputs: Tensor) -> Iterator[Row]:
-        """Rows of `cases` (n, all equal, one per run) with pictures `outputs` (n, 3, H, W) in [0, 1], each with its number."""
+    def rows(self, cases: Sequence[Case]) -> Iterator[Row]:
+        """Rows of `cases` (n, all equal, one per run), each with its number."""
         wanted = self.source.scorer.wanted("neutral")
-        edit = neutral_edit(self.source.scorer.world, self.case)
-        values = self.source.likeness(f"general instruction '{edit.instruction}'", _truth(edit.target), outputs, wanted, False)
+        values = self.source.likeness(f"general instruction '{self._edit.instruction}'", self._truth, self.outputs, wanted, False)
         if "neutral_distance" in wanted:
-            values["neutral_distance"] = self._distance(outputs)
+            values["neutral_distance"] = self._distance()
         if "neutral_leak_total" in wanted:
-            values["neutral_leak_total"] = self.base if isinstance(self.base, str) else self._leak(outputs).sum(1)
+            values["neutral_leak_total"] = self.base if isinstance(self.base, str) else self._leak.sum(1)
         for name, value in values.items():
             yield from column(name, cases, value)
-        yield from self._pairs(cases, outputs, wanted)
+        yield from self._pairs(cases, wanted)
 
-    def _distance(self, outputs: Tensor) -> Values:
-        network = self.source.scorer.encoders.perceptual
-        if network is None:
+    def compared(self) -> list[Pair]:
+        """What `rows` will compare by the perceptual network."""
+        pairs = self.source.compared(self._truth, self.outputs, "neutral")
+        if isinstance(self.base, str) or "neutral_distance" not in self.source.scorer.wanted("neutral"):
+            return pairs
+        return [*pairs, (self.outputs, to_tensor([self.base]))] if self.source.looks.perceptual is not None else pairs
+
+    @cached_property
+    def _edit(self) -> NeutralEdit:
+        return neutral_edit(self.source.scorer.world, self.case)
+
+    @cached_property
+    def _truth(self) -> Truth:
+        if self._edit.target is None:
+            return Truth(None, np.zeros((0, 1, 1, 3), np.uint8), None, "the general instruction has many right answers")
+        return Truth("operator", self._edit.target[None])
+
+    def _distance(self) -> Values:
+        if self.source.looks.perceptual is None:
             return NO_PERCEPTUAL
         if isinstance(self.base, str):
             return self.base
-        return feature_distance(network.features(outputs), network.features(to_tensor([self.base])))
+        return self.source.looks.distances(self.outputs, to_tensor([self.base]))[:, 0]
 
-    def _pairs(self, cases: Sequence[Case], outputs: Tensor, wanted: set[str]) -> Iterator[Row]:
+    def _pairs(self, cases: Sequence[Case], wanted: set[str]) -> Iterator[Row]:
         names = sorted({"attributed", "neutral_leak"} & wanted)
         if isinstance(self.base, str):
             for name in names:
@@ -53,21 +68,22 @@ class NeutralScorer:
             return
         if "attributed" in names:
             meter, version = self.source.scorer.meter, METRICS.get("attributed").version
-            labels = meter.attribute(self._frame, meter.distances(self._frame, self._see(outputs)))
+            labels = meter.attribute(self._frame, meter.distances(self._frame, self._seen))
             found = enumerate(zip(cases, labels, strict=True))
             yield from ((number, Score(case, "attributed", version, 1.0, label)) for number, (case, label) in found)
         if "neutral_leak" in names:
-            leak = self._leak(outputs)
             for number, other in enumerate(self._leaks.others):
-                yield from column("neutral_leak", cases, leak[:, number], other)
+                yield from column("neutral_leak", cases, self._leak[:, number], other)
             for other, reason in self.source.unknown.items():
                 yield from column("neutral_leak", cases, reason, other)
 
-    def _leak(self, outputs: Tensor) -> Tensor:
-        return self.source.scorer.meter.leak(self._leaks, self._see(outputs))
+    @cached_property
+    def _leak(self) -> Tensor:
+        return self.source.scorer.meter.leak(self._leaks, self._seen)
 
-    def _see(self, outputs: Tensor) -> Tensor:
-        return self.source.scorer.meter.see(self.source.small(outputs))
+    @cached_property
+    def _seen(self) -> Tensor:
+        return self.source.scorer.meter.see(self.source.small(self.outputs))
 
     @cached_property
     def _frame(self):
@@ -77,9 +93,3 @@ class NeutralScorer:
     @cached_property
     def _leaks(self):
         return neutral_leaks(self.source.scorer.meter, self._frame)
-
-
-def _truth(target: np.ndarray | None) -> Truth:
-    if target is None:
-        return Truth(None, np.zeros((0, 1, 1, 3), np.uint8), None, "the general instruction has many right answers")
-    return Truth("operator", target[None])

@@ -30,13 +30,15 @@ COLUMNS: dict[str, str] = {
 
 def check_score(score: Score) -> None:
     """ClbenchError unless a finite value is "ok" and a missing one is NaN with a status and a reason."""
-    name = f"score {score.metric} of {score.case.id}"
+    wrong = ""
     if score.status == "ok" and not math.isfinite(score.value):
-        raise ClbenchError(f"{name} is {score.value} with status ok; missing needs a status and a reason")
-    if score.status != "ok" and not math.isnan(score.value):
-        raise ClbenchError(f"{name} is {score.status} with value {score.value}; a missing value must be NaN")
-    if score.status != "ok" and not score.reason:
-        raise ClbenchError(f"{name} is {score.status} without a reason")
+        wrong = f"is {score.value} with status ok; missing needs a status and a reason"
+    elif score.status != "ok" and not math.isnan(score.value):
+        wrong = f"is {score.status} with value {score.value}; a missing value must be NaN"
+    elif score.status != "ok" and not score.reason:
+        wrong = f"is {score.status} without a reason"
+    if wrong:
+        raise ClbenchError(f"score {score.metric} of {score.case.id} {wrong}")
 
 
 def _rows(scores: Iterable[Score], run: str, system: str, suite: str) -> list[dict[str, Any]]:

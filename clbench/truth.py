@@ -25,6 +25,8 @@ DRAWS = 8
 """Draws of a random effect that the scorer knows (k = 0..7); controls use draws from 100 on."""
 REMEMBERED = 1024
 """Truths kept in memory: at 64 px and 8 draws about 200 KB each."""
+AT_WORK = 16
+"""Pictures of a kind kept in memory at the working size, which every effect of a source asks for."""
 INPAINT_RADIUS = 3
 
 
@@ -58,6 +60,8 @@ class Truths:
         self._teacher = _teacher_pictures(teacher, world.backbone.full_steps) if teacher is not None else {}
         self._teacher_folder = teacher
         self._cached = lru_cache(maxsize=REMEMBERED)(self._truth)
+        self._empty = lru_cache(maxsize=AT_WORK)(self._without)
+        self._at_work_size = lru_cache(maxsize=AT_WORK)(self._first)
 
     @property
     def teacher_key(self) -> str:
@@ -78,7 +82,7 @@ class Truths:
             return None
         if b.scope != "image" and self.world.mask(source_id) is None:
             return None
-        base = self._apply(a, source_id, self.world.source_image(source_id), seed_from("truth", first, source_id, 0))
+        base = self._at_work_size(first, source_id)
         seeds = [seed_from("composed", first, second, source_id, k) for k in range(draws if b.random else 1)]
         return self._reduced([self._apply(b, source_id, base, seed) for seed in seeds])
 
@@ -128,6 +132,11 @@ class Truths:
         bare = [self._apply(effect, source_id, empty, seed, bare=True) for seed in seeds]
         return Truth("operator", draws, self._reduced(bare))
 
+    def _first(self, effect_id: str, source_id: str) -> np.ndarray:
+        """The first draw of a known operator, before it is reduced: uint8 (W, W, 3)."""
+        seed = seed_from("truth", effect_id, source_id, 0)
+        return self._apply(self.world.effect(effect_id), source_id, self.world.source_image(source_id), seed)
+
     def _apply(self, effect: Effect, source_id: str, image: np.ndarray, seed: int, bare: bool = False) -> np.ndarray:
         mask = None if bare else self.world.mask(source_id)
         known = np.zeros(image.shape[:2], np.float32) if mask is None else mask
@@ -137,7 +146,7 @@ class Truths:
     def _reduced(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         return np.stack([reduce_to(picture, self.world.resolution) for picture in pictures])
 
-    def _empty(self, source_id: str) -> np.ndarray | None:
+    def _without(self, source_id: str) -> np.ndarray | None:
         mask = self.world.mask(source_id)
         return None if mask is None else paint_over(self.world.source_image(source_id), mask)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clbench.encoders import check_encoders, is_offline, open_clip_encoder, open_encoders, open_perceptual
+from clbench.encoders import check_encoders, in_passes, is_offline, open_clip_encoder, open_encoders, open_perceptual
 from clbench.hashing import file_digest
 from clbench.registry import ClbenchError
 
@@ -124,6 +124,29 @@ def test_st_lpips_comes_with_its_package(offline):
     layers = network.features(torch.rand(3, 3, 64, 64))
     assert [len(layer) for layer in layers] == [3] * 5
     assert network.card.name == "st-lpips-alex" and len(network.card.sha256) == 64
+
+
+def test_a_row_does_not_depend_on_its_batch(clip_folder, offline):
+    network, clip = open_perceptual("st-lpips"), open_clip_encoder(str(clip_folder))
+    images = torch.rand((19, 3, 64, 64), generator=torch.Generator().manual_seed(3))
+    mixed = torch.randperm(19, generator=torch.Generator().manual_seed(4))
+    for embed in (network.features, lambda pictures: [clip.embed_image(pictures)]):
+        for whole, turned, alone in zip(embed(images), embed(images[mixed]), embed(images[7:8]), strict=True):
+            assert (whole[mixed] - turned).abs().max() <= 1e-6
+            assert (whole[7:8] - alone).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize(("count", "side", "rows"), [(1, 64, 8), (8, 64, 8), (19, 64, 8), (3, 256, 4), (2, 1024, 1)])
+def test_every_pass_has_the_same_size(count, side, rows):
+    images, sizes = torch.arange(count).view(-1, 1, 1, 1).expand(count, 3, side, side), []
+
+    def run(part):
+        sizes.append(len(part))
+        return [part[:, 0, 0, 0], part[:, :, 0]]
+
+    found = in_passes(run, images)
+    assert set(sizes) == {rows} and len(sizes) == -(-count // rows)
+    assert torch.equal(found[0], torch.arange(count)) and found[1].shape == (count, 3, side)
 
 
 class ToyWorld:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from clbench.certificate import Named, describe_run
+from clbench.encoders import LpipsNetwork
 from clbench.metrics import METRICS
 from clbench.registry import ClbenchError
 from clbench.results import RunFolder
@@ -148,6 +150,35 @@ def test_scoring_again_alone_gives_the_same_bytes(scored, world, suite):
     before = {name: run.scores_file.read_bytes() for name, run in runs.items()}
     score_run(runs["wrong-effect"], world, suite)
     assert runs["wrong-effect"].scores_file.read_bytes() == before["wrong-effect"]
+
+
+def test_workers_change_nothing(scored, world, suite, monkeypatch):
+    import clbench.score as room
+
+    _, runs, _ = scored
+    before = {name: run.scores_file.read_bytes() for name, run in runs.items()}
+    threads = torch.get_num_threads()
+    workers: list[int] = []
+    plain = room.in_order
+    monkeypatch.setattr(room, "in_order", lambda work, items, count: workers.append(count) or plain(work, items, 3 - threads))
+    score_runs(list(reversed(runs.values())), world, suite)
+    assert workers == [threads] and torch.get_num_threads() == threads
+    assert {name: run.scores_file.read_bytes() for name, run in runs.items()} == before
+
+
+def test_the_network_sees_each_distinct_picture_of_a_source_once(scored, world, suite, monkeypatch):
+    _, runs, _ = scored
+    seen: list[bytes] = []
+    plain = LpipsNetwork.features
+
+    def counting(self, images):
+        seen.extend(image.numpy().tobytes() for image in images)
+        return plain(self, images)
+
+    monkeypatch.setattr(LpipsNetwork, "features", counting)
+    score_runs(list(runs.values()), world, suite)
+    truths = 2 * sum(8 if world.effect(effect).random else 1 for effect in EFFECTS)
+    assert len(seen) == len(set(seen)) < truths + sum(len(run.read_edits()) for run in runs.values())
 
 
 def test_a_stopped_scoring_goes_on(tmp_path, world, suite, monkeypatch):

@@ -186,9 +186,12 @@ class BleedingMeter:
         weight = (1 + frame.candidate.variance).rsqrt()
         deviation = (seen - frame.candidate.centre) * weight
         forms, free = frame.forms.flatten(0, 1) * weight, torch.cat([frame.candidate.tangents, frame.own]) * weight
-        whole = _mixture(deviation[None], forms[None], free[None])
-        parts = [_at(x, self.space.windows) for x in (deviation, forms, free)]
-        return torch.cat([whole, WINDOW_AREA * _mixture(*parts)]).amax(0)
+        whole = _part(deviation[None], forms[None], free[None])
+        windows = _part(*(_at(x, self.space.windows) for x in (deviation, forms, free)))
+        evidence = non_negative_mixture(*(torch.cat(both) for both in zip(whole[:2], windows[:2], strict=True)))
+        in_whole = _gated(evidence[:1], *whole[1:], deviation.shape[1])
+        in_windows = _gated(evidence[1:], *windows[1:], self.space.windows.shape[1])
+        return torch.cat([in_whole, WINDOW_AREA * in_windows]).amax(0)
 
     def _clean_answers(self, frame: SourceFrame, asked: str) -> Tensor:
         """Whitened features of right answers under nuisance; draws of a random effect as far off as new ones would be."""
@@ -259,16 +262,23 @@ def _at(vectors: Tensor, windows: Tensor) -> Tensor:
     return vectors[:, windows].transpose(0, 1)
 
 
-def _mixture(deviation: Tensor, directions: Tensor, free: Tensor) -> Tensor:
-    """Gated doses (P, n, J), both forms added, for P parts: `deviation` (P, n, E), `directions` (P, 2 J, E), `free` (P, F, E)."""
+def _part(deviation: Tensor, directions: Tensor, free: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The mixture problem of P parts: `deviation` (P, n, E), `directions` (P, 2 J, E), `free` (P, F, E).
+
+    Returns, for directions of length 1, their products (P, 2 J, 2 J) and those with the deviations (P, n, 2 J); then one over
+    the lengths (P, 1, 2 J), 0 for a direction that is free, and the energy (P, n) of each deviation.
+    """
     filtered = project_out(directions, free)
     gram, match = directions @ filtered.mT, deviation @ filtered.mT
     length = gram.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
     unit = torch.where(length > 1e-6, 1 / length.clamp_min(1e-6), torch.zeros_like(length))[:, None]
-    evidence = non_negative_mixture(gram * unit * unit.mT, match * unit)
-    explained = (evidence * match * unit).sum(2)
-    left = (deviation * project_out(deviation, free)).sum(2) - explained
-    noise = (left / deviation.shape[2]).clamp_min(1.0).sqrt()
+    energy = (deviation * project_out(deviation, free)).sum(2)
+    return gram * unit * unit.mT, match * unit, unit, energy
+
+
+def _gated(evidence: Tensor, match: Tensor, unit: Tensor, energy: Tensor, size: int) -> Tensor:
+    """Doses (P, n, J), both forms added, from the solution `evidence` (P, n, 2 J) of `_part`; those below the gate are 0."""
+    noise = ((energy - (evidence * match).sum(2)) / size).clamp_min(1.0).sqrt()
     gated = torch.where(evidence > LEAK_GATE * noise[..., None], evidence * unit, torch.zeros_like(evidence))
     return gated.unflatten(2, (2, -1)).sum(2)
 

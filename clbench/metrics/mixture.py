@@ -16,11 +16,12 @@ def non_negative_mixture(gram: Tensor, match: Tensor, steps: int = STEPS) -> Ten
     SIAM J. Imaging Sci. 2009), so that the result of a row does not depend on the others in its batch.
     """
     step = 1 / torch.linalg.eigvalsh(gram)[:, -1].clamp_min(1e-9).view(-1, 1, 1)
+    keep, pull = torch.eye(gram.shape[-1], dtype=gram.dtype) - step * gram, step * match
     weights = torch.zeros_like(match)
     ahead, momentum = weights, 1.0
     for _ in range(steps):
-        moved = (ahead - step * (ahead @ gram - match)).clamp_min(0)
+        moved = torch.baddbmm(pull, ahead, keep).clamp_min_(0)
         following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-        ahead = moved + (momentum - 1) / following * (moved - weights)
+        ahead = torch.lerp(weights, moved, 1 + (momentum - 1) / following)
         weights, momentum = moved, following
     return weights

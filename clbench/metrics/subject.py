@@ -7,15 +7,16 @@ the one or like the other? References are the draws of the truth and the source 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clbench.metrics.features import to_opponent
-from clbench.metrics.nuisance import blur_by
 
 SCALES = (1.2, 2.4)
 CONTRAST_FLOOR = 0.02
@@ -54,7 +55,11 @@ class Reference:
 
 def reference(present: Tensor, absent: Tensor) -> Reference:
     """From K pictures with the subject (K, 3, H, W) and the same without it: what they agree on."""
-    here, gone = structure(present), structure(absent)
+    return agreed(structure(present), structure(absent))
+
+
+def agreed(here: Tensor, gone: Tensor) -> Reference:
+    """The same from `structure` (K, 4, H, W) that is at hand, so that it is computed once."""
     weight = (here - gone).pow(2).sum(1, keepdim=True).mean(0)
     return Reference(here.mean(0), gone.mean(0), weight / weight.amax().clamp_min(1e-9))
 
@@ -82,19 +87,21 @@ def response(seen: Tensor, to: Reference) -> Tensor:
 
 
 def anchors_of_draws(present: Tensor, absent: Tensor) -> Anchors:
-    """Anchors from K >= 3 draws of a random truth (K, 3, H, W), each judged by what the others agree on.
+    """Anchors from K >= 3 draws of a random truth (K, 3, H, W), each judged by what the others agree on: see `anchors_of`."""
+    return anchors_of(structure(present), structure(absent))
 
-    `there` is the mean response of draws with the subject, `gone` that of draws without it, each moved a quarter of the
-    way to the other, as much as nuisance and chance may take.
+
+def anchors_of(here: Tensor, gone: Tensor) -> Anchors:
+    """Anchors from the `structure` of K >= 3 draws with the subject (K, 4, H, W) and of the same without it.
+
+    The anchor `there` comes from the mean response of draws with the subject, `gone` from that of draws without it, each moved
+    a quarter of the way to the other, as much as nuisance and chance may take.
     """
-    there, gone = [], []
-    for number in range(len(present)):
-        rest = [k for k in range(len(present)) if k != number]
-        pair = structure(torch.stack([present[number], absent[number]]))
-        found = response(pair, reference(present[rest], absent[rest]))
-        there.append(float(found[0]))
-        gone.append(float(found[1]))
-    high, low = sum(there) / len(there), sum(gone) / len(gone)
+    responses = []
+    for number in range(len(here)):
+        rest = [k for k in range(len(here)) if k != number]
+        responses.append(response(torch.stack([here[number], gone[number]]), agreed(here[rest], gone[rest])))
+    high, low = torch.stack(responses).mean(0).tolist()
     return Anchors(gone=max(low + (high - low) / 4, 0.0), there=min(high - (high - low) / 4, THERE))
 
 
@@ -122,4 +129,16 @@ def _cosine(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
 
 def _blur(planes: Tensor, sigma: float) -> Tensor:
-    return blur_by(planes, planes.new_full((len(planes),), sigma))
+    """`planes` (..., H, W) under a Gaussian, border replicated. As products: several times faster than float64 convolutions."""
+    height, width = planes.shape[-2:]
+    return _gaussian(height, sigma) @ (planes @ _gaussian(width, sigma).T)
+
+
+@lru_cache(maxsize=32)
+def _gaussian(side: int, sigma: float) -> Tensor:
+    """The blur of one line of `side` pixels as a matrix (side, side), float64; as far-reaching as `nuisance.blur_by`."""
+    reach = max(4, math.ceil(3 * sigma))
+    offsets = torch.arange(-reach, reach + 1)
+    kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
+    from_pixel = (torch.arange(side)[:, None] + offsets).clamp(0, side - 1)
+    return torch.zeros((side, side), dtype=torch.float64).scatter_add_(1, from_pixel, (kernel / kernel.sum()).expand(side, -1))
