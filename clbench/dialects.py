@@ -185,8 +185,8 @@ def part_rows(modules: tuple[str, ...], rows: int, width: int) -> list[tuple[int
 
     Query, key and value are square (`width` rows); what is left belongs to the feed-forward part, if there is one.
     """
-    if len(modules) == 1:
-        return [(0, rows)]
+    if len(modules) < 2:
+        return [(0, rows)] * len(modules)
     edges = [0, width, 2 * width, 3 * width, *([rows] if len(modules) == 4 else [])]
     fits = edges[-1] == rows and edges[-1] > edges[-2]
     return list(itertools.pairwise(edges)) if fits else []

@@ -89,8 +89,8 @@ def full_lora(pipe, seed: int, rank: int = 4, skip: tuple[str, ...] = (), scale:
         if isinstance(module, torch.nn.Linear) and name.endswith(BLOCK_MODULES) and not (skip and name.endswith(skip)):
             factors[f"{name}.lora_A.weight"] = torch.randn(rank, module.in_features, generator=generator) * scale
             factors[f"{name}.lora_B.weight"] = torch.randn(module.out_features, rank, generator=generator) * scale
-    targets = [e for e in BLOCK_MODULES if not (skip and e.endswith(skip))]
-    return factors, {"r": rank, "lora_alpha": 2 * rank, "target_modules": targets}
+    modules = sorted({key.rsplit(".lora_", 1)[0] for key in factors})
+    return factors, {"r": rank, "lora_alpha": 2 * rank, "target_modules": modules}
 
 
 def converter_of_width(width: int):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ def assert_same(one, other):
         assert value.dtype == theirs[key].dtype and torch.equal(value, theirs[key]), key
     assert (one.ranks, one.alphas, one.shapes, one.rslora) == (other.ranks, other.alphas, other.shapes, other.rslora)
     assert one.metadata == other.metadata
-    own = {METADATA_KEY, dialects.RECORD_KEY, dialects.KEPT_METADATA_KEY}
+    own = {METADATA_KEY, dialects.RECORD_KEY, dialects.KEPT_METADATA_KEY, "format"}
     kept = [{key: value for key, value in info.header.items() if key not in own} for info in (one, other)]
     assert kept[0] == kept[1]
 
@@ -216,18 +217,19 @@ def stock(width=None, monkeypatch=None):
 def picture(pipe):
     g = torch.Generator().manual_seed(5)
     call = {"height": 32, "width": 32, "max_area": 1024, "_auto_resize": False, "max_sequence_length": 12}
+    torch.manual_seed(5)  # the stock scheduler draws from the global state
     return pipe(
-        image=torch.rand(1, 3, 32, 32, generator=g), prompt="<qx1> make it sepia", num_inference_steps=2, generator=g,
-        output_type="pt", **call,
-    ).images  # fmt: skip
+        image=torch.rand(1, 3, 32, 32, generator=g), prompt="<qx1> make it sepia", num_inference_steps=2, output_type="pt", **call
+    ).images
 
 
-def loaded(pipe, path, caplog):
-    """The picture with the LoRA; diffusers must not speak of keys that are missing or unexpected."""
+def loaded(pipe, path, caplog, count):
+    """The picture with a LoRA of `count` factors; diffusers must not speak of keys that are missing or unexpected."""
     with caplog.at_level(logging.WARNING, logger="diffusers"):
         logging.getLogger("diffusers").propagate = True
         pipe.load_lora_weights(str(path))
-    assert not [r.getMessage() for r in caplog.records if "keys" in r.getMessage() or "No LoRA" in r.getMessage()]
+    assert not [r.getMessage() for r in caplog.records if re.search("(unexpected|missing) keys", r.getMessage())]
+    assert sum(".lora_A." in name or ".lora_B." in name for name, _ in pipe.transformer.named_parameters()) == count
     return picture(pipe)
 
 
@@ -247,10 +249,10 @@ def test_the_stock_pipeline_makes_the_same_pictures(pipe, tmp_path, caplog, monk
     notes = export_adapter(info, tmp_path / "b.safetensors", format)
     assert bool(notes) == whole, "the mini width is not FLUX's, and that is said"
     plain = picture(stock())
-    wanted = loaded(stock(), info.path, caplog)
-    made = loaded(stock(WIDTH if whole else None, monkeypatch), tmp_path / "b.safetensors", caplog)
+    wanted = loaded(stock(), info.path, caplog, len(factors))
+    made = loaded(stock(WIDTH if whole else None, monkeypatch), tmp_path / "b.safetensors", caplog, len(factors))
     assert float((wanted - plain).abs().max()) > 0.05
-    torch.testing.assert_close(made, wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(made, wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_what_diffusers_leaves_out_is_said(pipe, tmp_path):
