@@ -23,7 +23,6 @@ Record = Mapping[str, tuple[int, int, float]]
 _SIDE: dict[str, Literal["A", "B"]] = {"lora_A": "A", "lora_down": "A", "lora_B": "B", "lora_up": "B"}
 
 
-
 @dataclass(frozen=True, slots=True)
 class Pair:
     """The two tensors of a target: their names, its shape (`rows` x `width`) and their rank."""
