@@ -53,7 +53,7 @@ def test_both_layouts_give_the_same_losses_and_weights(layouts):
         # Adam's first steps have the size of the learning rate (5e-4) whatever the gradient: a gradient of nothing but
         # rounding may go the other way, so a few weights are allowed to differ
         assert float((apart > 5e-5).float().mean()) < 0.02, role
-    moved = max(float((value - before[key]).abs().max()) for key, value in other.copies.parameters[STUDENT].items())
+    moved = max(float((value.detach() - before[key]).abs().max()) for key, value in other.copies.parameters[STUDENT].items())
     assert moved > 5e-4, "and the weights did move"
 
 
