@@ -41,7 +41,7 @@ def test_both_layouts_give_the_same_losses_and_weights(layouts):
     trainer, other = layouts
     rows = trainer.router.draw(Dice.seeded(3), 0, CONFIG.batch)
     assert len(set(rows.teachers)) > 1 and row(rows, 1).teachers == rows.teachers[1:2], "a batch that mixes teachers"
-    before = {key: value.clone() for key, value in other.copies.parameters[STUDENT].items()}
+    before = {key: value.detach().clone() for key, value in other.copies.parameters[STUDENT].items()}
     for update in range(2):
         mine, theirs = trainer.update(update), other.update(update)
         for key in ("loss/student", "loss/fake_score"):
