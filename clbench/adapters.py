@@ -5,15 +5,17 @@ milliseconds, before any weights are loaded. Tensor names are normalised to ``<m
 
 Dialects: diffusers (``transformer.`` prefix, ``lora_adapter_metadata`` in the header), peft
 (``base_model.model.`` prefix, adapter_config.json beside the file), bare module names, ComfyUI's
-``diffusion_model.`` prefix, and ``lora_down``/``lora_up`` with ``alpha`` tensors in diffusers' module names.
+``diffusion_model.`` prefix, and kohya's ``lora_unet_`` with flattened names; ``lora_down``/``lora_up`` with ``alpha``
+tensors as well as ``lora_A``/``lora_B``; module names of diffusers, or of the original FLUX code, where one matrix
+holds several modules (`clbench.dialects`). What `clbench export` writes comes back as it was.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-import struct
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,17 +23,17 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from clbench import dialects
+from clbench.factors import Factor, Pair, Record, module_shapes, of_modules, read_factors, read_pairs, read_record
 from clbench.hashing import file_digest
 from clbench.registry import ClbenchError
+from clbench.tensor_file import read_header, read_scalar
 
 if TYPE_CHECKING:
     import torch
 
 StoredDtype = Literal["float32", "float16", "bfloat16"]
 METADATA_KEY = "lora_adapter_metadata"
-PREFIXES = ("base_model.model.transformer.", "base_model.model.", "transformer.", "diffusion_model.")
-_PART = re.compile(r"^(?P<module>.+)\.(?P<side>lora_A|lora_B|lora_down|lora_up)(\.[^.]+)?\.weight$")
-_SIDE = {"lora_A": "A", "lora_down": "A", "lora_B": "B", "lora_up": "B"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class AdapterInfo:
     """What a LoRA file holds, from its header.
 
     `shapes` maps each module to (out, in) as the two factors imply; `ranks` and `alphas` are per module
-    (the factor's scale is alpha / rank, or alpha / sqrt(rank) with `rslora`). `names` maps the file's tensor
-    names to (module, "A" | "B"). `bytes` is the size of the file.
+    (the factor's scale is alpha / rank, or alpha / sqrt(rank) with `rslora`). `factors` says where they stand in the
+    file, `header` holds its strings, `metadata` the LoraConfig among them. `bytes` is the size of the file.
     """
 
     path: Path
@@ -49,9 +51,19 @@ class AdapterInfo:
     shapes: Mapping[str, tuple[int, int]]
     ranks: Mapping[str, int]
     alphas: Mapping[str, float]
-    names: Mapping[str, tuple[str, str]]
+    factors: tuple[Factor, ...]
     rslora: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    header: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The file's tensors that hold factors."""
+        return list(dict.fromkeys(factor.name for factor in self.factors))
+
+    def scale(self, module: str) -> float:
+        """What multiplies B A."""
+        return self.alphas[module] / (self.ranks[module] ** 0.5 if self.rslora else self.ranks[module])
 
     @property
     def modules(self) -> list[str]:
@@ -72,17 +84,25 @@ def describe_adapter(path: Path | str) -> AdapterInfo:
     """Read the header of a LoRA file; ClbenchError if it is missing, truncated or no LoRA."""
     path = Path(path)
     header = read_header(path)
-    extra = header.pop("__metadata__", {})
-    names, sizes, alpha_names = _normalise(path, header)
-    shapes, ranks = _factor_shapes(path, sizes)
-    metadata = _lora_metadata(path, extra)
+    strings = header.pop("__metadata__", {})
+    metadata = _lora_metadata(path, strings)
     if metadata.get("use_dora"):
         raise ClbenchError(f"{path} is a DoRA adapter; only plain LoRA factors are read")
-    alphas = _alphas(path, ranks, metadata, alpha_names)
-    return AdapterInfo(
-        path, file_digest(path), path.stat().st_size, shapes, ranks, alphas, names,
-        bool(metadata.get("use_rslora", False)), metadata,
+    pairs, alpha_names = read_pairs(path, header)
+    given = {target: read_scalar(path, name, header[name]) for target, name in alpha_names.items()}
+    record = read_record(path, strings)
+    factors = read_factors(path, pairs, record)
+    ranks = {f.module: f.rows[1] - f.rows[0] for f in factors if f.side == "A"}
+    if record is not None:
+        alphas = {module: record[module][2] for module in ranks}
+    else:
+        alphas = _alphas(ranks, metadata, of_modules(pairs, given), bool(alpha_names))
+    info = AdapterInfo(
+        path, file_digest(path), path.stat().st_size, module_shapes(factors), ranks, alphas, factors,
+        bool(metadata.get("use_rslora", False)), metadata, strings,
     )  # fmt: skip
+    _check_record(info, pairs, record, given)
+    return info
 
 
 def load_tensors(info: AdapterInfo) -> dict[str, torch.Tensor]:
@@ -90,7 +110,19 @@ def load_tensors(info: AdapterInfo) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     tensors = load_file(info.path)
-    return {f"{module}.lora_{side}.weight": tensors[name] for name, (module, side) in info.names.items()}
+    return {factor.key: _piece(tensors[factor.name], factor) for factor in info.factors}
+
+
+def _piece(tensor: torch.Tensor, factor: Factor) -> torch.Tensor:
+    if not factor.cut and not factor.swapped:
+        return tensor
+    piece = tensor[slice(*factor.rows), slice(*factor.columns)]
+    return swap_halves(piece) if factor.swapped else piece.clone()
+
+
+def swap_halves(tensor: torch.Tensor) -> torch.Tensor:
+    """The second half of the rows before the first, in memory of its own."""
+    return tensor.roll(len(tensor) // 2, 0)
 
 
 def lora_config(info: AdapterInfo) -> dict[str, Any]:
@@ -153,23 +185,32 @@ def save_adapter(
     header strings (effect, trigger, base). `dtype` of the stored values: None keeps theirs. The file appears whole or
     not at all. A value that half precision cannot hold raises ClbenchError.
     """
-    from safetensors.torch import save_file
-
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ClbenchError(f"an adapter is saved as .safetensors, not {path.name}")
     if not {"r", "lora_alpha"} <= set(metadata):
         raise ClbenchError(f"metadata for {path} must hold r and lora_alpha, got {sorted(metadata)}")
     tensors = {
         f"transformer.{k.removeprefix('transformer.')}": _stored(path, k, v, dtype)
         for k, v in state_dict.items()
     }
+    return write_tensors(path, tensors, {METADATA_KEY: packed_metadata(metadata), **(extra or {})})
+
+
+def packed_metadata(metadata: Mapping[str, Any]) -> str:
+    """LoraConfig values as the header string that diffusers reads."""
     packed = {f"transformer.{key}": _plain(value) for key, value in metadata.items()}
-    header = {"format": "pt", METADATA_KEY: json.dumps(packed, indent=2, sort_keys=True), **(extra or {})}
+    return json.dumps(packed, indent=2, sort_keys=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], strings: Mapping[str, str]) -> str:
+    """Write tensors and header strings as they are, whole or not at all; returns the file's sha256."""
+    from safetensors.torch import save_file
+
+    if path.suffix != ".safetensors":
+        raise ClbenchError(f"an adapter is saved as .safetensors, not {path.name}")
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, part, metadata=header)
+        save_file(dict(tensors), part, metadata={"format": "pt", **strings})
         describe_adapter(part)  # what is written must be readable
         os.replace(part, path)
     except OSError as error:
@@ -187,81 +228,31 @@ def _stored(path: Path, key: str, value: torch.Tensor, dtype: StoredDtype | None
     return stored
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file; ClbenchError if it is missing, truncated or something else."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            start = stream.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-            if length > size - 8:
-                raise ClbenchError(f"{path} is truncated or no safetensors file ({size} bytes)")
-            header = json.loads(stream.read(length))
-    except FileNotFoundError:
-        raise ClbenchError(f"adapter not found: {path}") from None
-    except OSError as error:
-        raise ClbenchError(f"cannot read {path}: {error}") from None
-    except ValueError:
-        raise ClbenchError(f"{path} is no safetensors file: its header is not JSON") from None
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    if 8 + length + max(ends, default=0) != size:
+def _check_record(info: AdapterInfo, pairs: Mapping[str, Pair], record: Record | None, alphas: Mapping[str, float]) -> None:
+    """ClbenchError if the tensors are no longer those that the record in the header describes."""
+    if record is None:
+        return
+    rank = {pair.a_name: pair.rank for pair in pairs.values()}
+    target = {pair.a_name: target for target, pair in pairs.items()}
+    firsts = [factor for factor in info.factors if factor.side == "A"]
+    fits = {f.module for f in firsts} == set(record) and all(
+        0 <= f.rows[0] < f.rows[1] <= rank[f.name]
+        and math.isclose(alphas.get(target[f.name], math.nan), info.scale(f.module) * rank[f.name], rel_tol=1e-6)
+        for f in firsts
+    )
+    if not fits:
         raise ClbenchError(
-            f"{path} is truncated: {size} bytes, its header promises {8 + length + max(ends, default=0)}"
+            f"{info.path}: its tensors are not those that {dialects.RECORD_KEY} in the header describes; "
+            "another program has changed the file since `clbench export` wrote it"
         )
-    return header
-
-
-def _normalise(
-    path: Path, header: Mapping[str, Any]
-) -> tuple[dict[str, tuple[str, str]], dict[tuple[str, str], list[int]], dict[str, str]]:
-    """File names -> (module, side); (module, side) -> shape; module -> name of its alpha tensor."""
-    names: dict[str, tuple[str, str]] = {}
-    sizes: dict[tuple[str, str], list[int]] = {}
-    alphas: dict[str, str] = {}
-    for name, entry in header.items():
-        bare = _strip(name)
-        match = _PART.match(bare)
-        if match is None and not bare.endswith(".alpha"):
-            raise ClbenchError(f"{path} is not a LoRA of a dialect that is read here: key '{name}'")
-        if match is None:
-            alphas[bare.removesuffix(".alpha")] = name
-            continue
-        key = (match["module"], _SIDE[match["side"]])
-        if key in sizes:
-            raise ClbenchError(f"{path} holds lora_{key[1]} of '{key[0]}' twice")
-        names[name], sizes[key] = key, entry["shape"]
-    if not names:
-        raise ClbenchError(f"{path} holds no LoRA factors")
-    return names, sizes, alphas
-
-
-def _strip(name: str) -> str:
-    for prefix in PREFIXES:
-        if name.startswith(prefix):
-            return name.removeprefix(prefix)
-    return name
-
-
-def _factor_shapes(
-    path: Path, sizes: Mapping[tuple[str, str], list[int]]
-) -> tuple[dict[str, tuple[int, int]], dict[str, int]]:
-    shapes: dict[str, tuple[int, int]] = {}
-    ranks: dict[str, int] = {}
-    for module in {module for module, _ in sizes}:
-        a, b = sizes.get((module, "A")), sizes.get((module, "B"))
-        if a is None or b is None:
-            raise ClbenchError(f"{path} lacks lora_{'A' if a is None else 'B'} of '{module}'")
-        if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
-            raise ClbenchError(f"{path}: factors of '{module}' do not fit each other: {a} and {b}")
-        shapes[module], ranks[module] = (b[0], a[1]), a[0]
-    return shapes, ranks
 
 
 def _lora_metadata(path: Path, extra: Mapping[str, str]) -> dict[str, Any]:
     """LoraConfig values from the header, else from peft's adapter_config.json beside the file, else {}."""
-    if METADATA_KEY in extra:
+    kept = extra.get(METADATA_KEY, extra.get(dialects.KEPT_METADATA_KEY))
+    if kept is not None:
         try:
-            packed = json.loads(extra[METADATA_KEY])
+            packed = json.loads(kept)
         except ValueError:
             raise ClbenchError(f"{path}: {METADATA_KEY} in the header is not JSON") from None
         return {key.removeprefix("transformer."): value for key, value in packed.items()}
@@ -275,14 +266,10 @@ def _lora_metadata(path: Path, extra: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _alphas(
-    path: Path, ranks: Mapping[str, int], metadata: Mapping[str, Any], tensors: Mapping[str, str]
+    ranks: Mapping[str, int], metadata: Mapping[str, Any], given: Mapping[str, float], has_tensors: bool
 ) -> dict[str, float]:
     """Alpha of each module: its tensor, else the metadata's pattern or value, else the rank (scale 1)."""
-    if tensors:
-        from safetensors import safe_open
-
-        with safe_open(path, framework="np") as stream:
-            given = {module: float(stream.get_tensor(name)) for module, name in tensors.items()}
+    if has_tensors:
         return {module: given.get(module, float(rank)) for module, rank in ranks.items()}
     patterns: Mapping[str, float] = metadata.get("alpha_pattern") or {}
 

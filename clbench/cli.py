@@ -271,6 +271,33 @@ def merge(
     show(str(jobs.merge(world, method, effect or (), accelerator, out)))
 
 
+class Format(str, Enum):
+    """Whose key names `clbench export` writes."""
+
+    comfyui = "comfyui"
+    kohya = "kohya"
+    diffusers = "diffusers"
+
+
+@app.command()
+@told
+def export(
+    adapter: Annotated[Path, typer.Argument(help="LoRA file, in any of the names that clbench reads.")],
+    format_: Annotated[Format, typer.Option("--format", "-f", help="Whose key names to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="LoRA file to write, .safetensors.")],
+    base: Annotated[
+        str | None, typer.Option(help="flux or qwen, only where the file's modules belong to both.")
+    ] = None,
+) -> None:
+    """Write a LoRA with the key names of ComfyUI, kohya's sd-scripts or diffusers; nothing in it is lost.
+
+    Example:  clbench export collection.safetensors --format comfyui --out collection-comfyui.safetensors
+    """
+    from clbench import jobs
+
+    jobs.export(adapter, format_.value, out, base)
+
+
 class Stage(str, Enum):
     """The stages of the reference trainer."""
 

@@ -14,6 +14,7 @@ from clbench.world import World, load_world
 
 if TYPE_CHECKING:
     from clbench.compare import FailBy
+    from clbench.export import Format
     from clbench.systems import Bench
 
 
@@ -253,6 +254,16 @@ def merge(world_name: str, method: str, effects: Sequence[str], accelerated: boo
     accelerator = describe_adapter(world.accelerator().path) if accelerated else None
     write_merged(merge_of(world, method, teachers, accelerator), out)
     return out
+
+
+def export(adapter: Path, format: Format, out: Path, base: str | None) -> None:
+    """Write `adapter` in another program's names to `out`, and show what diffusers would not read there."""
+    from clbench.adapters import describe_adapter
+    from clbench.export import export_adapter
+
+    for note in export_adapter(describe_adapter(adapter), out, format, base):
+        say(note, "yellow")
+    show(str(out))
 
 
 def compare(

@@ -70,3 +70,38 @@ def random_lora(
                 torch.randn(module.out_features, rank, generator=generator) * scale
             )
     return factors, {"r": rank, "lora_alpha": 2 * rank, "target_modules": list(targets)}
+
+
+BLOCK_MODULES = (
+    "to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "net.0.proj", "net.2",
+    "norm1.linear", "norm1_context.linear", "norm.linear", "proj_mlp", "blocks.0.proj_out",
+)  # fmt: skip
+"""Ends of the names of all linear layers in the blocks of `build_flux_pipeline`, the paper's list of LoRA targets."""
+
+
+def full_lora(pipe, seed: int, rank: int = 4, skip: tuple[str, ...] = (), scale: float = 0.3):
+    """Random LoRA factors for every linear layer in the blocks but those whose name ends in one of `skip`."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    factors = {}
+    for name, module in pipe.transformer.named_modules():
+        if isinstance(module, torch.nn.Linear) and name.endswith(BLOCK_MODULES) and not (skip and name.endswith(skip)):
+            factors[f"{name}.lora_A.weight"] = torch.randn(rank, module.in_features, generator=generator) * scale
+            factors[f"{name}.lora_B.weight"] = torch.randn(module.out_features, rank, generator=generator) * scale
+    modules = sorted({key.rsplit(".lora_", 1)[0] for key in factors})
+    return factors, {"r": rank, "lora_alpha": 2 * rank, "target_modules": modules}
+
+
+def converter_of_width(width: int):
+    """diffusers' own reader of kohya's FLUX names, its one number of FLUX.1's width replaced by `width`."""
+    import inspect
+
+    from diffusers.loaders import lora_conversion_utils as room
+
+    source = inspect.getsource(room._convert_kohya_flux_lora_to_diffusers)
+    fixed = "dims=[3072, 3072, 3072, 12288]"
+    assert source.count(fixed) == 1, "diffusers has changed; look at its converter again"
+    names = dict(vars(room))
+    exec(source.replace(fixed, f"dims={[width] * 3 + [4 * width]}"), names)
+    return names["_convert_kohya_flux_lora_to_diffusers"]

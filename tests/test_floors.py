@@ -41,14 +41,15 @@ ROOMS = {
     "torch": (
         "clbench.backbones", "clbench.adapters", "clbench.metrics", "clbench.encoders", "clbench.truth",
         "clbench.score", "clbench.calibration", "clbench.doctor", "clbench.merging", "clbench.memory.pool",
-        "clbench.memory.probe", "clbench.memory.meter", "clbench.selftest",
+        "clbench.memory.probe", "clbench.memory.meter", "clbench.selftest", "clbench.export",
     ),
 }  # fmt: skip
 TOP = {f"clbench.{name}" for name in ("cli", "__main__", "jobs", "console", "listing", "doctor")}
 QUICK = (
     "clbench.cli", "clbench.console", "clbench.jobs", "clbench.listing", "clbench.world", "clbench.suite",
     "clbench.sources", "clbench.results", "clbench.systems", "clbench.backbones", "clbench.edit",
-    "clbench.adapters", "clbench.hashing", "clbench.tables", "clbench.world_file", "clbench.types",
+    "clbench.adapters", "clbench.factors", "clbench.dialects", "clbench.tensor_file", "clbench.hashing", "clbench.tables",
+    "clbench.world_file", "clbench.types",
     "clbench.registry", "clbench.doctor", "clbench.merging", "clbench.systems.merged", "clbench.systems.baselines",
     "clbench.cost.answer", "clbench.cost.table", "clbench.cost.curves",
     "clbench.cost.bases", "clbench.cost.worlds", "clbench.cost.deployment", "clbench.cost.traffic",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import re
+
 import numpy as np
 import pytest
 import torch
+from mini_parts import converter_of_width
 from safetensors.torch import load_file
 
 from clbench.images import write_png
@@ -125,10 +129,31 @@ def test_stored_targets_are_made_once(shop_floor, monkeypatch):
     assert sorted((out / "targets").iterdir()) == stored
 
 
-def test_export_gives_the_same_pictures_in_the_stock_pipeline(shop_floor, flux_folder):
-    """load_lora_weights of stock diffusers, alpha = 2 rank: the same latents as the trainer's own sampler."""
+def stock_pipeline(flux_folder, file, caplog):
+    """A stock FluxKontextPipeline with the LoRA file; diffusers must not speak of missing or unexpected keys."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline
 
+    stock = FluxKontextPipeline.from_pretrained(flux_folder, local_files_only=True)
+    logging.getLogger("diffusers").propagate = True
+    with caplog.at_level(logging.WARNING, logger="diffusers"):
+        stock.load_lora_weights(file)
+    assert not [r.getMessage() for r in caplog.records if re.search("(unexpected|missing) keys", r.getMessage())]
+    stock.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, stochastic_sampling=True)
+    stock.set_progress_bar_config(disable=True)
+    return stock
+
+
+def test_export_gives_the_same_pictures_in_the_stock_pipeline(shop_floor, flux_folder, caplog, monkeypatch, tmp_path):
+    """load_lora_weights of stock diffusers, alpha = 2 rank: the same latents as the trainer's own sampler.
+
+    And the pictures that `clbench eval` would judge, from the file as it is and from its exports. diffusers takes
+    FLUX.1's width for granted in the original names, so its reader is given the mini model's.
+    """
+    from diffusers.loaders import lora_pipeline
+
+    from clbench.adapters import describe_adapter
+    from clbench.backbones import Job, Sampler, open_backbone
+    from clbench.export import export_adapter
     from reference_trainer.rollout import simulate
     from reference_trainer.schedule import student_sigmas
     from reference_trainer.workshop import Workshop
@@ -144,20 +169,29 @@ def test_export_gives_the_same_pictures_in_the_stock_pipeline(shop_floor, flux_f
         backbone, student_sigmas(2), shop.space.encode([picture]), prompts, Dice(torch.Generator().manual_seed(3))
     ).predictions[-1]
 
-    stock = FluxKontextPipeline.from_pretrained(flux_folder, local_files_only=True)
-    stock.load_lora_weights(path)
+    stock = stock_pipeline(flux_folder, path, caplog)
     applied = [name for name, _ in stock.transformer.named_parameters() if ".lora_" in name]
     assert len(applied) == len(load_file(path))  # every key applied, none left over
-    stock.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, stochastic_sampling=True)
-    stock.set_progress_bar_config(disable=True)
     torch.manual_seed(3)
     noise = torch.randn(1, *shop.space.shape)
-    call = {"height": 32, "width": 32, "max_area": 1024, "_auto_resize": False, "max_sequence_length": 12}
-    theirs = stock(
-        image=torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255, prompt="<qx1> make it sepia",
-        num_inference_steps=2, latents=noise, output_type="latent", **call,
-    ).images  # fmt: skip
+    call = {
+        "image": torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255, "prompt": "<qx1> make it sepia",
+        "num_inference_steps": 2, "height": 32, "width": 32, "max_area": 1024, "_auto_resize": False, "max_sequence_length": 12,
+    }  # fmt: skip
+    theirs = stock(latents=noise, output_type="latent", **call).images
     torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
+
+    judge = open_backbone(world)
+    judge.use_adapters([(path, 1.0)])
+    (judged,) = judge.sample([Job(picture, "<qx1> make it sepia", 7)], Sampler(steps=2, stochastic=True, shift=3.0))
+    monkeypatch.setattr(lora_pipeline, "_convert_kohya_flux_lora_to_diffusers", converter_of_width(32))
+    for format in ("diffusers", "comfyui", "kohya"):
+        file = tmp_path / f"{format}.safetensors"
+        export_adapter(describe_adapter(path), file, format)
+        again = stock_pipeline(flux_folder, file, caplog)
+        torch.manual_seed(7)
+        shown = (again(output_type="np", **call).images[0] * 255).round()
+        assert np.abs(shown - judged).max() <= 1, format
 
 
 def test_teacher_overfits_its_pairs(shop_floor):

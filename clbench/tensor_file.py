@@ -1,0 +1,53 @@
+"""The header of a safetensors file and single numbers in it, read without torch."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clbench.registry import ClbenchError
+
+_NUMBERS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b", "U8": "<B"}
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file; ClbenchError if it is missing, truncated or something else."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            start = stream.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+            if length > size - 8:
+                raise ClbenchError(f"{path} is truncated or no safetensors file ({size} bytes)")
+            header = json.loads(stream.read(length))
+    except FileNotFoundError:
+        raise ClbenchError(f"adapter not found: {path}") from None
+    except OSError as error:
+        raise ClbenchError(f"cannot read {path}: {error}") from None
+    except ValueError:
+        raise ClbenchError(f"{path} is no safetensors file: its header is not JSON") from None
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    if 8 + length + max(ends, default=0) != size:
+        raise ClbenchError(
+            f"{path} is truncated: {size} bytes, its header promises {8 + length + max(ends, default=0)}"
+        )
+    return header
+
+
+def read_scalar(path: Path, name: str, entry: Mapping[str, Any]) -> float:
+    """The one number that tensor `name` holds; `entry` is its line in the header."""
+    begin, end = entry["data_offsets"]
+    with path.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        stream.seek(8 + length + begin)
+        raw = stream.read(end - begin)
+    if entry["dtype"] == "BF16":  # the upper half of a float32
+        raw, kind = b"\0\0" + raw, "<f"
+    else:
+        kind = _NUMBERS.get(entry["dtype"], "")
+    if not kind or len(raw) != struct.calcsize(kind):
+        raise ClbenchError(f"{path}: '{name}' is not one number ({entry['dtype']} {entry['shape']})")
+    return float(struct.unpack(kind, raw)[0])
