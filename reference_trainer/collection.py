@@ -12,8 +12,8 @@ from clbench.hashing import file_digest
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.types import Effect, seed_from
-from reference_trainer.accelerator import counted, describe, general_stream, guidance_of, settings
-from reference_trainer.config import CollectionConfig
+from reference_trainer.accelerator import counted, describe, general_stream, guidance_of, target_store
+from reference_trainer.config import CollectionConfig, settings
 from reference_trainer.dice import Dice
 from reference_trainer.distill import SheetRows, add_roles, is_finished, prepare, run_distillation
 from reference_trainer.examples import Picture, distillation_sources, general_examples, pixels
@@ -42,23 +42,17 @@ def train_collection(
 ) -> Iterator[Progress]:  # fmt: skip
     """Train ``out/collection.safetensors`` from the teachers of `effects`; nothing is done when it is complete."""
     adapter = out / "collection.safetensors"
-    taught = [_taught(shop, effect, teachers, config) for effect in effects]
+    taught = lessons(shop, effects, teachers, config)
     examples = general_examples(shop.world, config.general_sources, config.pictures) if config.p_switch < 1 else []
     guidance = guidance_of(shop, config)
-    effects_key = [
-        [t.effect.instruction, student_prompt(t.effect, config.prompt), file_digest(t.teacher), pixels(t.sources)] for t in taught
-    ]
-    parts = [shop.digest, settings(config), guidance, seed, effects_key, describe(examples)]
+    parts = [shop.digest, settings(config), guidance, seed, describe_taught(taught, config), describe(examples)]
     key = hash_value([VERSION, "collection", *parts])
     if resume and is_finished(adapter, key):
         yield Progress("collection", config.updates, config.updates, {})
         return
     backbone = shop.backbone(config.lora_forward, config.precision)
-    names = _add_teachers(backbone, taught)
-    store = TargetStore(
-        out / "targets", backbone, shop.full_sigmas(config.target_steps), shop.world.backbone.guidance,
-        shop.prompts.unconditional(),
-    )  # fmt: skip
+    names = add_teachers(backbone, taught)
+    store = target_store(shop, config, backbone, out)
     stream = yield from effect_stream(shop, config, taught, names, store)
     general = yield from general_stream(shop, config, examples, store)
     add_roles(backbone, config, seed, "collection")
@@ -69,17 +63,29 @@ def train_collection(
         "stage": "collection", "guidance": guidance, "effects": " ".join(t.effect.id for t in taught),
         "prompt": config.prompt, "prompt_coherence": round(coherence(gram(stream.student_prompts)), 6),
     }  # fmt: skip
-    yield from run_distillation(shop, training, _rows(stream, taught, config), "collection", adapter, key, facts, resume)
+    rows = first_rows(stream, max(config.habits.sheet_rows, 1))
+    yield from run_distillation(shop, training, rows, "collection", adapter, key, facts, resume)
 
 
-def _taught(shop: Workshop, effect: Effect, teachers: Mapping[str, Path], config: CollectionConfig) -> Taught:
-    if effect.id not in teachers:
-        raise ClbenchError(f"effect '{effect.id}' has no teacher adapter: run `clbench train --stage teachers` first")
-    sources = distillation_sources(shop.world, effect.id, config.effect_sources, config.pictures)
-    return Taught(effect, teachers[effect.id], sources)
+def lessons(
+    shop: Workshop, effects: Sequence[Effect], teachers: Mapping[str, Path], config: CollectionConfig
+) -> list[Taught]:
+    """Each effect with its teacher and its sources; ClbenchError naming the first without a teacher."""
+    for effect in effects:
+        if effect.id not in teachers:
+            raise ClbenchError(f"effect '{effect.id}' has no teacher adapter: run `clbench train --stage teachers` first")
+    count, pictures = config.effect_sources, config.pictures
+    return [Taught(e, teachers[e.id], distillation_sources(shop.world, e.id, count, pictures)) for e in effects]
 
 
-def _add_teachers(backbone: Backbone, taught: Sequence[Taught]) -> list[str]:
+def describe_taught(taught: Sequence[Taught], config: CollectionConfig) -> list[list[object]]:
+    """Effects, teachers and sources by content."""
+    return [
+        [t.effect.instruction, student_prompt(t.effect, config.prompt), file_digest(t.teacher), pixels(t.sources)] for t in taught
+    ]
+
+
+def add_teachers(backbone: Backbone, taught: Sequence[Taught]) -> list[str]:
     """Put every teacher over the backbone; fixed-width names, so that none is part of another."""
     names = [f"teacher_{index:04d}" for index in range(len(taught))]
     for name, item in zip(names, taught, strict=True):
@@ -88,7 +94,8 @@ def _add_teachers(backbone: Backbone, taught: Sequence[Taught]) -> list[str]:
 
 
 def effect_stream(
-    shop: Workshop, config: CollectionConfig, taught: Sequence[Taught], names: Sequence[str], store: TargetStore
+    shop: Workshop, config: CollectionConfig, taught: Sequence[Taught], names: Sequence[str], store: TargetStore,
+    what: str = "teacher outputs",
 ) -> Generator[Progress, None, Stream]:
     """The effect stream; yields progress while teacher outputs are made, and returns the Stream."""
     sources, targets, total = [], [], sum(len(t.sources) for t in taught)
@@ -96,9 +103,9 @@ def effect_stream(
     for item, name in zip(taught, names, strict=True):
         source = shop.space.encode(item.sources)
         prompts = shop.prompts.one(item.effect.instruction).repeat(len(source))
-        what = ["teacher", shop.digest, file_digest(item.teacher), item.effect.instruction, pixels(item.sources)]
-        counts = store.get(what, name, source, prompts, seed_from("targets", item.effect.id))
-        targets.append((yield from counted("teacher outputs", counts, done, total)))
+        content = ["teacher", shop.digest, file_digest(item.teacher), item.effect.instruction, pixels(item.sources)]
+        counts = store.get(content, name, source, prompts, seed_from("targets", item.effect.id))
+        targets.append((yield from counted(what, counts, done, total)))
         sources.append(source)
         done += len(source)
     kind = torch.repeat_interleave(torch.arange(len(taught)), torch.tensor([len(s) for s in sources]))
@@ -110,10 +117,10 @@ def effect_stream(
     )  # fmt: skip
 
 
-def _rows(stream: Stream, taught: Sequence[Taught], config: CollectionConfig) -> SheetRows:
-    """One row per effect: its first source."""
+def first_rows(stream: Stream, count: int) -> SheetRows:
+    """One row of a sample sheet per effect, its first source, for at most `count` effects."""
     assert stream.target is not None
-    count = min(len(taught), max(config.habits.sheet_rows, 1))
-    first = torch.tensor([int((stream.kind == k).nonzero()[0]) for k in range(count)])
-    labels = [item.effect.id for item in taught[:count]]
+    kinds = range(min(len(stream.names), count))
+    first = torch.tensor([int((stream.kind == k).nonzero()[0]) for k in kinds])
+    labels = [stream.names[k] for k in kinds]
     return SheetRows(labels, stream.source[first], stream.target[first], stream.student_prompts.take(stream.kind[first]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,6 +17,9 @@ from reference_trainer.pretrain_config import BaseConfig, EncodersConfig
 from reference_trainer.prompting import StudentPrompt
 from reference_trainer.schedule import ANCHOR_TIME, SCORE_TIME, TARGET_GENERATION, TARGET_SCORE
 from reference_trainer.streams import ROUTING
+
+LATER: frozenset[str] = frozenset()
+"""Options that are younger than finished trainings; see `settings`."""
 
 
 def _known(registry: Registry, name: str) -> str:
@@ -176,6 +179,22 @@ class CollectionConfig(StudentConfig):
     _routing = field_validator("routing")(lambda name: _known(ROUTING, name))
 
 
+class ExtensionConfig(CollectionConfig):
+    """[extension]: further effects for a finished collection adapter, whose size `lora` must name.
+
+    `updates` and `warm_start` count for each new effect; student and fake score both start from the adapter.
+    """
+
+    updates: int = Field(default=100, ge=1, description="student updates for each new effect; the paper: 100")
+    replay: float = Field(default=0.5, ge=0, lt=1, description="share of old effects in the effect stream; 0: no replay")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> ExtensionConfig:
+        if self.fake_lora is not None and self.fake_lora != self.lora:
+            raise ValueError("the fake score of an extension starts as a copy of the student: leave fake_lora out")
+        return self
+
+
 class Recipe(Table):
     """The whole file."""
 
@@ -185,7 +204,24 @@ class Recipe(Table):
     teachers: TeachersConfig = TeachersConfig()
     accelerator: AcceleratorConfig = AcceleratorConfig()
     collection: CollectionConfig = CollectionConfig()
+    extension: ExtensionConfig = ExtensionConfig()
     joint: JointConfig = JointConfig()
+
+
+def settings(table: PairsConfig | StudentConfig) -> dict[str, Any]:
+    """What of a table decides the result: not how often it is looked at, nor how a layer computes, nor where pictures lie.
+
+    Keys of finished trainings are made of it, so an option that came later is left out while it has its default value.
+    """
+    values = table.model_dump(mode="json", exclude={"habits", "folder", "pictures", "lora_forward"})
+    defaults = {name: type(table).model_fields[name].default for name in LATER & values.keys()}
+    return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
+
+
+def with_pairs(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with teachers and joint LoRA trained on the pairs of a folder."""
+    tables = {"teachers": recipe.teachers, "joint": recipe.joint}
+    return recipe.model_copy(update={k: t.model_copy(update={"folder": str(folder)}) for k, t in tables.items()})
 
 
 def load_recipe(name: str | Path) -> Recipe:

@@ -96,12 +96,16 @@ def prepare(
 
 @dataclass(frozen=True)
 class SheetRows:
-    """Fixed examples for sample sheets: source and reference latents ``(R, T, C)``, what the student sees."""
+    """Fixed examples for sample sheets: source and reference latents ``(R, T, C)``, what the student sees.
+
+    `heading` stands above the references: stored outputs at full steps, unless said otherwise.
+    """
 
     labels: list[str]
     source: Tensor
     reference: Tensor
     prompts: Prompts
+    heading: str = "full steps"
 
 
 def run_distillation(
@@ -126,16 +130,21 @@ def is_finished(adapter: Path, key: str) -> bool:
     return finished(adapter.with_suffix("") / "complete.json", key, adapter)
 
 
+def show(training: Distillation, source: Tensor, prompts: Prompts) -> Tensor:
+    """The student's pictures ``(R, T, C)`` as sample sheets show them: few steps, always with equal noise."""
+    dice = Dice(torch.Generator().manual_seed(seed_from("sheet", "student")), device=source.device)
+    with training.student.averaged():
+        return simulate(training.backbone, training.objective.sigmas, source, prompts, dice).predictions[-1]
+
+
 def _sheets(shop: Workshop, training: Distillation, rows: SheetRows, work: Path) -> Callable[[int], Path]:
-    """Draws source | reference (stored output) | student at its few steps, always with equal noise."""
+    """Draws source | reference | student at its few steps."""
     source, reference = shop.space.decode(rows.source), shop.space.decode(rows.reference)
 
     def draw(update: int) -> Path:
-        dice = Dice(torch.Generator().manual_seed(seed_from("sheet", "student")), device=shop.device)
-        with training.student.averaged():
-            done = simulate(training.backbone, training.objective.sigmas, rows.source, rows.prompts, dice)
+        made = shop.space.decode(show(training, rows.source, rows.prompts))
         columns: list[tuple[str, np.ndarray]] = [
-            ("source", source), ("full steps", reference), (f"student {update}", shop.space.decode(done.predictions[-1])),
+            ("source", source), (rows.heading, reference), (f"student {update}", made),
         ]  # fmt: skip
         return write_sheet(work / "sheets", update, columns, rows.labels)
 

@@ -14,7 +14,7 @@ from clbench.adapters import save_adapter
 from clbench.provenance import hash_value
 from clbench.types import Effect, seed_from
 from reference_trainer.checkpoint import DiceState, finish, finished
-from reference_trainer.config import TeachersConfig
+from reference_trainer.config import TeachersConfig, settings
 from reference_trainer.dice import Dice
 from reference_trainer.examples import Pair, pixels, teacher_pairs
 from reference_trainer.learner import Learner
@@ -86,9 +86,8 @@ def add_teacher(backbone: Backbone, config: TeachersConfig) -> None:
 
 
 def _key(shop: Workshop, effect: Effect, config: TeachersConfig, seed: int, pairs: list[Pair]) -> str:
-    settings = config.model_dump(exclude={"habits", "folder", "lora_forward"})
     pictures = pixels([p.source for p in pairs]) + pixels([p.target for p in pairs])
-    return hash_value([VERSION, shop.digest, settings, seed, effect.instruction, pictures])
+    return hash_value([VERSION, shop.digest, settings(config), seed, effect.instruction, pictures])
 
 
 def _prepare(

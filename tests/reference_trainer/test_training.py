@@ -5,63 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from mini_training import changed, interrupted
 from safetensors.torch import load_file
 
-from clbench.images import write_png
 from clbench.registry import ClbenchError
-from reference_trainer.config import Recipe
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.train import run
-
-HABITS = {"checkpoint_every": 2, "sheet_every": 4, "sheet_rows": 2, "tensorboard": False}
-STUDENT = {
-    "lora": {"rank": 4, "alpha": 8}, "updates": 4, "batch": 4, "steps": 2, "fake_updates": 2, "general_sources": 4,
-    "lr": 2e-3, "fake_lr": 2e-3, "warmup": 0, "habits": HABITS,
-}  # fmt: skip
-
-
-@pytest.fixture
-def shop_floor(mini_world, tmp_path):
-    """(world, recipe, out): two effects with two pairs each in a folder, pictures to distil on, tiny settings."""
-    rng = np.random.default_rng(1)
-    for effect in ("sepia", "upside_down"):
-        for i in range(2):
-            picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            write_png(tmp_path / "pairs" / effect / "source" / f"p{i}.png", picture)
-            write_png(tmp_path / "pairs" / effect / "target" / f"p{i}.png", picture[::-1].copy())
-            write_png(tmp_path / "distil" / f"{effect}{i}.png", picture[:, ::-1].copy())
-    teachers = {"lora": {"rank": 2, "alpha": 4}, "updates": 4, "batch": 2, "folder": str(tmp_path / "pairs"), "habits": HABITS}
-    pictures = str(tmp_path / "distil")
-    recipe = Recipe.model_validate(
-        {
-            "teachers": teachers,
-            "joint": teachers,
-            "accelerator": STUDENT | {"pictures": pictures},
-            "collection": STUDENT | {"pictures": pictures, "effect_sources": 2, "ema": 0.5, "warm_start": 1},
-        }
-    )
-    return mini_world, recipe, tmp_path / "out"
-
-
-def changed(recipe: Recipe, stage: str, **settings) -> Recipe:
-    table = getattr(recipe, stage).model_copy(update=settings)
-    return recipe.model_copy(update={stage: table})
-
-
-class Stop(Exception):
-    pass
-
-
-def interrupted(stage, recipe, world, out, after):
-    """Run until `after` updates were reported, then be killed."""
-
-    def report(progress):
-        if progress.what.startswith(stage[:7]) and progress.done >= after:
-            raise Stop
-
-    with pytest.raises(Stop):
-        run(stage, recipe, world, None, out, report=report)
 
 
 @pytest.mark.parametrize("stage", ["teachers", "accelerator", "collection", "joint"])
