@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -323,18 +323,25 @@ def train(
     if extend is not None and stage is None:
         raise ClbenchError("--extend goes with --stage collection")
     stages = [stage] if stage is not None else ["teachers", "accelerator", "collection"]
-    for name in stages:
-        with progress() as bar:
-            tasks: dict[str, Any] = {}
+    with trainer.processes.group():
+        speaks = trainer.processes.first()  # of several processes one shows and tells
+        for name in stages:
+            with progress(speaks) as bar:
+                made = trainer.run(name, read, world, names(effects) or None, target, resume, _follow(bar), started)
+            for path in made if speaks else ():
+                show(str(path))
 
-            def seen(step, bar=bar, tasks=tasks) -> None:
-                if step.what not in tasks:
-                    tasks[step.what] = bar.add_task(step.what, total=step.total)
-                bar.update(tasks[step.what], completed=step.done)
 
-            made = trainer.run(name, read, world, names(effects) or None, target, resume, seen, started)
-        for path in made:
-            show(str(path))
+def _follow(bar: Any) -> Callable[[Any], None]:
+    """A function that moves the bar of what it is told about."""
+    tasks: dict[str, Any] = {}
+
+    def seen(step: Any) -> None:
+        if step.what not in tasks:
+            tasks[step.what] = bar.add_task(step.what, total=step.total)
+        bar.update(tasks[step.what], completed=step.done)
+
+    return seen
 
 
 def _trainer() -> tuple[Any, Any]:

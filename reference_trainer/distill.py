@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clbench.adapters import save_adapter
 from clbench.types import seed_from
+from reference_trainer import processes
 from reference_trainer.checkpoint import DiceState, finish, finished
 from reference_trainer.config import StudentConfig
 from reference_trainer.dice import Dice
@@ -72,7 +73,8 @@ class Distillation:
 
     def _step(self, loss: Tensor, update: int) -> dict[str, float]:
         # without any row that a switched-on loss applies to, there is nothing to learn from this batch
-        return {"grad/student": self.student.step(loss, update) if loss.requires_grad else 0.0}
+        teaches = processes.total(loss.requires_grad) > 0
+        return {"grad/student": self.student.step(loss, update) if teaches else 0.0}
 
 
 def add_roles(backbone: Backbone, config: StudentConfig, seed: int, stage: str) -> None:
@@ -110,19 +112,21 @@ class SheetRows:
 
 def run_distillation(
     shop: Workshop, training: Distillation, rows: SheetRows, what: str, adapter: Path, key: str,
-    facts: Mapping[str, Any], resume: bool,
+    facts: Mapping[str, Any], resume: bool, gauge: Callable[[], dict[str, float]] | None = None,
 ) -> Iterator[Progress]:  # fmt: skip
     """Train to the end, then export `adapter` and mark it complete. Work files lie in a folder beside it."""
     work, config = adapter.with_suffix(""), training.config
     state = {"student": training.student, "fake_score": training.fake, "dice": DiceState(training.dice)}
-    job = Job(training.update, _sheets(shop, training, rows, work), state, config.updates)
+    job = Job(training.update, _sheets(shop, training, rows, work), state, config.updates, gauge)
     for update, logs in train(job, work, key, config.habits, resume):
         yield Progress(what, update + 1, config.updates, logs)
     header = {f"clbench.{name}": str(value) for name, value in facts.items()}
     header |= {"clbench.steps": str(config.steps), "clbench.shift": str(config.shift)}
-    values = training.student.weights()
-    save_adapter(adapter, values, training.backbone.config(STUDENT).to_dict(), header, config.lora.dtype)
-    finish(work / "complete.json", key, adapter, dict(facts))
+    if processes.first():
+        values = training.student.weights()
+        save_adapter(adapter, values, training.backbone.config(STUDENT).to_dict(), header, config.lora.dtype)
+        finish(work / "complete.json", key, adapter, dict(facts))
+    processes.wait()
 
 
 def is_finished(adapter: Path, key: str) -> bool:

@@ -15,6 +15,7 @@ import torch
 from clbench.adapters import save_adapter
 from clbench.provenance import hash_value
 from clbench.types import Effect, seed_from
+from reference_trainer import processes
 from reference_trainer.checkpoint import DiceState, finish
 from reference_trainer.config import JointConfig, settings
 from reference_trainer.dice import Dice
@@ -90,9 +91,11 @@ def train_joint(
         yield Progress("joint", update + 1, config.updates, logs)
     ids = " ".join(effect.id for effect in effects)
     facts = {"clbench.stage": "joint", "clbench.effects": ids, "clbench.prompt": config.prompt}
-    values = training.learner.weights()
-    save_adapter(adapter, values, training.backbone.config(STUDENT).to_dict(), facts, config.lora.dtype)
-    finish(work / "complete.json", key, adapter, {"effects": ids, "pairs": len(training.stream.source)})
+    if processes.first():
+        values = training.learner.weights()
+        save_adapter(adapter, values, training.backbone.config(STUDENT).to_dict(), facts, config.lora.dtype)
+        finish(work / "complete.json", key, adapter, {"effects": ids, "pairs": len(training.stream.source)})
+    processes.wait()
 
 
 def _key(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, seed: int) -> str:

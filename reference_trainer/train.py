@@ -11,6 +11,7 @@ from typing import Literal
 from clbench.registry import ClbenchError
 from clbench.types import Effect
 from clbench.world import World
+from reference_trainer import processes
 from reference_trainer.accelerator import train_accelerator
 from reference_trainer.collection import train_collection
 from reference_trainer.config import Recipe
@@ -57,6 +58,8 @@ def run(
         return _extension(recipe, world, effects, extend, out, resume, report)
     chosen = choose_effects(world, effects)
     _check_writable(out)
+    if stage in ("base", "encoders") and processes.count() > 1:
+        raise ClbenchError(f"stage '{stage}' trains in one process: start it without a launcher")
     if stage in ("base", "encoders"):
         return _from_scenes(stage, recipe, world, out, resume, report)
     if stage == "teachers":

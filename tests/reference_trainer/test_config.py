@@ -29,6 +29,7 @@ from reference_trainer.config import (
         ("[joint]\nsteps = 4", "unknown key 'steps'"),
         ("[extension]\nfake_lora.rank = 4", "leave fake_lora out"),
         ("[extension]\nreplay = 1.0", "replay"),
+        ("[extension]\nwarm_start_from = 'merged'", "leave warm_start_from out"),
         ("[acelerator]\n", "Did you mean 'accelerator'"),
     ],
 )
@@ -67,3 +68,7 @@ def test_missing_recipe():
 def test_a_finished_training_stays_recognised(config, digest):
     """Options that came later do not change what is hashed while they have their default values."""
     assert hash_value(settings(config)) == digest
+
+
+def test_an_option_that_came_later_counts_where_it_is_used():
+    assert settings(CollectionConfig(warm_start_from="merged")) != settings(CollectionConfig())
