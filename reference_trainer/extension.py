@@ -17,15 +17,16 @@ from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.types import Effect, seed_from
 from reference_trainer.accelerator import describe, general_stream, guidance_of, target_store
-from reference_trainer.collection import add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.config import ExtensionConfig, LoraTable, settings
 from reference_trainer.dice import Dice
 from reference_trainer.distill import Distillation, SheetRows, add_roles, is_finished, prepare, run_distillation, show
 from reference_trainer.examples import distillation_sources, general_examples
+from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, target_modules
 from reference_trainer.prompting import Prompts, coherence, gram, student_prompt
 from reference_trainer.streams import Replay, Router, Stream
+from reference_trainer.taught import add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.workshop import Workshop
 
 VERSION = 1
@@ -96,24 +97,25 @@ def train_extension(
 
     `config` has the budget multiplied out. Nothing is done when the adapter is complete already.
     """
-    adapter, replayed = out / "extension.safetensors", old if config.replay > 0 else []
-    taught, again = lessons(shop, new, teachers, config), lessons(shop, replayed, teachers, config)
+    adapter, replay = out / "extension.safetensors", config.replay > 0
+    taught = lessons(shop, new, teachers, config)
+    known = lessons(shop, [effect for effect in old if replay or effect.id in teachers], teachers, config)
     examples = general_examples(shop.world, config.general_sources, config.pictures) if config.p_switch < 1 else []
     guidance = guidance_of(shop, config)
     parts = [shop.digest, settings(config), guidance, seed, origin.info.sha256, describe_taught(taught, config)]
-    key = hash_value([VERSION, "extension", *parts, describe_taught(again, config), describe(examples)])
+    key = hash_value([VERSION, "extension", *parts, describe_taught(known if replay else [], config), describe(examples)])
     if resume and is_finished(adapter, key):
         yield Progress("extension", config.updates, config.updates, {})
         return
     backbone = shop.backbone(config.lora_forward, config.precision)
     start_roles(backbone, config, origin.info, seed)
-    names = add_teachers(backbone, [*taught, *again])
+    names = add_teachers(backbone, [*taught, *known])
     store = target_store(shop, config, backbone, out)
     stream = yield from effect_stream(shop, config, taught, names[: len(taught)], store)
     effects: Stream | Replay = stream
-    if again:
-        known = yield from effect_stream(shop, config, again, names[len(taught) :], store, "old teacher outputs")
-        effects = Replay(stream, known, config.replay)
+    if replay:
+        again = yield from effect_stream(shop, config, known, names[len(taught) :], store, "old teacher outputs")
+        effects = Replay(stream, again, config.replay)
     general = yield from general_stream(shop, config, examples, store)
     router = Router(effects if config.p_switch > 0 else None, general, config.p_switch, config.routing, seed)
     dice = Dice.seeded(seed_from("extension", seed, "dice"), shop.device)
@@ -125,7 +127,8 @@ def train_extension(
         "prompt": config.prompt, "prompt_coherence": round(coherence(gram(prompts)), 6),
     }  # fmt: skip
     rows = _sheet_rows(shop, training, config, stream, old)
-    yield from run_distillation(shop, training, rows, "extension", adapter, key, facts, resume)
+    gauge = yield from make_gauges(shop, config, [*taught, *known], names, store, training)
+    yield from run_distillation(shop, training, rows, "extension", adapter, key, facts, resume, gauge)
 
 
 def _ids(effects: Sequence[Effect]) -> str:

@@ -175,6 +175,28 @@ def test_warm_start_learns_the_targets(shop_floor):
     assert np.mean(losses[-10:]) < 0.95 * np.mean(losses[:10])
 
 
+def test_a_student_can_start_from_the_mean_of_its_teachers(shop_floor, monkeypatch, tmp_path):
+    """Teachers of rank 2 and a student of rank 4 with another scale: half of both products, exactly."""
+    from clbench.adapters import describe_adapter, load_tensors
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    world, recipe, out = shop_floor
+    teachers = run("teachers", changed(recipe, "teachers", lr=0.05), world, None, out)
+    still = changed(recipe, "collection", warm_start_from="merged", lr=1e-9, ema=0.0, updates=1)
+    (path,) = run("collection", still, world, None, out)
+    student, *taught = ((describe_adapter(file), load_tensors(describe_adapter(file))) for file in (path, *teachers))
+
+    def product(adapter, module: str) -> torch.Tensor:
+        info, tensors = adapter
+        scale = info.alphas[module] / info.ranks[module]
+        return scale * tensors[f"{module}.lora_B.weight"] @ tensors[f"{module}.lora_A.weight"]
+
+    for module in student[0].modules:
+        mean = sum(product(one, module) for one in taught) / 2
+        assert torch.allclose(product(student, module), mean, atol=1e-5 + 1e-3 * float(mean.abs().max()))
+    assert max(float(product(student, module).abs().max()) for module in student[0].modules) > 1e-3
+
+
 def test_fresh_rollouts_differ_from_shared_ones(shop_floor):
     world, recipe, out = shop_floor
     weights = []
