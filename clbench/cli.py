@@ -311,6 +311,8 @@ def train(
     """Train adapters with the reference trainer. Stop it with Ctrl-C; the same command goes on.
 
     Example:  clbench train --stage teachers --effects sepia,rain
+
+    Example:  clbench train --stage collection --extend collection.safetensors --effects glow
     """
     from clbench import jobs
 
