@@ -160,7 +160,7 @@ class Objective:
         fake, cond, uncond = self._three_scores(batch, rows, noisy, time, teachers)
         real = self._guide(cond, uncond, self.guidance)
         gradient = dmd_gradient(x, fake, real)
-        logs = {
+        logs: Logs = {
             "score/matching": Mean(per_sample_mean((fake - cond).abs()).mean(), len(rows)),
             "score/guidance": Mean(per_sample_mean((real - cond).abs()).mean(), len(rows)),
             "score/distance": Mean(per_sample_mean((x - real).abs()).mean(), len(rows)),
