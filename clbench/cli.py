@@ -325,14 +325,25 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew instead of finishing what is there.")
     ] = False,
+    pairs: Annotated[
+        Path | None, typer.Option("--pairs", help="Before/after pictures for teachers: DIR/<effect>/source and target.")
+    ] = None,
+    extend: Annotated[
+        Path | None, typer.Option("--extend", help="With --stage collection: add --effects to this collection adapter.")
+    ] = None,
+    old: Annotated[
+        list[str] | None, typer.Option("--old", help="Effects of that adapter, where its file does not name them.")
+    ] = None,
 ) -> None:
     """Train adapters with the reference trainer. Stop it with Ctrl-C; the same command goes on.
 
     Example:  clbench train --stage teachers --effects sepia,rain
+
+    Example:  clbench train --stage collection --extend collection.safetensors --effects glow
     """
     from clbench import jobs
 
-    jobs.train(stage.value if stage else None, recipe, world, effects or (), out, not fresh)
+    jobs.train(stage.value if stage else None, recipe, world, effects or (), out, not fresh, pairs, extend, old or ())
 
 
 @app.command()

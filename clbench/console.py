@@ -71,8 +71,8 @@ def show(text: str) -> None:
     typer.echo(text)
 
 
-def progress():
-    """A rich progress display on stderr: name, bar, n of total, time passed, time left."""
+def progress(shown: bool = True):
+    """A rich progress display on stderr: name, bar, n of total, time passed, time left; nothing unless `shown`."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -86,7 +86,7 @@ def progress():
     return Progress(
         TextColumn("{task.description:<24}"), BarColumn(bar_width=32), MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("ETA"), TimeRemainingColumn(), console=Console(stderr=True),
+        TextColumn("ETA"), TimeRemainingColumn(), console=Console(stderr=True), disable=not shown,
     )  # fmt: skip
 
 

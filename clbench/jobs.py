@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -317,30 +317,46 @@ def selftest(only: Sequence[str], as_json: bool, strict: bool) -> bool:
 
 
 def train(
-    stage: str | None, recipe: str, world_name: str, effects: Sequence[str], out: Path | None, resume: bool
-) -> None:
-    """Run one stage of the reference trainer, or teachers, accelerator and collection in turn."""
-    run_stage, load_recipe = _trainer()
-    read = load_recipe(recipe)
+    stage: str | None, recipe: str, world_name: str, effects: Sequence[str], out: Path | None, resume: bool,
+    pairs: Path | None = None, extend: Path | None = None, old: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Run one stage of the reference trainer, or teachers, accelerator and collection in turn.
+
+    `pairs` is a folder of before/after pictures for teachers and joint; `extend` a collection adapter to go on from.
+    """
+    trainer, config = _trainer()
+    read = config.load_recipe(recipe)
+    if pairs is not None:
+        read = config.with_pairs(read, pairs)
+    started = None if extend is None else trainer.Extend(extend, names(old) or None)
     world = load_world(world_name)
     target = out or Path("runs") / f"train-{world.name}"
+    if extend is not None and stage is None:
+        raise ClbenchError("--extend goes with --stage collection")
     stages = [stage] if stage is not None else ["teachers", "accelerator", "collection"]
-    for name in stages:
-        with progress() as bar:
-            tasks: dict[str, Any] = {}
+    with trainer.processes.group():
+        speaks = trainer.processes.first()  # of several processes one shows and tells
+        for name in stages:
+            with progress(speaks) as bar:
+                made = trainer.run(name, read, world, names(effects) or None, target, resume, _follow(bar), started)
+            for path in made if speaks else ():
+                show(str(path))
 
-            def seen(step, bar=bar, tasks=tasks) -> None:
-                if step.what not in tasks:
-                    tasks[step.what] = bar.add_task(step.what, total=step.total)
-                bar.update(tasks[step.what], completed=step.done)
 
-            made = run_stage(name, read, world, names(effects) or None, target, resume, seen)
-        for path in made:
-            show(str(path))
+def _follow(bar: Any) -> Callable[[Any], None]:
+    """A function that moves the bar of what it is told about."""
+    tasks: dict[str, Any] = {}
+
+    def seen(step: Any) -> None:
+        if step.what not in tasks:
+            tasks[step.what] = bar.add_task(step.what, total=step.total)
+        bar.update(tasks[step.what], completed=step.done)
+
+    return seen
 
 
 def _trainer() -> tuple[Any, Any]:
-    """The reference trainer's `run` and `load_recipe`; imported only when training is asked for."""
+    """The reference trainer's modules `train` and `config`; imported only when training is asked for."""
     try:
         from reference_trainer import config, train
     except ModuleNotFoundError as error:
@@ -349,4 +365,4 @@ def _trainer() -> tuple[Any, Any]:
         raise ClbenchError(
             "the reference trainer is not installed beside clbench; install the whole repository"
         ) from None
-    return train.run, config.load_recipe
+    return train, config

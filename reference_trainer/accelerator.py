@@ -10,11 +10,12 @@ from torch import Tensor
 
 from clbench.provenance import hash_value
 from clbench.types import seed_from
-from reference_trainer.config import AcceleratorConfig, StudentConfig
+from reference_trainer.config import AcceleratorConfig, StudentConfig, settings
 from reference_trainer.dice import Dice
 from reference_trainer.distill import SheetRows, add_roles, is_finished, prepare, run_distillation
 from reference_trainer.examples import Picture, general_examples, pixels
 from reference_trainer.loop import Progress
+from reference_trainer.networks import Backbone
 from reference_trainer.streams import Router, Stream
 from reference_trainer.targets import TargetStore
 from reference_trainer.workshop import Workshop
@@ -33,10 +34,7 @@ def train_accelerator(shop: Workshop, config: AcceleratorConfig, seed: int, out:
         yield Progress("accelerator", config.updates, config.updates, {})
         return
     backbone = shop.backbone(config.lora_forward, config.precision)
-    store = TargetStore(
-        out / "targets", backbone, shop.full_sigmas(config.target_steps), shop.world.backbone.guidance,
-        shop.prompts.unconditional(),
-    )  # fmt: skip
+    store = target_store(shop, config, backbone, out)
     stream = yield from general_stream(shop, config, examples, store)
     add_roles(backbone, config, seed, "accelerator")
     router = Router(None, stream, 0.0, "sample", seed)
@@ -52,9 +50,10 @@ def guidance_of(shop: Workshop, config: StudentConfig) -> float:
     return shop.world.backbone.guidance if config.guidance is None else config.guidance
 
 
-def settings(config: StudentConfig) -> dict[str, object]:
-    """What of a table decides the result (not how often it is looked at, nor how a layer computes)."""
-    return config.model_dump(mode="json", exclude={"habits", "pictures", "lora_forward"})
+def target_store(shop: Workshop, config: StudentConfig, backbone: Backbone, out: Path) -> TargetStore:
+    """The stored full-step outputs below `out`."""
+    sigmas = shop.full_sigmas(config.target_steps)
+    return TargetStore(out / "targets", backbone, sigmas, shop.world.backbone.guidance, shop.prompts.unconditional())
 
 
 def describe(examples: General) -> list[list[str]]:

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import torch
-
-from clbench.hashing import file_digest
+from clbench.adapters import describe_adapter, load_tensors
+from clbench.merging import Merge, Part, merged_file, usual_weight
 from clbench.provenance import hash_value
-from clbench.registry import ClbenchError
 from clbench.types import Effect, seed_from
-from reference_trainer.accelerator import counted, describe, general_stream, guidance_of, settings
-from reference_trainer.config import CollectionConfig
+from reference_trainer import processes
+from reference_trainer.accelerator import describe, general_stream, guidance_of, target_store
+from reference_trainer.config import CollectionConfig, LoraTable, settings
 from reference_trainer.dice import Dice
-from reference_trainer.distill import SheetRows, add_roles, is_finished, prepare, run_distillation
-from reference_trainer.examples import Picture, distillation_sources, general_examples, pixels
+from reference_trainer.distill import add_roles, is_finished, prepare, run_distillation
+from reference_trainer.examples import general_examples
+from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
-from reference_trainer.networks import Backbone
-from reference_trainer.prompting import coherence, gram, student_prompt
-from reference_trainer.streams import Router, Stream
-from reference_trainer.targets import TargetStore
+from reference_trainer.networks import STUDENT, Backbone
+from reference_trainer.prompting import coherence, gram
+from reference_trainer.streams import Router
+from reference_trainer.taught import Taught, add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.workshop import Workshop
 
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class Taught:
-    """An effect with its teacher's file and the sources it is distilled on."""
-
-    effect: Effect
-    teacher: Path
-    sources: list[Picture]
 
 
 def train_collection(
@@ -42,26 +32,22 @@ def train_collection(
 ) -> Iterator[Progress]:  # fmt: skip
     """Train ``out/collection.safetensors`` from the teachers of `effects`; nothing is done when it is complete."""
     adapter = out / "collection.safetensors"
-    taught = [_taught(shop, effect, teachers, config) for effect in effects]
+    taught = lessons(shop, effects, teachers, config)
     examples = general_examples(shop.world, config.general_sources, config.pictures) if config.p_switch < 1 else []
     guidance = guidance_of(shop, config)
-    effects_key = [
-        [t.effect.instruction, student_prompt(t.effect, config.prompt), file_digest(t.teacher), pixels(t.sources)] for t in taught
-    ]
-    parts = [shop.digest, settings(config), guidance, seed, effects_key, describe(examples)]
+    parts = [shop.digest, settings(config), guidance, seed, describe_taught(taught, config), describe(examples)]
     key = hash_value([VERSION, "collection", *parts])
     if resume and is_finished(adapter, key):
         yield Progress("collection", config.updates, config.updates, {})
         return
     backbone = shop.backbone(config.lora_forward, config.precision)
-    names = _add_teachers(backbone, taught)
-    store = TargetStore(
-        out / "targets", backbone, shop.full_sigmas(config.target_steps), shop.world.backbone.guidance,
-        shop.prompts.unconditional(),
-    )  # fmt: skip
+    names = add_teachers(backbone, taught)
+    store = target_store(shop, config, backbone, out)
     stream = yield from effect_stream(shop, config, taught, names, store)
     general = yield from general_stream(shop, config, examples, store)
     add_roles(backbone, config, seed, "collection")
+    if config.warm_start_from == "merged":
+        start_from_merged(backbone, taught, config.lora)
     router = Router(stream if config.p_switch > 0 else None, general, config.p_switch, config.routing, seed)
     dice = Dice.seeded(seed_from("collection", seed, "dice"), shop.device)
     training = prepare(backbone, config, router, shop.prompts.unconditional(), guidance, dice)
@@ -69,51 +55,20 @@ def train_collection(
         "stage": "collection", "guidance": guidance, "effects": " ".join(t.effect.id for t in taught),
         "prompt": config.prompt, "prompt_coherence": round(coherence(gram(stream.student_prompts)), 6),
     }  # fmt: skip
-    yield from run_distillation(shop, training, _rows(stream, taught, config), "collection", adapter, key, facts, resume)
+    rows = first_rows(stream, max(config.habits.sheet_rows, 1))
+    gauge = yield from make_gauges(shop, config, taught, names, store, training)
+    yield from run_distillation(shop, training, rows, "collection", adapter, key, facts, resume, gauge)
 
 
-def _taught(shop: Workshop, effect: Effect, teachers: Mapping[str, Path], config: CollectionConfig) -> Taught:
-    if effect.id not in teachers:
-        raise ClbenchError(f"effect '{effect.id}' has no teacher adapter: run `clbench train --stage teachers` first")
-    sources = distillation_sources(shop.world, effect.id, config.effect_sources, config.pictures)
-    return Taught(effect, teachers[effect.id], sources)
+def start_from_merged(backbone: Backbone, taught: Sequence[Taught], lora: LoraTable) -> None:
+    """Put the mean of all teachers into the student: its best approximation of the student's rank, by SVD of the products.
 
-
-def _add_teachers(backbone: Backbone, taught: Sequence[Taught]) -> list[str]:
-    """Put every teacher over the backbone; fixed-width names, so that none is part of another."""
-    names = [f"teacher_{index:04d}" for index in range(len(taught))]
-    for name, item in zip(names, taught, strict=True):
-        backbone.add_frozen(name, item.teacher)
-    return names
-
-
-def effect_stream(
-    shop: Workshop, config: CollectionConfig, taught: Sequence[Taught], names: Sequence[str], store: TargetStore
-) -> Generator[Progress, None, Stream]:
-    """The effect stream; yields progress while teacher outputs are made, and returns the Stream."""
-    sources, targets, total = [], [], sum(len(t.sources) for t in taught)
-    done = 0
-    for item, name in zip(taught, names, strict=True):
-        source = shop.space.encode(item.sources)
-        prompts = shop.prompts.one(item.effect.instruction).repeat(len(source))
-        what = ["teacher", shop.digest, file_digest(item.teacher), item.effect.instruction, pixels(item.sources)]
-        counts = store.get(what, name, source, prompts, seed_from("targets", item.effect.id))
-        targets.append((yield from counted("teacher outputs", counts, done, total)))
-        sources.append(source)
-        done += len(source)
-    kind = torch.repeat_interleave(torch.arange(len(taught)), torch.tensor([len(s) for s in sources]))
-    effects = [item.effect for item in taught]
-    return Stream(
-        torch.cat(sources), torch.cat(targets), kind, list(names), [e.id for e in effects],
-        shop.prompts.many([e.instruction for e in effects]),
-        shop.prompts.many([student_prompt(e, config.prompt) for e in effects]),
-    )  # fmt: skip
-
-
-def _rows(stream: Stream, taught: Sequence[Taught], config: CollectionConfig) -> SheetRows:
-    """One row per effect: its first source."""
-    assert stream.target is not None
-    count = min(len(taught), max(config.habits.sheet_rows, 1))
-    first = torch.tensor([int((stream.kind == k).nonzero()[0]) for k in range(count)])
-    labels = [item.effect.id for item in taught[:count]]
-    return SheetRows(labels, stream.source[first], stream.target[first], stream.student_prompts.take(stream.kind[first]))
+    Merged factors have scale 1, so the student's own scale is taken out of B. ClbenchError where teachers and student have
+    other modules.
+    """
+    parts = [Part(describe_adapter(item.teacher), usual_weight("svd", len(taught))) for item in taught]
+    with processes.first_goes_first():
+        path = merged_file(Merge("svd", tuple(parts), rank=lora.rank))
+    scale = lora.alpha_value / lora.rank
+    tensors = load_tensors(describe_adapter(path))
+    backbone.load(STUDENT, {key: t.float() / (scale if ".lora_B." in key else 1) for key, t in tensors.items()}, str(path))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from clbench.adapters import StoredDtype
 from clbench.registry import ClbenchError, Registry
 from clbench.tables import Table, read_table
+from reference_trainer import processes
 from reference_trainer.losses import GUIDANCE
 from reference_trainer.networks import LoraForward, Modules
 from reference_trainer.precision import Precision
@@ -17,6 +18,9 @@ from reference_trainer.pretrain_config import BaseConfig, EncodersConfig
 from reference_trainer.prompting import StudentPrompt
 from reference_trainer.schedule import ANCHOR_TIME, SCORE_TIME, TARGET_GENERATION, TARGET_SCORE
 from reference_trainer.streams import ROUTING
+
+LATER = frozenset({"warm_start_from"})
+"""Options that are younger than finished trainings; see `settings`."""
 
 
 def _known(registry: Registry, name: str) -> str:
@@ -48,6 +52,8 @@ class HabitsTable(Table):
     sheet_every: int = Field(default=250, ge=1, description="updates between sample sheets; one is made at update 0")
     sheet_rows: int = Field(default=8, ge=1)
     tensorboard: bool = True
+    gauge_every: int = Field(default=250, ge=0, description="updates between readings of a collection's gauges; 0: never")
+    gauge_scenes: int = Field(default=2, ge=1, description="validation scenes of the gauges")
 
 
 class PairsConfig(Table):
@@ -57,7 +63,7 @@ class PairsConfig(Table):
     pairs: int = Field(default=20, ge=1, description="before/after pairs per effect")
     folder: str | None = Field(default=None, description="<effect>/source and target; None: known operators on scenes")
     updates: int = Field(default=250, ge=1)
-    batch: int = Field(default=8, ge=1)
+    batch: int = Field(default=8, ge=1, description="of each process")
     lr: float = Field(default=2e-3, gt=0)
     warmup: int = Field(default=10, ge=0, description="updates of linear warm-up")
     decay: bool = Field(default=True, description="cosine decay of the learning rate to a tenth")
@@ -127,7 +133,7 @@ class StudentConfig(Table):
     fake_start: Literal["student", "base"] = Field(
         default="student", description="the fake score after the warm start: a copy of the student, or the plain base"
     )
-    batch: int = Field(default=8, ge=1)
+    batch: int = Field(default=8, ge=1, description="of each process")
     steps: int = Field(default=4, ge=1, description="sampling steps of the student")
     shift: float = Field(default=3.0, gt=0, description="shift of the student's times; the scheduler must use it too")
     fake_updates: int = Field(default=5, ge=0, description="fake-score updates per student update")
@@ -177,8 +183,29 @@ class CollectionConfig(StudentConfig):
     routing: str = "sample"
     effect_sources: int = Field(default=32, ge=1, description="stored teacher outputs per effect")
     prompt: StudentPrompt = "aop"
+    warm_start_from: Literal["base", "merged"] = Field(
+        default="base", description="where the student begins: the plain base, or the mean of all teachers, by SVD"
+    )
 
     _routing = field_validator("routing")(lambda name: _known(ROUTING, name))
+
+
+class ExtensionConfig(CollectionConfig):
+    """[extension]: further effects for a finished collection adapter, whose size `lora` must name.
+
+    `updates` and `warm_start` count for each new effect; student and fake score both start from the adapter.
+    """
+
+    updates: int = Field(default=100, ge=1, description="student updates for each new effect; the paper: 100")
+    replay: float = Field(default=0.5, ge=0, lt=1, description="share of old effects in the effect stream; 0: no replay")
+
+    @model_validator(mode="after")
+    def _one_start(self) -> ExtensionConfig:
+        if self.warm_start_from != "base":
+            raise ValueError("an extension starts from its adapter: leave warm_start_from out")
+        if self.fake_lora is not None and self.fake_lora != self.lora:
+            raise ValueError("the fake score of an extension starts as a copy of the student: leave fake_lora out")
+        return self
 
 
 class Recipe(Table):
@@ -190,7 +217,29 @@ class Recipe(Table):
     teachers: TeachersConfig = TeachersConfig()
     accelerator: AcceleratorConfig = AcceleratorConfig()
     collection: CollectionConfig = CollectionConfig()
+    extension: ExtensionConfig = ExtensionConfig()
     joint: JointConfig = JointConfig()
+
+
+def settings(table: PairsConfig | StudentConfig) -> dict[str, Any]:
+    """What of a table decides the result: not how often it is looked at, nor how a layer computes, nor where pictures lie.
+
+    Keys of finished trainings are made of it, so an option that came later is left out while it has its default value. The
+    batch is that of all processes.
+    """
+    values = table.model_dump(mode="json", exclude={"habits", "folder", "pictures", "lora_forward"})
+    defaults = {name: type(table).model_fields[name].default for name in LATER & values.keys()}
+    values = {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
+    values["batch"] *= processes.count()
+    if values.get("routing") == "every-20" and processes.count() > 1:  # drawn by each process for itself
+        values["processes"] = processes.count()
+    return values
+
+
+def with_pairs(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with teachers and joint LoRA trained on the pairs of a folder."""
+    tables = {"teachers": recipe.teachers, "joint": recipe.joint}
+    return recipe.model_copy(update={k: t.model_copy(update={"folder": str(folder)}) for k, t in tables.items()})
 
 
 def load_recipe(name: str | Path) -> Recipe:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reference_trainer import processes
+
 
 @dataclass
 class Dice:
@@ -24,10 +26,7 @@ class Dice:
     @classmethod
     def seeded(cls, seed: int, device: torch.device | str = "cpu") -> Dice:
         """Dice of this process in a data-parallel run, or of the only process. Drawing happens on the CPU."""
-        rank, world = 0, 1
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return cls(torch.Generator().manual_seed(seed), rank, world, device)
+        return cls(torch.Generator().manual_seed(seed), processes.rank(), processes.count(), device)
 
     def _share(self, drawn: Tensor, count: int) -> Tensor:
         return drawn[self.rank * count : (self.rank + 1) * count].to(self.device)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clbench.adapters import save_adapter
 from clbench.types import seed_from
+from reference_trainer import processes
 from reference_trainer.checkpoint import DiceState, finish, finished
 from reference_trainer.config import StudentConfig
 from reference_trainer.dice import Dice
@@ -74,7 +75,8 @@ class Distillation:
 
     def _step(self, loss: Tensor, update: int) -> dict[str, float]:
         # without any row that a switched-on loss applies to, there is nothing to learn from this batch
-        return {"grad/student": self.student.step(loss, update) if loss.requires_grad else 0.0}
+        teaches = processes.total(loss.requires_grad) > 0
+        return {"grad/student": self.student.step(loss, update) if teaches else 0.0}
 
 
 def add_roles(backbone: Backbone, config: StudentConfig, seed: int, stage: str) -> None:
@@ -98,29 +100,35 @@ def prepare(
 
 @dataclass(frozen=True)
 class SheetRows:
-    """Fixed examples for sample sheets: source and reference latents ``(R, T, C)``, what the student sees."""
+    """Fixed examples for sample sheets: source and reference latents ``(R, T, C)``, what the student sees.
+
+    `heading` stands above the references: stored outputs at full steps, unless said otherwise.
+    """
 
     labels: list[str]
     source: Tensor
     reference: Tensor
     prompts: Prompts
+    heading: str = "full steps"
 
 
 def run_distillation(
     shop: Workshop, training: Distillation, rows: SheetRows, what: str, adapter: Path, key: str,
-    facts: Mapping[str, Any], resume: bool,
+    facts: Mapping[str, Any], resume: bool, gauge: Callable[[], dict[str, float]] | None = None,
 ) -> Iterator[Progress]:  # fmt: skip
     """Train to the end, then export `adapter` and mark it complete. Work files lie in a folder beside it."""
     work, config = adapter.with_suffix(""), training.config
     state = {"student": training.student, "fake_score": training.fake, "dice": DiceState(training.dice)}
-    job = Job(training.update, _sheets(shop, training, rows, work), state, config.updates)
+    job = Job(training.update, _sheets(shop, training, rows, work), state, config.updates, gauge)
     for update, logs in train(job, work, key, config.habits, resume):
         yield Progress(what, update + 1, config.updates, logs)
     header = {f"clbench.{name}": str(value) for name, value in facts.items()}
     header |= {"clbench.steps": str(config.steps), "clbench.shift": str(config.shift)}
-    values = training.student.weights()
-    save_adapter(adapter, values, training.backbone.config(STUDENT).to_dict(), header, config.lora.dtype)
-    finish(work / "complete.json", key, adapter, dict(facts))
+    if processes.first():
+        values = training.student.weights()
+        save_adapter(adapter, values, training.backbone.config(STUDENT).to_dict(), header, config.lora.dtype)
+        finish(work / "complete.json", key, adapter, dict(facts))
+    processes.wait()
 
 
 def is_finished(adapter: Path, key: str) -> bool:
@@ -128,16 +136,21 @@ def is_finished(adapter: Path, key: str) -> bool:
     return finished(adapter.with_suffix("") / "complete.json", key, adapter)
 
 
+def show(training: Distillation, source: Tensor, prompts: Prompts) -> Tensor:
+    """The student's pictures ``(R, T, C)`` as sample sheets show them: few steps, always with equal noise."""
+    dice = Dice(torch.Generator().manual_seed(seed_from("sheet", "student")), device=source.device)
+    with training.student.averaged():
+        return simulate(training.backbone, training.objective.sigmas, source, prompts, dice).predictions[-1]
+
+
 def _sheets(shop: Workshop, training: Distillation, rows: SheetRows, work: Path) -> Callable[[int], Path]:
-    """Draws source | reference (stored output) | student at its few steps, always with equal noise."""
+    """Draws source | reference | student at its few steps."""
     source, reference = shop.space.decode(rows.source), shop.space.decode(rows.reference)
 
     def draw(update: int) -> Path:
-        dice = Dice(torch.Generator().manual_seed(seed_from("sheet", "student")), device=shop.device)
-        with training.student.averaged():
-            done = simulate(training.backbone, training.objective.sigmas, rows.source, rows.prompts, dice)
+        made = shop.space.decode(show(training, rows.source, rows.prompts))
         columns: list[tuple[str, np.ndarray]] = [
-            ("source", source), ("full steps", reference), (f"student {update}", shop.space.decode(done.predictions[-1])),
+            ("source", source), (rows.heading, reference), (f"student {update}", made),
         ]  # fmt: skip
         return write_sheet(work / "sheets", update, columns, rows.labels)
 

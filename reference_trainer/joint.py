@@ -15,8 +15,9 @@ import torch
 from clbench.adapters import save_adapter
 from clbench.provenance import hash_value
 from clbench.types import Effect, seed_from
+from reference_trainer import processes
 from reference_trainer.checkpoint import DiceState, finish
-from reference_trainer.config import JointConfig
+from reference_trainer.config import JointConfig, settings
 from reference_trainer.dice import Dice
 from reference_trainer.distill import is_finished
 from reference_trainer.examples import Pair, pixels, teacher_pairs
@@ -90,17 +91,18 @@ def train_joint(
         yield Progress("joint", update + 1, config.updates, logs)
     ids = " ".join(effect.id for effect in effects)
     facts = {"clbench.stage": "joint", "clbench.effects": ids, "clbench.prompt": config.prompt}
-    values = training.learner.weights()
-    save_adapter(adapter, values, training.backbone.config(STUDENT).to_dict(), facts, config.lora.dtype)
-    finish(work / "complete.json", key, adapter, {"effects": ids, "pairs": len(training.stream.source)})
+    if processes.first():
+        values = training.learner.weights()
+        save_adapter(adapter, values, training.backbone.config(STUDENT).to_dict(), facts, config.lora.dtype)
+        finish(work / "complete.json", key, adapter, {"effects": ids, "pairs": len(training.stream.source)})
+    processes.wait()
 
 
 def _key(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, seed: int) -> str:
-    settings = config.model_dump(exclude={"habits", "folder", "lora_forward"})
     taught = [
         [lesson.prompt, pixels([p.source for p in lesson.pairs]), pixels([p.target for p in lesson.pairs])] for lesson in lessons
     ]
-    return hash_value([VERSION, "joint", shop.digest, settings, seed, taught])
+    return hash_value([VERSION, "joint", shop.digest, settings(config), seed, taught])
 
 
 def _prepare(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, seed: int) -> JointTraining:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reference_trainer.losses import NonFiniteError
 from reference_trainer.networks import Backbone
+from reference_trainer.processes import average_gradients
 
 
 def learning_rate(base: float, update: int, warmup: int, decay_over: int | None) -> float:
@@ -48,9 +49,10 @@ class Learner:
     def step(self, loss: Tensor, update: int) -> float:
         """One update; returns the gradient norm before clipping. NonFiniteError leaves the weights untouched."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        if loss.requires_grad:  # false where only other processes have rows that teach something
+            loss.backward()
+        average_gradients(list(self.parameters.values()))
         parameters = [p for p in self.parameters.values() if p.grad is not None]
-        average_over_processes(parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))
         if not math.isfinite(norm):
             raise NonFiniteError(f"gradient norm of {self.name} is {norm}")
@@ -105,13 +107,3 @@ class Learner:
             parts = [name.split("/")[1] for name in flat if name.startswith("adam/") and name.endswith(f"/{key}")]
             if parts:
                 self.optimizer.state[parameter] = {part: flat[f"adam/{part}/{key}"].clone() for part in parts}
-
-
-def average_over_processes(parameters: list[torch.nn.Parameter]) -> None:
-    """Mean gradient over all processes of a data-parallel run; nothing to do in a single process."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return
-    for parameter in parameters:
-        assert parameter.grad is not None
-        torch.distributed.all_reduce(parameter.grad)
-        parameter.grad /= torch.distributed.get_world_size()

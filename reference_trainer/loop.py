@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clbench.registry import ClbenchError
+from reference_trainer import processes
 from reference_trainer.checkpoint import Checkpoints, Stateful
 from reference_trainer.config import HabitsTable
 from reference_trainer.logs import Logbook
@@ -26,41 +27,59 @@ class Progress:
 
 @dataclass(frozen=True)
 class Job:
-    """A training as the loop sees it: `step(update)` makes one update and returns numbers for the log."""
+    """A training as the loop sees it: `step(update)` makes one update and returns numbers for the log.
+
+    `gauge` looks at the student every now and then; its numbers stand beside those of the update.
+    """
 
     step: Callable[[int], dict[str, float]]
     sheet: Callable[[int], object]
     state: Mapping[str, Stateful]
     updates: int
+    gauge: Callable[[], dict[str, float]] | None = None
 
 
 def train(job: Job, folder: Path, key: str, habits: HabitsTable, resume: bool = True) -> Iterator[tuple[int, dict[str, float]]]:
     """Run `job` in `folder` to its end, yielding (update, logs) after each update.
 
     Started again by the same command it goes on from the newest checkpoint and ends with the same weights as an
-    uninterrupted run. A non-finite loss stops it with a ClbenchError that names the last good checkpoint.
+    uninterrupted run. Of several processes the first alone writes. A non-finite loss stops it with a ClbenchError that
+    names the last good checkpoint.
     """
     checkpoints = Checkpoints(folder / "checkpoints", key, habits.keep)
-    if not resume:
+    if not resume and processes.first():
         checkpoints.clear()
+    processes.wait()
     start = checkpoints.resume(job.state)
-    logbook = Logbook(folder, start, habits.tensorboard)
+    processes.wait()  # nothing is written before all have read the same checkpoint
+    logbook = Logbook(folder, start, habits.tensorboard) if processes.first() else None
     try:
-        if start == 0:
+        if start == 0 and logbook is not None:
             job.sheet(0)
         for update in range(start, job.updates):
             began = time.perf_counter()
-            logs = _guarded(job, update, checkpoints)
+            logs = processes.joined(_guarded(job, update, checkpoints))
             logs["seconds"] = time.perf_counter() - began
-            logbook.write(update, logs)
-            done = update + 1
-            if done % habits.checkpoint_every == 0 or done == job.updates:
-                checkpoints.save(done, job.state)
-            if done % habits.sheet_every == 0 or done == job.updates:
-                job.sheet(done)
+            if logbook is not None:
+                _record(job, update, logs, logbook, checkpoints, habits)
             yield update, logs
     finally:
-        logbook.close()
+        if logbook is not None:
+            logbook.close()
+
+
+def _record(
+    job: Job, update: int, logs: dict[str, float], logbook: Logbook, checkpoints: Checkpoints, habits: HabitsTable
+) -> None:
+    """What the first process does after an update: gauges, log, checkpoint and sheet where they are due."""
+    done = update + 1
+    if job.gauge is not None and done % habits.gauge_every == 0:
+        logs |= job.gauge()
+    logbook.write(update, logs)
+    if done % habits.checkpoint_every == 0 or done == job.updates:
+        checkpoints.save(done, job.state)
+    if done % habits.sheet_every == 0 or done == job.updates:
+        job.sheet(done)
 
 
 def _guarded(job: Job, update: int, checkpoints: Checkpoints) -> dict[str, float]:

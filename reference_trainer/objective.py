@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reference_trainer import processes
 from reference_trainer.config import StudentConfig
 from reference_trainer.dice import Dice
 from reference_trainer.losses import GUIDANCE, dmd, dmd_gradient, flow_matching, per_sample_mean, ta_fm
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, Inputs
+from reference_trainer.processes import Mean
 from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import Trajectory
 from reference_trainer.schedule import (
@@ -32,6 +34,7 @@ from reference_trainer.schedule import (
 from reference_trainer.streams import Batch
 
 Logs = dict[str, float]
+Twice = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,13 @@ class Objective:
         bs = self._simulated(trajectory, everywhere if losses.dmd_bs else everywhere[:0])
         ts = self._target_simulated(batch, anchored if losses.dmd_ts else anchored[:0])
         ta = _part(anchored if losses.ta_fm else anchored[:0], add_noise(batch.target, eps_ta, t_ta), t_ta)
+        eps_bs, eps_ts = self._noise(batch), self._noise(batch)
         if not len(bs) + len(ts) + len(ta):
-            return torch.zeros((), dtype=torch.float64), {}
+            return torch.zeros((), dtype=torch.float64), {"loss/student": Mean(0.0, len(batch))}
 
         v_bs, v_ts, v_ta = self._student_pass(batch, [bs, ts, ta])
         x_bs, x_ts = to_x0(bs.noisy, v_bs, bs.time), to_x0(ts.noisy, v_ts, ts.time)
-        g_bs, g_ts, logs = self._score(batch, bs, ts, x_bs, x_ts, t_bs, t_ts)
+        g_bs, g_ts, logs = self._score(batch, bs, ts, x_bs, x_ts, (t_bs, t_ts), (eps_bs, eps_ts))
 
         terms = {
             "dmd_bs": losses.dmd_bs_weight * dmd(x_bs, g_bs).sum(),
@@ -92,19 +96,22 @@ class Objective:
         }
         loss = torch.stack(list(terms.values())).sum() / len(batch)
         counts = {"dmd_bs": len(bs), "dmd_ts": len(ts), "ta_fm": len(ta)}
-        logs |= {f"loss/{name}": float(term.detach()) / counts[name] for name, term in terms.items() if counts[name]}
-        return loss, logs | {"loss/student": float(loss.detach())}
+        logs |= {f"loss/{name}": Mean(float(term.detach()) / n, n) for name, term in terms.items() if (n := counts[name])}
+        return loss, logs | {"loss/student": Mean(loss.detach(), len(batch))}
 
     def warm_start_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         """Joint flow matching of the student on stored targets at all times: TA-FM alone, before distillation."""
         rows = batch.has_target.nonzero().flatten()
         eps, time = self._noise(batch), ANCHOR_TIME.get("uniform")(self.dice, len(batch), 1.0, torch.empty(0))
+        anchored = processes.total(len(rows))
         if not len(rows):  # a batch that is all general stream, without stored outputs: nothing to learn from
             return torch.zeros((), dtype=torch.float64), {}
         part = _part(rows, add_noise(batch.target, eps, time), time)
         (v,) = self._student_pass(batch, [part])
-        loss = ta_fm(v, batch.target[rows], eps[rows]).double().sum() / len(rows)
-        return loss, {"loss/ta_fm": float(loss.detach()), "loss/student": float(loss.detach())}
+        each = ta_fm(v, batch.target[rows], eps[rows]).double()
+        mean = Mean(each.detach().mean(), len(rows))
+        # the mean over the rows of all processes, whose gradients are averaged afterwards
+        return each.sum() * processes.count() / anchored, {"loss/ta_fm": mean, "loss/student": mean}
 
     # ---- fake score -------------------------------------------------------------------------------------------
     def fake_loss(self, batch: Batch, samples: Tensor) -> tuple[Tensor, Logs]:
@@ -138,23 +145,25 @@ class Objective:
 
     @torch.no_grad()
     def _score(
-        self, batch: Batch, bs: Part, ts: Part, x_bs: Tensor, x_ts: Tensor, t_bs: Tensor, t_ts: Tensor
+        self, batch: Batch, bs: Part, ts: Part, x_bs: Tensor, x_ts: Tensor, times: Twice, noise: Twice
     ) -> tuple[Tensor, Tensor, Logs]:
-        """DMD gradients of both parts: fake score, teacher and unconditional teacher in one mixed forward pass."""
-        eps_bs, eps_ts = self._noise(batch), self._noise(batch)
+        """DMD gradients of both parts: fake score, teacher and unconditional teacher in one mixed forward pass.
+
+        `times` and `noise` are those of the whole batch, for bs and for ts.
+        """
         rows, x = torch.cat([bs.rows, ts.rows]), torch.cat([x_bs, x_ts]).detach()
         if not len(rows):
             return x_bs, x_ts, {}
-        time = torch.cat([t_bs[bs.rows], t_ts[ts.rows]])
-        noisy = add_noise(x, torch.cat([eps_bs[bs.rows], eps_ts[ts.rows]]), time)
+        time, eps = (torch.cat([both[0][bs.rows], both[1][ts.rows]]) for both in (times, noise))
+        noisy = add_noise(x, eps, time)
         teachers = [batch.teachers[row] for row in rows.tolist()]
         fake, cond, uncond = self._three_scores(batch, rows, noisy, time, teachers)
         real = self._guide(cond, uncond, self.guidance)
         gradient = dmd_gradient(x, fake, real)
-        logs = {
-            "score/matching": float(per_sample_mean((fake - cond).abs()).mean()),
-            "score/guidance": float(per_sample_mean((real - cond).abs()).mean()),
-            "score/distance": float(per_sample_mean((x - real).abs()).mean()),
+        logs: Logs = {
+            "score/matching": Mean(per_sample_mean((fake - cond).abs()).mean(), len(rows)),
+            "score/guidance": Mean(per_sample_mean((real - cond).abs()).mean(), len(rows)),
+            "score/distance": Mean(per_sample_mean((x - real).abs()).mean(), len(rows)),
         }
         g_bs, g_ts = gradient.split([len(bs), len(ts)])
         return g_bs, g_ts, logs

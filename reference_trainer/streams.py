@@ -85,6 +85,19 @@ class Stream:
         )
 
 
+@dataclass(frozen=True)
+class Replay:
+    """The effect stream of an extension: a row comes from the `old` effects with probability `share`, else from the `new`."""
+
+    new: Stream
+    old: Stream
+    share: float
+
+    def batch(self, dice: Dice, count: int) -> Batch:
+        chosen = dice.uniform(count) < self.share
+        return merge(chosen, self.old.batch(dice, count), self.new.batch(dice, count))
+
+
 # ---- routing: which rows of a batch come from the effect stream ---------------------------------------------------
 # (dice, seed, update, batch size, p) -> bool (B,)
 ROUTING: Registry[Callable[[Dice, int, int, int, float], Tensor]] = Registry("routing")
@@ -120,7 +133,7 @@ class Router:
     Without one of the streams every row comes from the other.
     """
 
-    effects: Stream | None
+    effects: Stream | Replay | None
     general: Stream | None
     p_switch: float
     routing: str

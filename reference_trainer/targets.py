@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
+from reference_trainer import processes
 from reference_trainer.dice import Dice
 from reference_trainer.networks import Backbone
 from reference_trainer.prompting import Prompts
@@ -35,18 +36,23 @@ class TargetStore:
         """
         key = hash_value([VERSION, list(what), self.sigmas.tolist(), self.guidance, self.backbone.precision, seed, len(source)])
         path = self.folder / f"{key[:32]}.safetensors"
-        if path.is_file():
-            yield len(source)
-            return load_file(path)["target"].to(source.device)
+        with processes.first_goes_first():
+            if not path.is_file():
+                yield from self._make(path, adapter, source, prompts, seed, batch)
+            else:
+                yield len(source)
+        return load_file(path)["target"].to(source.device)
+
+    def _make(
+        self, path: Path, adapter: str | None, source: Tensor, prompts: Prompts, seed: int, batch: int
+    ) -> Generator[int, None, None]:
         noise = Dice(torch.Generator().manual_seed(seed), device=source.device).normal(len(source), tuple(source.shape[1:]))
         done = []
         for start in range(0, len(source), batch):
             rows = torch.arange(start, min(start + batch, len(source)), device=source.device)
             done.append(self._sample(adapter, source[rows], prompts.take(rows), noise[rows]))
             yield len(rows)
-        target = torch.cat(done)
-        self._write(path, target)
-        return target
+        self._write(path, torch.cat(done))
 
     def _sample(self, adapter: str | None, source: Tensor, prompts: Prompts, noise: Tensor) -> Tensor:
         names = [adapter] * len(source)

@@ -13,8 +13,9 @@ from torch import Tensor
 from clbench.adapters import save_adapter
 from clbench.provenance import hash_value
 from clbench.types import Effect, seed_from
+from reference_trainer import processes
 from reference_trainer.checkpoint import DiceState, finish, finished
-from reference_trainer.config import TeachersConfig
+from reference_trainer.config import TeachersConfig, settings
 from reference_trainer.dice import Dice
 from reference_trainer.examples import Pair, pixels, teacher_pairs
 from reference_trainer.learner import Learner
@@ -75,8 +76,10 @@ def train_teacher(
     for update, logs in train(job, work, key, config.habits, resume):
         yield Progress(f"teacher {effect.id}", update + 1, config.updates, logs)
     facts = {"clbench.stage": "teacher", "clbench.effect": effect.id, "clbench.instruction": effect.instruction}
-    save_adapter(adapter, training.learner.weights(), backbone.config(TEACHER).to_dict(), facts, config.lora.dtype)
-    finish(work / "complete.json", key, adapter, {"effect": effect.id, "pairs": len(pairs)})
+    if processes.first():
+        save_adapter(adapter, training.learner.weights(), backbone.config(TEACHER).to_dict(), facts, config.lora.dtype)
+        finish(work / "complete.json", key, adapter, {"effect": effect.id, "pairs": len(pairs)})
+    processes.wait()
 
 
 def add_teacher(backbone: Backbone, config: TeachersConfig) -> None:
@@ -86,9 +89,8 @@ def add_teacher(backbone: Backbone, config: TeachersConfig) -> None:
 
 
 def _key(shop: Workshop, effect: Effect, config: TeachersConfig, seed: int, pairs: list[Pair]) -> str:
-    settings = config.model_dump(exclude={"habits", "folder", "lora_forward"})
     pictures = pixels([p.source for p in pairs]) + pixels([p.target for p in pairs])
-    return hash_value([VERSION, shop.digest, settings, seed, effect.instruction, pictures])
+    return hash_value([VERSION, shop.digest, settings(config), seed, effect.instruction, pictures])
 
 
 def _prepare(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from clbench.registry import ClbenchError
 from clbench.types import Effect
 from clbench.world import World
+from reference_trainer import processes
 from reference_trainer.accelerator import train_accelerator
 from reference_trainer.collection import train_collection
 from reference_trainer.config import Recipe
 from reference_trainer.examples import check_pairs
+from reference_trainer.extension import Origin, budget, read_origin, train_extension
 from reference_trainer.joint import train_joint
 from reference_trainer.loop import Progress
 from reference_trainer.teacher import add_teacher, train_teacher
@@ -31,6 +34,7 @@ def run(
     out: Path,
     resume: bool = True,
     report: Callable[[Progress], None] = lambda progress: None,
+    extend: Extend | None = None,
 ) -> list[Path]:
     """Train one stage into `out` and return what it made.
 
@@ -39,14 +43,23 @@ def run(
     teachers:    ``out/teachers/<effect id>.safetensors`` for each effect
     accelerator: ``out/accelerator.safetensors``
     collection:  ``out/collection.safetensors``, from the teachers in ``out/teachers``, else the world's
+    extension:   ``out/extension.safetensors``, stage collection with `extend`: on from an adapter, with further effects
     joint:       ``out/joint.safetensors``, from the pairs of all effects; no teacher is needed
 
     `effects` None means every effect of the world's collection pool (for the collection: of those, the ones that
-    have a teacher). `report` is called after every update. The same call finishes an interrupted one; with
-    `resume` false it starts anew. Mistakes raise ClbenchError before long work.
+    have a teacher; for an extension: the ones of the extension pool that have a teacher). `report` is called after every
+    update. The same call finishes an interrupted one; with `resume` false it starts anew. Mistakes raise ClbenchError
+    before long work.
     """
+    if extend is not None:
+        if stage != "collection":
+            raise ClbenchError(f"an adapter is extended by stage 'collection', not by '{stage}'")
+        _check_writable(out)
+        return _extension(recipe, world, effects, extend, out, resume, report)
     chosen = choose_effects(world, effects)
     _check_writable(out)
+    if stage in ("base", "encoders") and processes.count() > 1:
+        raise ClbenchError(f"stage '{stage}' trains in one process: start it without a launcher")
     if stage in ("base", "encoders"):
         return _from_scenes(stage, recipe, world, out, resume, report)
     if stage == "teachers":
@@ -68,6 +81,44 @@ def run(
     for progress in train_collection(shop, chosen, teachers, recipe.collection, recipe.seed, out, resume):
         report(progress)
     return [out / "collection.safetensors"]
+
+
+@dataclass(frozen=True)
+class Extend:
+    """The collection adapter to go on from; `old` are its effects where its file does not name them."""
+
+    adapter: Path
+    old: Sequence[str] | None = None
+
+
+def _extension(
+    recipe: Recipe, world: World, effects: Sequence[str] | None, extend: Extend, out: Path, resume: bool,
+    report: Callable[[Progress], None],
+) -> list[Path]:  # fmt: skip
+    made = out / "extension.safetensors"
+    if extend.adapter.resolve() == made.resolve():
+        raise ClbenchError(f"{made} would be overwritten by its own extension: use another --out")
+    origin = read_origin(extend.adapter, extend.old, recipe.extension)
+    old = [world.effect(name) for name in origin.effects]
+    new = _new_effects(world, effects, origin, out / "teachers")
+    teachers, config = teacher_files(world, [*old, *new], out / "teachers"), budget(recipe.extension, len(new))
+    for progress in train_extension(Workshop(world), origin, old, new, teachers, config, recipe.seed, out, resume):
+        report(progress)
+    return [made]
+
+
+def _new_effects(world: World, effects: Sequence[str] | None, origin: Origin, folder: Path) -> list[Effect]:
+    """The named effects, or those of the extension pool that have a teacher; none of them may be in `origin`."""
+    if effects is None:
+        pool = [e for e in world.effects.values() if e.pool == "extension" and e.id not in origin.effects]
+        taught = teacher_files(world, pool, folder)
+        if not taught:
+            raise ClbenchError("no effect of pool 'extension' has a teacher: name the new effects by --effects")
+        return [effect for effect in pool if effect.id in taught]
+    for name in effects:
+        if name in origin.effects:
+            raise ClbenchError(f"effect '{name}' is in {origin.info.path} already: name new effects only")
+    return choose_effects(world, effects)
 
 
 def _from_scenes(

@@ -16,6 +16,7 @@ from clbench.backbones.common import open_pipeline
 from clbench.hashing import tree_digest
 from clbench.registry import ClbenchError
 from clbench.world import World
+from reference_trainer import processes
 from reference_trainer.latents import LatentSpace
 from reference_trainer.networks import Backbone, LoraForward
 from reference_trainer.precision import Precision
@@ -38,6 +39,8 @@ class Workshop:
         self.space = LatentSpace(self.pipe, world.resolution)
         self.prompts = PromptCache(self.pipe, world.backbone.max_sequence_length, world.backbone.negative_prompt)
         self.device = self.pipe.device
+        if processes.count() > 1 and self.device.type != "cpu":
+            raise ClbenchError(f"several processes train on the CPU only, but {world.file} asks for {self.device.type}")
 
     @cached_property
     def digest(self) -> str:

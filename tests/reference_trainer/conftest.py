@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,3 +65,20 @@ def make_inputs(space, cache):
         return Inputs(noisy, source, torch.rand(count, generator=g), prompts)
 
     return make
+
+
+@pytest.fixture
+def shop_floor(mini_world, tmp_path):
+    """(world, recipe, out): two effects with two pairs each in a folder, pictures to distil on, tiny settings."""
+    from mini_training import mini_recipe
+
+    from clbench.images import write_png
+
+    rng = np.random.default_rng(1)
+    for effect in ("sepia", "upside_down"):
+        for i in range(2):
+            picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            write_png(tmp_path / "pairs" / effect / "source" / f"p{i}.png", picture)
+            write_png(tmp_path / "pairs" / effect / "target" / f"p{i}.png", picture[::-1].copy())
+            write_png(tmp_path / "distil" / f"{effect}{i}.png", picture[:, ::-1].copy())
+    return mini_world, mini_recipe(tmp_path / "pairs", tmp_path / "distil"), tmp_path / "out"

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
-from reference_trainer.config import Recipe, load_recipe
+from reference_trainer.config import (
+    AcceleratorConfig,
+    CollectionConfig,
+    JointConfig,
+    Recipe,
+    TeachersConfig,
+    load_recipe,
+    settings,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +27,9 @@ from reference_trainer.config import Recipe, load_recipe
         ("[accelerator]\nupdates = 5\nwarm_start = 6", "warm_start 6 is more than updates 5"),
         ("[joint]\nprompt = 'trigger'", "prompt"),
         ("[joint]\nsteps = 4", "unknown key 'steps'"),
+        ("[extension]\nfake_lora.rank = 4", "leave fake_lora out"),
+        ("[extension]\nreplay = 1.0", "replay"),
+        ("[extension]\nwarm_start_from = 'merged'", "leave warm_start_from out"),
         ("[acelerator]\n", "Did you mean 'accelerator'"),
     ],
 )
@@ -42,3 +54,21 @@ def test_shipped_recipes(name):
 def test_missing_recipe():
     with pytest.raises(ClbenchError, match=r"file not found: nowhere\.toml"):
         load_recipe("nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("config", "digest"),
+    [
+        (AcceleratorConfig(), "249b4b7782ab1394aef6747596a436949d3d07ce5fde1b8679423dd1cdac00dc"),
+        (CollectionConfig(), "31c41aab545cb407ee5c60c7f5dbd9c1532c01daca30ed4f21534e098a880158"),
+        (TeachersConfig(), "3b23559c2babff3dc03c8d53885cebfea0f19a65be20715a75fe6d3faf43e522"),
+        (JointConfig(), "581f11c32ce578cd0fdeb9cfbd47d8bbccebe6e69b7c56a4d3b8bfe97fe67684"),
+    ],
+)
+def test_a_finished_training_stays_recognised(config, digest):
+    """Options that came later do not change what is hashed while they have their default values."""
+    assert hash_value(settings(config)) == digest
+
+
+def test_an_option_that_came_later_counts_where_it_is_used():
+    assert settings(CollectionConfig(warm_start_from="merged")) != settings(CollectionConfig())

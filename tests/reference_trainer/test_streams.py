@@ -8,7 +8,7 @@ import torch
 from clbench.registry import ClbenchError
 from reference_trainer.dice import Dice
 from reference_trainer.prompting import Prompts
-from reference_trainer.streams import Router, Stream
+from reference_trainer.streams import Replay, Router, Stream
 
 
 def stream(name: str, value: float, kinds: int, targets: bool) -> Stream:
@@ -59,6 +59,16 @@ def test_one_stream_alone_and_none():
     assert set(Router(None, GENERAL, 0.9, "sample", 0).draw(Dice.seeded(0), 0, 8).names) == {"general"}
     with pytest.raises(ClbenchError, match="both are empty"):
         Router(None, None, 0.5, "sample", 0)
+
+
+@pytest.mark.parametrize("replay", [0.25, 0.8])
+def test_replay_is_the_share_of_old_rows_in_the_effect_stream(replay):
+    old = stream("old", 2.0, 3, True)
+    batch = Router(Replay(EFFECTS, old, replay), GENERAL, 0.5, "sample", 0).draw(Dice.seeded(5), 0, 4000)
+    count = {name: batch.names.count(name) for name in ("fx", "old", "general")}
+    assert count["general"] / 4000 == pytest.approx(0.5, abs=0.03)
+    assert count["old"] / (count["old"] + count["fx"]) == pytest.approx(replay, abs=0.03)
+    assert all((batch.source[i] == (2.0 if name == "old" else batch.source[i, 0, 0])).all() for i, name in enumerate(batch.names))
 
 
 def test_unknown_routing_and_a_kind_without_examples():

@@ -9,64 +9,14 @@ import numpy as np
 import pytest
 import torch
 from mini_parts import converter_of_width
+from mini_training import changed, interrupted
 from safetensors.torch import load_file
 
-from clbench.images import write_png
 from clbench.registry import ClbenchError
-from reference_trainer.config import Recipe
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.objective import Objective
 from reference_trainer.train import run
-
-HABITS = {"checkpoint_every": 2, "sheet_every": 4, "sheet_rows": 2, "tensorboard": False}
-STUDENT = {
-    "lora": {"rank": 4, "alpha": 8}, "updates": 4, "batch": 4, "steps": 2, "fake_updates": 2, "general_sources": 4,
-    "lr": 2e-3, "fake_lr": 2e-3, "warmup": 0, "habits": HABITS,
-}  # fmt: skip
-
-
-@pytest.fixture
-def shop_floor(mini_world, tmp_path):
-    """(world, recipe, out): two effects with two pairs each in a folder, pictures to distil on, tiny settings."""
-    rng = np.random.default_rng(1)
-    for effect in ("sepia", "upside_down"):
-        for i in range(2):
-            picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            write_png(tmp_path / "pairs" / effect / "source" / f"p{i}.png", picture)
-            write_png(tmp_path / "pairs" / effect / "target" / f"p{i}.png", picture[::-1].copy())
-            write_png(tmp_path / "distil" / f"{effect}{i}.png", picture[:, ::-1].copy())
-    teachers = {"lora": {"rank": 2, "alpha": 4}, "updates": 4, "batch": 2, "folder": str(tmp_path / "pairs"), "habits": HABITS}
-    pictures = str(tmp_path / "distil")
-    recipe = Recipe.model_validate(
-        {
-            "teachers": teachers,
-            "joint": teachers,
-            "accelerator": STUDENT | {"pictures": pictures},
-            "collection": STUDENT | {"pictures": pictures, "effect_sources": 2, "ema": 0.5, "warm_start": 1},
-        }
-    )
-    return mini_world, recipe, tmp_path / "out"
-
-
-def changed(recipe: Recipe, stage: str, **settings) -> Recipe:
-    table = getattr(recipe, stage).model_copy(update=settings)
-    return recipe.model_copy(update={stage: table})
-
-
-class Stop(Exception):
-    pass
-
-
-def interrupted(stage, recipe, world, out, after):
-    """Run until `after` updates were reported, then be killed."""
-
-    def report(progress):
-        if progress.what.startswith(stage[:7]) and progress.done >= after:
-            raise Stop
-
-    with pytest.raises(Stop):
-        run(stage, recipe, world, None, out, report=report)
 
 
 @pytest.mark.parametrize("stage", ["teachers", "accelerator", "collection", "joint"])
@@ -278,6 +228,28 @@ def test_after_a_warm_start_the_fake_score_starts_as_the_student(shop_floor, mon
     run("collection", recipe, world, None, out)
     assert seen[0] == (start == "student")
     assert not any(seen[1:])
+
+
+def test_a_student_can_start_from_the_mean_of_its_teachers(shop_floor, monkeypatch, tmp_path):
+    """Teachers of rank 2 and a student of rank 4 with another scale: half of both products, exactly."""
+    from clbench.adapters import describe_adapter, load_tensors
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    world, recipe, out = shop_floor
+    teachers = run("teachers", changed(recipe, "teachers", lr=0.05), world, None, out)
+    still = changed(recipe, "collection", warm_start_from="merged", lr=1e-9, ema=0.0, updates=1)
+    (path,) = run("collection", still, world, None, out)
+    student, *taught = ((describe_adapter(file), load_tensors(describe_adapter(file))) for file in (path, *teachers))
+
+    def product(adapter, module: str) -> torch.Tensor:
+        info, tensors = adapter
+        scale = info.alphas[module] / info.ranks[module]
+        return scale * tensors[f"{module}.lora_B.weight"] @ tensors[f"{module}.lora_A.weight"]
+
+    for module in student[0].modules:
+        mean = sum(product(one, module) for one in taught) / 2
+        assert torch.allclose(product(student, module), mean, atol=1e-5 + 1e-3 * float(mean.abs().max()))
+    assert max(float(product(student, module).abs().max()) for module in student[0].modules) > 1e-3
 
 
 def test_fresh_rollouts_differ_from_shared_ones(shop_floor):

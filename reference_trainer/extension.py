@@ -1,0 +1,152 @@
+"""Further effects for a finished CollectionLoRA: training goes on from its adapter, with or without the old effects.
+
+The paper adds 4 effects to 50 with 100 student updates each. With `replay` a share of the effect stream keeps asking for
+the old effects; without it nothing but the general stream and the small budget protects them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from clbench.adapters import AdapterInfo, describe_adapter, load_tensors, read_header
+from clbench.provenance import hash_value
+from clbench.registry import ClbenchError
+from clbench.types import Effect, seed_from
+from reference_trainer.accelerator import describe, general_stream, guidance_of, target_store
+from reference_trainer.config import ExtensionConfig, LoraTable, settings
+from reference_trainer.dice import Dice
+from reference_trainer.distill import Distillation, SheetRows, add_roles, is_finished, prepare, run_distillation, show
+from reference_trainer.examples import distillation_sources, general_examples
+from reference_trainer.gauges import make_gauges
+from reference_trainer.loop import Progress
+from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, target_modules
+from reference_trainer.prompting import Prompts, coherence, gram, student_prompt
+from reference_trainer.streams import Replay, Router, Stream
+from reference_trainer.taught import add_teachers, describe_taught, effect_stream, first_rows, lessons
+from reference_trainer.workshop import Workshop
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The adapter that an extension starts from and the ids of the effects it knows."""
+
+    info: AdapterInfo
+    effects: tuple[str, ...]
+
+
+def read_origin(path: Path, given: Sequence[str] | None, config: ExtensionConfig) -> Origin:
+    """The adapter at `path`; its effects are those in its header, or `given` where it does not name any.
+
+    ClbenchError when both name different effects, when replay has nothing to draw from, or when the student of that
+    adapter sees other words than `config` says.
+    """
+    header = read_header(path).get("__metadata__", {})
+    named = tuple(header.get("clbench.effects", "").split())
+    if given and named and set(given) != set(named):
+        raise ClbenchError(f"{path} was trained on {', '.join(named)}, not on {', '.join(given)}")
+    effects = named or tuple(given or ())
+    if config.replay > 0 and not effects:
+        raise ClbenchError(f"{path} does not say which effects it knows: name them by --old, or set [extension] replay = 0")
+    prompt = header.get("clbench.prompt", config.prompt)
+    if prompt != config.prompt:
+        raise ClbenchError(f"{path} was trained with prompt = '{prompt}', but [extension] has prompt = '{config.prompt}'")
+    return Origin(describe_adapter(path), effects)
+
+
+def require_size(info: AdapterInfo, lora: LoraTable, modules: Sequence[str]) -> None:
+    """ClbenchError unless the adapter has rank, alpha and modules of `lora`; `modules` are the names those mean here."""
+    for what, mine, wanted in (("rank", info.ranks, lora.rank), ("alpha", info.alphas, lora.alpha_value)):
+        if set(mine.values()) != {wanted}:
+            found = ", ".join(f"{value:g}" for value in sorted(set(mine.values())))
+            raise ClbenchError(f"{info.path} has {what} {found}, but [extension] lora.{what} is {wanted:g}")
+    if info.rslora:
+        raise ClbenchError(f"{info.path} has rank-stabilised scales, which training does not know")
+    odd = sorted(set(info.shapes) ^ set(modules))
+    if odd:
+        raise ClbenchError(
+            f"{info.path} has other modules than [extension] lora.modules = '{lora.modules}' means for this backbone: "
+            f"{len(odd)} differ, the first is '{odd[0]}'"
+        )
+
+
+def start_roles(backbone: Backbone, config: ExtensionConfig, info: AdapterInfo, seed: int) -> None:
+    """Student and fake score as copies of a finished adapter: at first the fake score knows the student exactly."""
+    require_size(info, config.lora, target_modules(backbone.transformer, config.lora.modules))
+    add_roles(backbone, config, seed, "extension")
+    tensors = load_tensors(info)
+    for name in (STUDENT, FAKE_SCORE):
+        backbone.load(name, tensors, str(info.path))
+
+
+def budget(config: ExtensionConfig, effects: int) -> ExtensionConfig:
+    """The recipe with its updates, which count for each new effect, multiplied out."""
+    return config.model_copy(update={"updates": config.updates * effects, "warm_start": config.warm_start * effects})
+
+
+def train_extension(
+    shop: Workshop, origin: Origin, old: Sequence[Effect], new: Sequence[Effect], teachers: Mapping[str, Path],
+    config: ExtensionConfig, seed: int, out: Path, resume: bool,
+) -> Iterator[Progress]:  # fmt: skip
+    """Train ``out/extension.safetensors``: the effects of `origin`, which are `old`, and the `new` ones.
+
+    `config` has the budget multiplied out. Nothing is done when the adapter is complete already.
+    """
+    adapter, replay = out / "extension.safetensors", config.replay > 0
+    taught = lessons(shop, new, teachers, config)
+    known = lessons(shop, [effect for effect in old if replay or effect.id in teachers], teachers, config)
+    examples = general_examples(shop.world, config.general_sources, config.pictures) if config.p_switch < 1 else []
+    guidance = guidance_of(shop, config)
+    parts = [shop.digest, settings(config), guidance, seed, origin.info.sha256, describe_taught(taught, config)]
+    key = hash_value([VERSION, "extension", *parts, describe_taught(known if replay else [], config), describe(examples)])
+    if resume and is_finished(adapter, key):
+        yield Progress("extension", config.updates, config.updates, {})
+        return
+    backbone = shop.backbone(config.lora_forward, config.precision)
+    start_roles(backbone, config, origin.info, seed)
+    names = add_teachers(backbone, [*taught, *known])
+    store = target_store(shop, config, backbone, out)
+    stream = yield from effect_stream(shop, config, taught, names[: len(taught)], store)
+    effects: Stream | Replay = stream
+    if replay:
+        again = yield from effect_stream(shop, config, known, names[len(taught) :], store, "old teacher outputs")
+        effects = Replay(stream, again, config.replay)
+    general = yield from general_stream(shop, config, examples, store)
+    router = Router(effects if config.p_switch > 0 else None, general, config.p_switch, config.routing, seed)
+    dice = Dice.seeded(seed_from("extension", seed, "dice"), shop.device)
+    training = prepare(backbone, config, router, shop.prompts.unconditional(), guidance, dice)
+    prompts = shop.prompts.many([student_prompt(effect, config.prompt) for effect in [*old, *new]])
+    facts = {
+        "stage": "extension", "guidance": guidance, "extends": origin.info.sha256, "replay": config.replay,
+        "effects": _ids([*old, *new]), "old_effects": _ids(old), "new_effects": _ids(new),
+        "prompt": config.prompt, "prompt_coherence": round(coherence(gram(prompts)), 6),
+    }  # fmt: skip
+    rows = _sheet_rows(shop, training, config, stream, old)
+    gauge = yield from make_gauges(shop, config, [*taught, *known], names, store, training)
+    yield from run_distillation(shop, training, rows, "extension", adapter, key, facts, resume, gauge)
+
+
+def _ids(effects: Sequence[Effect]) -> str:
+    return " ".join(effect.id for effect in effects)
+
+
+def _sheet_rows(
+    shop: Workshop, training: Distillation, config: ExtensionConfig, stream: Stream, old: Sequence[Effect]
+) -> SheetRows:
+    """New effects beside their teachers; old ones beside what the adapter made of them before the extension."""
+    shown = old[: config.habits.sheet_rows // 2]
+    fresh = first_rows(stream, max(1, config.habits.sheet_rows - len(shown)))
+    labels = [f"new: {label}" for label in fresh.labels] + [f"old: {effect.id}" for effect in shown]
+    pictures = [distillation_sources(shop.world, effect.id, 1, config.pictures)[0] for effect in shown]
+    if not pictures:
+        return SheetRows(labels, fresh.source, fresh.reference, fresh.prompts, "teacher")
+    source = torch.cat([fresh.source, shop.space.encode(pictures)])
+    asked = shop.prompts.many([student_prompt(effect, config.prompt) for effect in shown])
+    prompts = Prompts.cat([fresh.prompts, asked])
+    before = show(training, source, prompts)[len(fresh.source) :]
+    return SheetRows(labels, source, torch.cat([fresh.reference, before]), prompts, "teacher or before")
