@@ -1,7 +1,7 @@
 """Planted outputs: right answers of known effects, as a model would return them, with a known dose of another effect.
 
 A right answer goes through the backbone's VAE; the planted part is added to what comes back; blur, shift, colour shift and noise
-(`clbench.metrics.nuisance`) come last, and the picture is stored in 8 bits. Draws of random effects are none that the meter knows.
+(`clbench.metrics.nuisance`) come last, and the picture is stored in 8 bits. The meter does not know these draws of random effects.
 """
 
 from __future__ import annotations
@@ -63,12 +63,17 @@ class Planter:
         composed = self._small(full) - self._small(answer.image)
         return {"add": self._added(other), "compose": composed, "region": composed}
 
-    def plant(self, answer: Answer, other: str, form: str, dose: float) -> Tensor:
-        """The answer (3, R, R) with `dose` of `other` in it, before nuisance; not clipped."""
-        change = self.changes(answer, other)[form]
-        if form == "region":
-            return answer.returned + square(change.shape[1], dose, (self.source, answer.effect, other)) * change
-        return answer.returned + dose * change
+    def plant(self, answer: Answer, other: str, doses: Sequence[float]) -> dict[tuple[str, float], Tensor]:
+        """The answer (3, R, R) with each dose of `other` in each form, before nuisance; not clipped."""
+        found = {}
+        for form, change in self.changes(answer, other).items():
+            for dose in doses:
+                share = self._square(answer, other, dose) if form == "region" else dose
+                found[form, dose] = answer.returned + share * change
+        return found
+
+    def _square(self, answer: Answer, other: str, area: float) -> Tensor:
+        return square(answer.returned.shape[1], area, (self.source, answer.effect, other))
 
     def _change_of_source(self, other: str) -> Tensor:
         full = operated(self.world.effect(other), self.source, self.image, self.mask, OTHER_DRAW)
