@@ -11,13 +11,14 @@ import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from threading import Lock
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clbench.calibration import fit_meter, round_trip_of, to_tensor
+from clbench.calibration import RoundTrip, fit_meter, round_trip_of, to_tensor
 from clbench.encoders import Encoders, open_encoders
 from clbench.metrics import METRICS
 from clbench.metrics.bleeding import BleedingMeter
@@ -85,12 +86,17 @@ class Scorer:
         """The suite's metrics that are computed for cases of this kind."""
         return {name for name in self.metrics if question in METRICS.get(name).questions}
 
+    @cached_property
+    def round_trip(self) -> RoundTrip | None:
+        """Pictures through the VAE of the world's backbone, or None where it is not there."""
+        return round_trip_of(self.world)
+
     @property
     def meter(self) -> BleedingMeter:
         """The bleeding meter, calibrated on first use; what the backbone's VAE does counts as nuisance."""
         with self._fitting:
             if self._meter is None:
-                self._meter = fit_meter(self.world, self.suite.sources(self.world), round_trip_of(self.world))
+                self._meter = fit_meter(self.world, self.suite.sources(self.world), self.round_trip)
         return self._meter
 
     def score(self, folders: Sequence[RunFolder], progress: Progress | None = None) -> None:

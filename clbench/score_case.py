@@ -231,7 +231,7 @@ class SourceScorer:
         if effect not in self._leak_frames:
             pairs = {name: self.scorer.truths.composed(effect, name, self.id, LEAK_DRAWS) for name in self.frame.truths}
             composed = {name: self.small(to_tensor(list(pictures))) for name, pictures in pairs.items() if pictures is not None}
-            self._leak_frames[effect] = self.scorer.meter.leak_frame(self.frame, effect, composed)
+            self._leak_frames[effect] = self.scorer.meter.leak_frame(self.frame, effect, composed, self._returned(effect))
         return self._leak_frames[effect]
 
     def leak(self, effect: str, batch: Batch) -> Tensor:
@@ -239,6 +239,13 @@ class SourceScorer:
         if batch not in self._leak:
             self._leak[batch] = self.scorer.meter.leak(self.leak_frame(effect), self.seen[batch])
         return self._leak[batch]
+
+    def _returned(self, effect: str) -> Tensor | None:
+        """The first draw of the truth of `effect` as the backbone's VAE returns it, at the side of the meter."""
+        if self.scorer.round_trip is None:
+            return None
+        found = self.scorer.round_trip([self._truth(effect).draws[0]])[0]
+        return None if found is None else self.small(to_tensor([found]))[0]
 
     # ---- what is known
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from clbench.composition import sequence_draw, why_unknown
+from clbench.composition import mask_after, sequence_draw, why_unknown
 from clbench.effects import apply_operator
 from clbench.images import reduce_mask, reduce_to
 from clbench.registry import ClbenchError
@@ -78,13 +78,12 @@ class Truths:
         K is `draws` for a random `second`, else 1.
         """
         a, b = self.world.effect(first), self.world.effect(second)
-        if a.operator is None or b.operator is None or not self.truth(first, source_id).known:
+        if why_unknown(self.world, first, second, source_id) or not self.truth(first, source_id).known:
             return None
-        if b.scope != "image" and self.world.mask(source_id) is None:
-            return None
-        base = self._at_work_size(first, source_id)
+        base, mask = self._at_work_size(first, source_id), self._known_mask(source_id)
+        after = mask_after(a, source_id, mask, 0)
         seeds = [seed_from("composed", first, second, source_id, k) for k in range(draws if b.random else 1)]
-        return self._reduced([self._apply(b, source_id, base, seed) for seed in seeds])
+        return self._reduced([apply_operator(b.operator, base, after, seed) for seed in seeds])
 
     def sequence(self, first: str, second: str, source_id: str) -> Truth:
         """The truth of "`first`, then `second`" by known operators; several draws if either effect is random."""
@@ -138,10 +137,14 @@ class Truths:
         return self._apply(self.world.effect(effect_id), source_id, self.world.source_image(source_id), seed)
 
     def _apply(self, effect: Effect, source_id: str, image: np.ndarray, seed: int, bare: bool = False) -> np.ndarray:
-        mask = None if bare else self.world.mask(source_id)
-        known = np.zeros(image.shape[:2], np.float32) if mask is None else mask
+        known = np.zeros(image.shape[:2], np.float32) if bare else self._known_mask(source_id)
         assert effect.operator is not None
         return apply_operator(effect.operator, image, known, seed)
+
+    def _known_mask(self, source_id: str) -> np.ndarray:
+        """The subject's mask at the working size; empty where nobody knows it."""
+        mask = self.world.mask(source_id)
+        return np.zeros(self.world.source_image(source_id).shape[:2], np.float32) if mask is None else mask
 
     def _reduced(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         return np.stack([reduce_to(picture, self.world.resolution) for picture in pictures])

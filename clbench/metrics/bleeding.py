@@ -19,10 +19,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from clbench.metrics.draws import Candidate, candidate_of, without_each
 from clbench.metrics.features import FeatureSpace, Layout
 from clbench.metrics.mixture import non_negative_mixture
 from clbench.metrics.nuisance import apply_nuisance
-from clbench.metrics.whitening import NoiseModel, channel_means, channel_shares, pool_channels, project_out, tangents_of
+from clbench.metrics.whitening import (
+    TANGENTS,
+    NoiseModel,
+    channel_means,
+    channel_shares,
+    pool_channels,
+    project_out,
+    tangents_of,
+)
 from clbench.types import seed_from
 
 SOURCE, NONE = "source", "none"
@@ -53,15 +62,6 @@ class Thresholds:
     nuisance: float = 3.0
     reach: float = 0.55
     spread: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One right answer in whitened features: `centre` (D,), draw `variance` (D,), `tangents` (T, D)."""
-
-    centre: Tensor
-    variance: Tensor
-    tangents: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class BleedingMeter:
         draws = [*truths.values(), source[None]]
         features = self.noise.whiten(self.space.embed(torch.cat(draws))).split([len(d) for d in draws])
         tangents = self.noise.whiten(tangents_of(torch.stack([d[0] for d in draws]), self.space.embed))
-        candidates = tuple(self._candidate(f, t) for f, t in zip(features, tangents, strict=True))
+        candidates = tuple(candidate_of(f, t, self.noise.layout) for f, t in zip(features, tangents, strict=True))
         return SourceFrame(source, truths, names, tuple(features), candidates, self._limits(candidates, features))
 
     def see(self, outputs: Tensor) -> Tensor:
@@ -141,11 +141,14 @@ class BleedingMeter:
         right = torch.tensor([label == asked for label in labels], dtype=torch.bool)
         return (right & (distance[:, own] < self.thresholds.margin * rest)).float()
 
-    def leak_frame(self, frame: SourceFrame, asked: str, composed: Mapping[str, Tensor]) -> LeakFrame:
+    def leak_frame(
+        self, frame: SourceFrame, asked: str, composed: Mapping[str, Tensor], returned: Tensor | None = None
+    ) -> LeakFrame:
         """Leak directions around the truth of `asked`.
 
         `composed` maps effects to pictures (K, 3, H, W): that effect's operator applied to the first draw of the truth of
-        `asked`; effects that are missing there (no known operator) keep the added form only.
+        `asked`; effects that are missing there (no known operator) keep the added form only. `returned` (3, H, W) is that
+        draw as the backbone's VAE returns it: what the VAE changes is no leak.
         """
         others = tuple(name for name in frame.truths if name != asked)
         here = frame.truths[asked][0]
@@ -160,9 +163,11 @@ class BleedingMeter:
         forms = torch.stack([torch.stack([form.get(name, nothing) for name in others]) for form in (first, second)])
         candidate = frame.candidates[frame.labels.index(asked)]
         change = candidate.centre - frame.candidates[-1].centre
-        own = torch.stack([change, first[asked], *([second[asked]] if asked in second else [])])
-        clean = LeakFrame(asked, others, candidate, change, forms, own, forms.new_zeros(len(others)))
-        return replace(clean, baseline=self._readings(clean, self._clean_answers(frame, asked)).amax(0))
+        own = [change, first[asked], *([second[asked]] if asked in second else [])]
+        if returned is not None:
+            own.append(self.see(returned[None])[0] - features[0][0])
+        clean = LeakFrame(asked, others, candidate, change, forms, torch.stack(own), forms.new_zeros(len(others)))
+        return replace(clean, baseline=self._baseline(clean, frame, returned))
 
     def leak(self, frame: LeakFrame, seen: Tensor) -> Tensor:
         """Leak (n, J) of `frame.others` into outputs `seen` (n, D); 0 where nothing significant is found.
@@ -193,25 +198,19 @@ class BleedingMeter:
         in_windows = _gated(evidence[1:], *windows[1:], self.space.windows.shape[1])
         return torch.cat([in_whole, WINDOW_AREA * in_windows]).amax(0)
 
-    def _clean_answers(self, frame: SourceFrame, asked: str) -> Tensor:
-        """Whitened features of right answers under nuisance; draws of a random effect as far off as new ones would be."""
-        truths, draws = frame.truths[asked], frame.draws[frame.labels.index(asked)]
-        copies = -(-CLEAN_ANSWERS // len(truths))
-        answers = truths.repeat(copies, 1, 1, 1)
-        noisy = self.see(apply_nuisance(answers, [seed_from("clean answer", asked, n) for n in range(len(answers))]))
-        return noisy if len(draws) == 1 else noisy - draws.repeat(copies, 1) + left_out(draws).repeat(copies, 1)
+    def _baseline(self, clean: LeakFrame, frame: SourceFrame, returned: Tensor | None) -> Tensor:
+        """The largest readings (J,) of right answers under nuisance; each draw of a random effect is judged by the others."""
+        truths, candidate = frame.truths[clean.asked], clean.candidate
+        if len(truths) == 1:
+            known = truths if returned is None else torch.cat([truths, returned[None]])
+            return self._readings(clean, self._noisy(known.repeat(CLEAN_ANSWERS // len(known), 1, 1, 1), clean.asked)).amax(0)
+        others = without_each(frame.draws[frame.labels.index(clean.asked)], candidate.tangents[:TANGENTS], candidate.variance)
+        seen = self._noisy(truths, clean.asked)
+        found = [self._readings(replace(clean, candidate=o), s[None]) for o, s in zip(others, seen, strict=True)]
+        return torch.cat(found).amax(0)
 
-    def _candidate(self, features: Tensor, tangents: Tensor) -> Candidate:
-        """From the draws of one truth (K, D): their mean, and how a new draw varies about it.
-
-        The variance of a feature is half its own (some effects vary in one place only), half its channel's (K is small).
-        """
-        count = len(features)
-        if count == 1:
-            return Candidate(features[0], torch.zeros_like(features[0]), tangents)
-        spread = features.var(0)
-        variance = (spread + pool_channels(spread, self.noise.layout)) / 2 * (1 + 1 / count)
-        return Candidate(features.mean(0), variance, tangents)
+    def _noisy(self, answers: Tensor, asked: str) -> Tensor:
+        return self.see(apply_nuisance(answers, [seed_from("clean answer", asked, n) for n in range(len(answers))]))
 
     def _limits(self, candidates: Sequence[Candidate], draws: Sequence[Tensor]) -> Tensor:
         """`SourceFrame.limit`; the source's own reach is the median of the others."""
@@ -221,7 +220,9 @@ class BleedingMeter:
         spread = torch.zeros_like(reach)
         for number, (candidate, drawn) in enumerate(zip(candidates, draws, strict=True)):
             if len(drawn) > 1:
-                spread[number] = distances(left_out(drawn), candidate, layout).max()
+                others = without_each(drawn, candidate.tangents[:TANGENTS], candidate.variance)
+                found = [distances(draw[None], other, layout) for draw, other in zip(drawn, others, strict=True)]
+                spread[number] = torch.cat(found).max()
         limits = self.thresholds
         return torch.maximum(limits.reach * reach, limits.spread * spread).clamp_min(limits.nuisance)
 
@@ -249,12 +250,6 @@ def distances(whitened: Tensor, candidate: Candidate, layout: Layout) -> Tensor:
     variance, share = channel_means(candidate.variance, layout), channel_shares(layout)
     spread = NOISE_LEVELS[:, None] + variance
     return (((energy[:, None] / spread + spread.log()) @ share).amin(1) / 2 - 0.5).exp()
-
-
-def left_out(draws: Tensor) -> Tensor:
-    """Draws (K, D) moved as far from their mean as each is from the mean of the others: as a new draw would lie."""
-    centre, count = draws.mean(0), len(draws)
-    return centre + (draws - centre) * count / (count - 1)
 
 
 def _at(vectors: Tensor, windows: Tensor) -> Tensor:

@@ -1,0 +1,139 @@
+"""Outputs with known answers, and what the bleeding meter reads in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clbench.calibration import RoundTrip, fit_meter, round_trip_of, to_tensor
+from clbench.composition import why_unknown
+from clbench.metrics.bleeding import LEAK_DRAWS, BleedingMeter, LeakFrame, SourceFrame
+from clbench.registry import ClbenchError
+from clbench.selftest.planted import DOSES, Answer, Planter, finish
+from clbench.truth import Truths
+from clbench.types import seed_from
+from clbench.world import World
+
+EFFECTS = (
+    "background_popart_rays", "colour_frame", "cyanotype", "gameboy_palette",
+    "night_vision", "oil_painting", "pixelate", "subject_gold",
+)  # fmt: skip
+"""Effects of the shipped bleeding suite, by name: the checks need no adapters."""
+CLEAN = 3
+"""Clean outputs per asked effect and source, each with nuisance of its own."""
+SEEN_DOSE = 0.2
+REFERENCE_DRAW, REFERENCES = 200, {"reference pairs": 1, "a teacher of four seeds": 4}
+"""First draw of truths without known operators, and how many there are of each kind."""
+
+Pair = tuple[str, str]
+
+
+class Laboratory:
+    """The tiny world with its meter, opened once; the meter is fitted as scoring fits it."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.truths = world, Truths(world)
+
+    @cached_property
+    def round_trip(self) -> RoundTrip:
+        """Pictures through the backbone's VAE."""
+        found = round_trip_of(self.world)
+        if found is None:
+            raise ClbenchError(f"world {self.world.name} has no backbone at {self.world.backbone_path}")
+        return found
+
+    @cached_property
+    def meter(self) -> BleedingMeter:
+        return fit_meter(self.world, [source.id for source in self.world.sources], self.round_trip)
+
+    def source(self, source: str) -> Tensor:
+        """(3, R, R)."""
+        return to_tensor([self.truths.source(source)])[0]
+
+    def frame(self, source: str, effects: Sequence[str]) -> SourceFrame:
+        """The meter's frame with known operators."""
+        truths = {effect: to_tensor(list(self.truths.truth(effect, source).draws)) for effect in effects}
+        return self.meter.source_frame(self.source(source), truths)
+
+    def leak_frame(self, frame: SourceFrame, asked: str, source: str) -> LeakFrame:
+        """Leak directions with known operators, as scoring makes them."""
+        pairs = {name: self.truths.composed(asked, name, source, LEAK_DRAWS) for name in frame.truths}
+        composed = {name: to_tensor(list(found)) for name, found in pairs.items() if found is not None}
+        return self.meter.leak_frame(frame, asked, composed, self.returned(frame.truths[asked][0]))
+
+    def returned(self, picture: Tensor) -> Tensor | None:
+        """(3, R, R) through the VAE."""
+        back = self.round_trip([(picture.permute(1, 2, 0) * 255).round().byte().numpy()])[0]
+        return None if back is None else to_tensor([back])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Outputs of one source asked for one effect: `kinds` (n,) as (other, form, dose), clean ones first, and pictures."""
+
+    asked: str
+    kinds: list[tuple[str, str, float]]
+    pictures: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Leak (n, J) into `outputs` of one source by effect, and labels (n,); by the meter and by one without operators."""
+
+    outputs: Outputs
+    leak: dict[str, np.ndarray]
+    labels: list[str]
+
+
+def read_source(laboratory: Laboratory, source: str, curve: bool) -> tuple[list[Reading], dict[str, list[Reading]]]:
+    """Readings of the outputs of one source, per asked effect: by the meter, and (for `curve`) by those without operators."""
+    frame, meter = laboratory.frame(source, EFFECTS), laboratory.meter
+    made = outputs_of(laboratory, source, DOSES if curve else (SEEN_DOSE,))
+    known = [read(meter, frame, laboratory.leak_frame(frame, outputs.asked, source), outputs) for outputs in made]
+    if not curve:
+        return known, {}
+    others = {}
+    for name, count in REFERENCES.items():
+        plain = meter.source_frame(laboratory.source(source), references(laboratory, source, count))
+        frames = [meter.leak_frame(plain, o.asked, {}, laboratory.returned(plain.truths[o.asked][0])) for o in made]
+        others[name] = [read(meter, plain, leaks, outputs) for leaks, outputs in zip(frames, made, strict=True)]
+    return known, others
+
+
+def outputs_of(laboratory: Laboratory, source: str, doses: Sequence[float]) -> list[Outputs]:
+    """Clean and planted outputs of `source` for every asked effect, all with nuisance."""
+    planter = Planter(laboratory.world, source, laboratory.round_trip)
+    answers = planter.answers(EFFECTS)
+    return [_outputs(planter, answers[asked], doses) for asked in EFFECTS]
+
+
+def _outputs(planter: Planter, answer: Answer, doses: Sequence[float]) -> Outputs:
+    kinds, pictures = [("", "clean", 0.0)] * CLEAN, [answer.returned] * CLEAN
+    for other in EFFECTS:
+        if other != answer.effect and not why_unknown(planter.world, answer.effect, other, planter.source):
+            for (form, dose), picture in planter.plant(answer, other, doses).items():
+                kinds.append((other, form, dose))
+                pictures.append(picture)
+    seeds = [seed_from("selftest", planter.source, answer.effect, *kind, n) for n, kind in enumerate(kinds)]
+    return Outputs(answer.effect, kinds, finish(torch.stack(pictures), seeds))
+
+
+def references(laboratory: Laboratory, source: str, count: int) -> dict[str, Tensor]:
+    """Per effect `count` right answers (count, 3, R, R) as a model would have made them: truths without known operators."""
+    planter = Planter(laboratory.world, source, laboratory.round_trip)
+    draws = [planter.answers(EFFECTS, REFERENCE_DRAW + k) for k in range(count)]
+    seeds = {effect: [seed_from("reference", source, effect, k) for k in range(count)] for effect in EFFECTS}
+    return {effect: finish(torch.stack([draw[effect].returned for draw in draws]), seeds[effect]) for effect in EFFECTS}
+
+
+def read(meter: BleedingMeter, frame: SourceFrame, leaks: LeakFrame, outputs: Outputs) -> Reading:
+    """Leak and labels of `outputs`."""
+    seen = meter.see(outputs.pictures)
+    table = meter.leak(leaks, seen).numpy()
+    labels = meter.attribute(frame, meter.distances(frame, seen))
+    return Reading(outputs, {name: table[:, number] for number, name in enumerate(leaks.others)}, labels)
