@@ -59,8 +59,8 @@ def test_missing_recipe():
 @pytest.mark.parametrize(
     ("config", "digest"),
     [
-        (AcceleratorConfig(), "249b4b7782ab1394aef6747596a436949d3d07ce5fde1b8679423dd1cdac00dc"),
-        (CollectionConfig(), "31c41aab545cb407ee5c60c7f5dbd9c1532c01daca30ed4f21534e098a880158"),
+        (AcceleratorConfig(), "e37ace067a7c4b945d9df5e0b8f80b89baeafb25249ae2b970ba8c931a8df289"),
+        (CollectionConfig(), "353b49fe6ce4d8dc87636753d00c03837bb6c14a55d13bdfac3bae09c2fde895"),
         (TeachersConfig(), "3b23559c2babff3dc03c8d53885cebfea0f19a65be20715a75fe6d3faf43e522"),
         (JointConfig(), "581f11c32ce578cd0fdeb9cfbd47d8bbccebe6e69b7c56a4d3b8bfe97fe67684"),
     ],
