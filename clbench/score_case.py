@@ -43,6 +43,7 @@ METERED = 32
 """Outputs whose distances are computed at a time: more would fall out of the processor's cache."""
 NO_PERCEPTUAL = "the world names no perceptual network"
 NO_CLIP = "the world names no CLIP"
+ALONE = "the suite has no other effect whose truth is known here"
 
 Row = tuple[int, Score]
 
@@ -173,7 +174,8 @@ class SourceScorer:
             found["vsa"] = _vsa(success, subject)
         if names & {"leak_total", "dose"}:
             dose = meter.dose(self.leak_frame(effect), self.seen[batch])
-            found |= {"leak_total": self.leak(effect, batch).sum(1), "dose": dose}
+            alone = not self.leak_frame(effect).others
+            found |= {"leak_total": ALONE if alone else self.leak(effect, batch).sum(1), "dose": dose}
         return {name: found[name] for name in names}
 
     def _pairs(self, effect: str, truth: Truth, cases: Sequence[Case], batch: Batch, wanted: set[str]) -> Iterator[Row]:
@@ -203,7 +205,8 @@ class SourceScorer:
     @cached_property
     def frame(self) -> SourceFrame:
         """The meter's frame with every effect of the suite whose truth is known here."""
-        known = {name: self.small(tensor(truth)) for name in self.scorer.effects if (truth := self._truth(name)).known}
+        names = [name for name in self.scorer.effects if self._truth(name).known]
+        known = {name: self.small(to_tensor(list(self.scorer.truths.many(name, self.id)))) for name in names}
         if SOURCE in known:
             raise ClbenchError(f"an effect cannot have the id '{SOURCE}'")
         return self.scorer.meter.source_frame(self.small(self.image)[0], known)

@@ -23,6 +23,8 @@ from clbench.world import World
 
 DRAWS = 8
 """Draws of a random effect that the scorer knows (k = 0..7); controls use draws from 100 on."""
+METER_DRAWS = 24
+"""Draws of a random effect that the bleeding meter knows (k = 0..23): it learns from them how a new draw may differ."""
 REMEMBERED = 1024
 """Truths kept in memory: at 64 px and 8 draws about 200 KB each."""
 AT_WORK = 16
@@ -71,6 +73,15 @@ class Truths:
     def truth(self, effect_id: str, source_id: str) -> Truth:
         """The truth of this pair at the world's resolution; remembered. Never raises for a missing one: see `reason`."""
         return self._cached(effect_id, source_id)
+
+    def many(self, effect_id: str, source_id: str) -> np.ndarray:
+        """Draws of a known truth for the bleeding meter, (K, H, W, 3): those of `truth`, then more of a random operator."""
+        truth, effect = self.truth(effect_id, source_id), self.world.effect(effect_id)
+        if truth.kind != "operator" or not effect.random:
+            return truth.draws
+        seeds = [seed_from("truth", effect_id, source_id, k) for k in range(len(truth.draws), METER_DRAWS)]
+        image = self.world.source_image(source_id)
+        return np.concatenate([truth.draws, self._reduced([self._apply(effect, source_id, image, seed) for seed in seeds])])
 
     def composed(self, first: str, second: str, source_id: str, draws: int = 1) -> np.ndarray | None:
         """Operator of `second` on the first truth draw of `first`: uint8 (K, H, W, 3), or None without both operators.

@@ -209,6 +209,20 @@ def test_failed_edits_are_nan_with_their_reason(tmp_path, world, suite):
     assert failed["value"].isna().all() and (failed["reason"] == "broken").all()
 
 
+def test_an_effect_alone_has_no_leak_to_read(tmp_path, world):
+    table = SuiteTable(
+        name="alone", question="?", effects=("sepia",), sources=1, systems=("base",),
+        metrics=("success", "dose", "leak", "leak_total"),
+    )
+    suite = Suite(Path("alone.toml"), table)
+    run = make_run(tmp_path / "truth", world, suite, "truth")
+    score_run(run, world, suite)
+    scores = run.read_scores()
+    assert set(scores.metric) == {"success", "dose", "leak_total"}
+    assert scores[scores.metric != "leak_total"].value.notna().all()
+    assert scores[scores.metric == "leak_total"].reason.str.contains("no other effect").all()
+
+
 def test_bad_runs_are_refused_before_work(tmp_path, world, suite):
     stray = make_run(tmp_path / "stray", world, suite, "identity", cases=[Case("invert", suite.sources(world)[0], 0)])
     with pytest.raises(ClbenchError, match="not part of suite small"):

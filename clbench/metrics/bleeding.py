@@ -44,7 +44,11 @@ WINDOW_AREA = 0.25
 CLEAN_ANSWERS = 8
 """Clean answers that a leak frame reads, to know what is no leak."""
 LEAK_DRAWS = 2
-"""Draws of a random effect that are averaged for its leak directions."""
+"""Draws of a random effect on another answer that are averaged for its composed direction."""
+ADDED_DRAWS = 8
+"""Draws of a random effect that are averaged for its added direction."""
+AT_ONCE = 4
+"""Draws whose readings are computed together: more would need too much memory with many effects."""
 NOISE_LEVELS = torch.logspace(-0.6, 5, 225, dtype=torch.float64)
 """Noise variances that a distance tries, from 1/4 of the nuisance on, in steps of 6 %."""
 
@@ -152,7 +156,7 @@ class BleedingMeter:
         """
         others = tuple(name for name in frame.truths if name != asked)
         here = frame.truths[asked][0]
-        added = {name: here + DOSE_STEP * (frame.truths[name][:LEAK_DRAWS] - frame.source) for name in (*others, asked)}
+        added = {name: here + DOSE_STEP * (frame.truths[name][:ADDED_DRAWS] - frame.source) for name in (*others, asked)}
         blended = {name: here + DOSE_STEP * (composed[name][:LEAK_DRAWS] - here) for name in (*others, asked) if name in composed}
         groups = [here[None], *added.values(), *blended.values()]
         features = self.see(torch.cat(groups).clamp(0, 1)).split([len(g) for g in groups])
@@ -160,14 +164,15 @@ class BleedingMeter:
         first = dict(zip(added, rest, strict=False))
         second = dict(zip(blended, rest[len(added) :], strict=True))
         nothing = torch.zeros_like(features[0][0])
-        forms = torch.stack([torch.stack([form.get(name, nothing) for name in others]) for form in (first, second)])
+        forms = [form.get(name, nothing) for form in (first, second) for name in others]
+        forms = torch.stack(forms).unflatten(0, (2, -1)) if others else nothing.expand(2, 0, -1)
         candidate = frame.candidates[frame.labels.index(asked)]
         change = candidate.centre - frame.candidates[-1].centre
         own = [change, first[asked], *([second[asked]] if asked in second else [])]
         if returned is not None:
             own.append(self.see(returned[None])[0] - features[0][0])
         clean = LeakFrame(asked, others, candidate, change, forms, torch.stack(own), forms.new_zeros(len(others)))
-        return replace(clean, baseline=self._baseline(clean, frame, returned))
+        return replace(clean, baseline=self._baseline(clean, frame, returned)) if others else clean
 
     def leak(self, frame: LeakFrame, seen: Tensor) -> Tensor:
         """Leak (n, J) of `frame.others` into outputs `seen` (n, D); 0 where nothing significant is found.
@@ -176,7 +181,9 @@ class BleedingMeter:
         their share of the area), so that an effect that leaks into one region only is seen as well. A reading that
         clean answers with nuisance give as well is no leak.
         """
-        readings = self._readings(frame, seen)
+        if not frame.others:
+            return seen.new_zeros(len(seen), 0)
+        readings = self._readings(frame, [frame.candidate], seen[None])[0]
         return torch.where(readings > frame.baseline, readings, torch.zeros_like(readings))
 
     def dose(self, frame: LeakFrame, seen: Tensor) -> Tensor:
@@ -187,27 +194,31 @@ class BleedingMeter:
         filtered = project_out(change, frame.candidate.tangents * weight)[0]
         return 1 + (deviation @ filtered) / (change[0] @ filtered).clamp_min(1e-9)
 
-    def _readings(self, frame: LeakFrame, seen: Tensor) -> Tensor:
-        weight = (1 + frame.candidate.variance).rsqrt()
-        deviation = (seen - frame.candidate.centre) * weight
-        forms, free = frame.forms.flatten(0, 1) * weight, torch.cat([frame.candidate.tangents, frame.own]) * weight
-        whole = _part(deviation[None], forms[None], free[None])
-        windows = _part(*(_at(x, self.space.windows) for x in (deviation, forms, free)))
+    def _readings(self, frame: LeakFrame, candidates: Sequence[Candidate], seen: Tensor) -> Tensor:
+        """Ungated by the baseline: (K, n, J) for `seen` (K, n, D), row k read against candidate k."""
+        weight = torch.stack([(1 + candidate.variance).rsqrt() for candidate in candidates])[:, None]
+        deviation = (seen - torch.stack([candidate.centre for candidate in candidates])[:, None]) * weight
+        forms = frame.forms.flatten(0, 1) * weight
+        free = torch.stack([torch.cat([candidate.tangents, frame.own]) for candidate in candidates]) * weight
+        whole = _part(deviation, forms, free)
+        windows = _part(*(_at(vectors, self.space.windows) for vectors in (deviation, forms, free)))
         evidence = non_negative_mixture(*(torch.cat(both) for both in zip(whole[:2], windows[:2], strict=True)))
-        in_whole = _gated(evidence[:1], *whole[1:], deviation.shape[1])
-        in_windows = _gated(evidence[1:], *windows[1:], self.space.windows.shape[1])
-        return torch.cat([in_whole, WINDOW_AREA * in_windows]).amax(0)
+        count = len(candidates)
+        in_whole = _gated(evidence[:count], *whole[1:], deviation.shape[2])
+        in_windows = _gated(evidence[count:], *windows[1:], self.space.windows.shape[1])
+        return torch.maximum(in_whole, WINDOW_AREA * in_windows.unflatten(0, (count, -1)).amax(1))
 
     def _baseline(self, clean: LeakFrame, frame: SourceFrame, returned: Tensor | None) -> Tensor:
         """The largest readings (J,) of right answers under nuisance; each draw of a random effect is judged by the others."""
         truths, candidate = frame.truths[clean.asked], clean.candidate
         if len(truths) == 1:
             known = truths if returned is None else torch.cat([truths, returned[None]])
-            return self._readings(clean, self._noisy(known.repeat(CLEAN_ANSWERS // len(known), 1, 1, 1), clean.asked)).amax(0)
+            seen = self._noisy(known.repeat(CLEAN_ANSWERS // len(known), 1, 1, 1), clean.asked)
+            return self._readings(clean, [candidate], seen[None])[0].amax(0)
         others = without_each(frame.draws[frame.labels.index(clean.asked)], candidate.tangents[:TANGENTS], candidate.variance)
-        seen = self._noisy(truths, clean.asked)
-        found = [self._readings(replace(clean, candidate=o), s[None]) for o, s in zip(others, seen, strict=True)]
-        return torch.cat(found).amax(0)
+        seen = self._noisy(truths, clean.asked)[:, None]
+        found = [self._readings(clean, others[k : k + AT_ONCE], seen[k : k + AT_ONCE]) for k in range(0, len(others), AT_ONCE)]
+        return torch.cat(found).flatten(0, 1).amax(0)
 
     def _noisy(self, answers: Tensor, asked: str) -> Tensor:
         return self.see(apply_nuisance(answers, [seed_from("clean answer", asked, n) for n in range(len(answers))]))
@@ -253,8 +264,8 @@ def distances(whitened: Tensor, candidate: Candidate, layout: Layout) -> Tensor:
 
 
 def _at(vectors: Tensor, windows: Tensor) -> Tensor:
-    """(n, D) at the features of each window (W, E): (W, n, E)."""
-    return vectors[:, windows].transpose(0, 1)
+    """(K, n, D) at the features of each window (W, E): (K W, n, E)."""
+    return vectors[..., windows].transpose(1, 2).flatten(0, 1)
 
 
 def _part(deviation: Tensor, directions: Tensor, free: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

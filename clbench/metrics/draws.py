@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 from clbench.metrics.features import Layout
-from clbench.metrics.whitening import pool_channels, project_out
+from clbench.metrics.whitening import channel_means, project_out
+
+SMALLEST_VARIANCE = 0.01
+"""Added to every estimate; the variance of nuisance is 1."""
+LEAST_SCATTER = 1e-3
+"""Scatter of log variances that chance does not explain, below which a channel counts as level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,28 @@ def left_variance(draws: Tensor, layout: Layout) -> Tensor:
 
 
 def shrunk_variance(spread: Tensor, freedom: int, layout: Layout) -> Tensor:
-    """Variances (D,) pulled towards the mean of their channel, as far as chance alone explains how they differ.
+    """Variances (D,) pulled towards the level of their channel, as far as chance alone explains how they differ.
 
-    `spread` (D,) are estimates with `freedom` degrees of freedom each. Linear credibility (Buehlmann): an effect that varies
-    in one place only keeps its map of variances, one whose strokes fall anywhere gets a level one.
+    `spread` (D,) are estimates with `freedom` degrees of freedom each. Empirical Bayes with an inverse gamma prior per channel
+    (Smyth, Stat. Appl. Genet. Mol. Biol. 2004): an effect that varies in one place only keeps its map of variances, one whose
+    strokes fall anywhere gets a level one.
     """
-    mean = pool_channels(spread, layout)
-    scatter = pool_channels((spread - mean) ** 2, layout) / mean.pow(2).clamp_min(1e-24)
-    true = ((scatter - 2 / freedom) / (1 + 2 / freedom)).clamp_min(0)
-    trust = true / scatter.clamp_min(1e-12)
-    return mean + trust * (spread - mean)
+    spread = spread + SMALLEST_VARIANCE
+    half = torch.full((), freedom / 2, dtype=spread.dtype)
+    level = spread.log() - torch.digamma(half) + half.log()
+    centre = channel_means(level, layout)
+    counts = torch.bincount(layout.channel, minlength=len(layout.names))
+    scatter = channel_means((level - centre[layout.channel]) ** 2, layout) * counts / (counts - 1).clamp_min(1)
+    prior = _inverse_trigamma((scatter - torch.polygamma(1, half)).clamp_min(LEAST_SCATTER))
+    mean = (centre + torch.digamma(prior) - prior.log()).exp()
+    degrees = (2 * prior)[layout.channel]
+    return (degrees * mean[layout.channel] + freedom * spread) / (degrees + freedom)
+
+
+def _inverse_trigamma(values: Tensor) -> Tensor:
+    """x with trigamma(x) = `values` > 0, by Newton's method on 1 / trigamma, which is nearly linear."""
+    x = 0.5 + 1 / values
+    for _ in range(20):
+        slope = torch.polygamma(1, x)
+        x = (x + slope * (1 - slope / values) / torch.polygamma(2, x)).clamp_min(1e-3)
+    return x

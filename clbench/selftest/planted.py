@@ -1,8 +1,7 @@
 """Planted outputs: right answers of known effects, as a model would return them, with a known dose of another effect.
 
-A right answer goes through the backbone's VAE; the planted part is added to what comes back; blur, shift, colour shift and
-noise (`clbench.metrics.nuisance`) come last, and the picture is stored in 8 bits. The meter does not know these draws of random
-effects.
+A right answer goes through the backbone's VAE; the planted part is added to what comes back; blur, shift, colour shift and noise
+(`clbench.metrics.nuisance`) come last, and pictures have 8 bits. The meter does not know these draws of random effects.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from clbench.world import World
 
 EFFECTS = (
     "background_popart_rays", "colour_frame", "cyanotype", "gameboy_palette",
-    "night_vision", "oil_painting", "pixelate", "subject_gold",
+    "night_vision", "oil_painting", "pixelate", "subject_ice",
 )  # fmt: skip
 """Effects of the shipped bleeding suite, by name: the checks need no adapters."""
 CLEAN = 3
@@ -57,7 +57,7 @@ class Laboratory:
 
     def frame(self, source: str, effects: Sequence[str]) -> SourceFrame:
         """The meter's frame with known operators."""
-        truths = {effect: to_tensor(list(self.truths.truth(effect, source).draws)) for effect in effects}
+        truths = {effect: to_tensor(list(self.truths.many(effect, source))) for effect in effects}
         return self.meter.source_frame(self.source(source), truths)
 
     def leak_frame(self, frame: SourceFrame, asked: str, source: str) -> LeakFrame:
