@@ -82,7 +82,7 @@ class Looks:
         for group in groups:
             if group not in self._stacked:
                 columns = zip(*(self._features[other] for other in group), strict=True)
-                self._stacked[group] = [torch.cat(column) if len(column) > 1 else column[0] for column in columns]
+                self._stacked[group] = [torch.cat(column) for column in columns]
             found = feature_distance(features, self._stacked[group]).tolist()
             self._distances |= {(key, other): value for other, value in zip(group, found, strict=True)}
 

@@ -91,6 +91,7 @@ class Truths:
         a, b = self.world.effect(first), self.world.effect(second)
         if why_unknown(self.world, first, second, source_id) or not self.truth(first, source_id).known:
             return None
+        assert b.operator is not None
         base, mask = self._at_work_size(first, source_id), self._known_mask(source_id)
         after = mask_after(a, source_id, mask, 0)
         seeds = [seed_from("composed", first, second, source_id, k) for k in range(draws if b.random else 1)]

@@ -202,7 +202,7 @@ class BleedingMeter:
         free = torch.stack([torch.cat([candidate.tangents, frame.own]) for candidate in candidates]) * weight
         whole = _part(deviation, forms, free)
         windows = _part(*(_at(vectors, self.space.windows) for vectors in (deviation, forms, free)))
-        evidence = non_negative_mixture(*(torch.cat(both) for both in zip(whole[:2], windows[:2], strict=True)))
+        evidence = non_negative_mixture(torch.cat([whole[0], windows[0]]), torch.cat([whole[1], windows[1]]))
         count = len(candidates)
         in_whole = _gated(evidence[:count], *whole[1:], deviation.shape[2])
         in_windows = _gated(evidence[count:], *windows[1:], self.space.windows.shape[1])

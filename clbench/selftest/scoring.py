@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -40,7 +41,7 @@ def checks() -> Iterator[Check]:
     world = load_world("tiny")
     table = SuiteTable(
         name="selftest", question="Are known answers scored as such?", effects=EFFECTS, sources=SOURCES,
-        systems=(CONTROLS[0],), controls=CONTROLS, metrics=METRICS,
+        systems=(CONTROLS[0],), controls=CONTROLS, metrics=METRICS, probe_sources=None, pairs=None,
     )  # fmt: skip
     suite = Suite(Path("selftest.toml"), table)
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +61,7 @@ def checks() -> Iterator[Check]:
 def controls(tables: Mapping[str, pd.DataFrame], wrong: Mapping[str, str], world: World) -> Iterator[Check]:
     """A perfect system scores perfect; the untouched source and another effect's truth score as such."""
     perfect, idle, other = (tables[name] for name in CONTROLS)
-    exact = perfect[[not world.effect(effect).random for effect in perfect.effect]]
+    exact = perfect.loc[[not world.effect(effect).random for effect in perfect.effect]]
     yield Check("perfect system: success", mean(perfect, "success"), low=1, about=f"{len(EFFECTS)} effects, {SOURCES} sources")
     yield Check("perfect system: attributed to its effect", labelled(perfect, {e: e for e in EFFECTS}), low=1)
     yield Check("perfect system: subject score", worst(perfect, "subject", "min"), low=4.5, about="lowest of 1 to 5")
@@ -79,15 +80,17 @@ def controls(tables: Mapping[str, pd.DataFrame], wrong: Mapping[str, str], world
 
 def values(table: pd.DataFrame, metric: str) -> pd.Series:
     """The scored values of a metric."""
-    return table[(table.metric == metric) & (table.status == "ok")].value
+    return table.loc[(table.metric == metric) & (table.status == "ok"), "value"]
 
 
 def mean(table: pd.DataFrame, metric: str) -> float:
     return float(values(table, metric).mean())
 
 
-def worst(table: pd.DataFrame, metric: str, which: str) -> float:
-    return float(values(table, metric).agg(which))
+def worst(table: pd.DataFrame, metric: str, which: Literal["min", "max"]) -> float:
+    """The smallest or the largest scored value."""
+    found = values(table, metric)
+    return float(found.min() if which == "min" else found.max())
 
 
 def labelled(table: pd.DataFrame, wanted: Mapping[str, str]) -> float:
@@ -115,7 +118,8 @@ def batches(scorer: Scorer, runs: Sequence[RunFolder]) -> Iterator[Check]:
 def _scored(scorer: Scorer, effect: str, cases: Sequence[Case], outputs: Tensor) -> dict[tuple[int, str, str], float]:
     """Value by seed, metric and other; text answers count by their name."""
     with torch.inference_mode():
-        rows: list[Row] = list(SourceScorer(cases[0].source, scorer).rows(effect, cases, outputs))
+        source = SourceScorer(cases[0].source, scorer)
+        rows: list[Row] = list(source.rows(effect, cases, source.batch(outputs)))
     return {(cases[number].seed, score.metric, score.other): score.value for number, score in rows}
 
 
