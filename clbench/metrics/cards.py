@@ -56,40 +56,40 @@ _CARDS = (
         "own; the 1 to 5 scale of CollectionLoRA's VSA (arXiv 2605.25378)", frozenset({"truth", "source"}),
     ),
     MetricCard(
-        "success", 1, "higher", (0.0, 1.0),
+        "success", 2, "higher", (0.0, 1.0),
         "1 if the output is closer to its own truth than to the source and to every other effect, with a margin.",
         "own", frozenset({"truth", "source"}),
     ),
     MetricCard(
-        "bcr", 1, "lower", (0.0, 1.0), "1 - success; its mean is the share of failed outputs.",
+        "bcr", 2, "lower", (0.0, 1.0), "1 - success; its mean is the share of failed outputs.",
         "BCR of CollectionLoRA (arXiv 2605.25378), measured instead of judged", frozenset({"truth", "source"}),
     ),
     MetricCard(
-        "vsa", 1, "higher", (0.0, 5.0), "0 if the case failed, else the subject score; so mean vsa <= 5 (1 - mean bcr).",
+        "vsa", 2, "higher", (0.0, 5.0), "0 if the case failed, else the subject score; so mean vsa <= 5 (1 - mean bcr).",
         "VSA of CollectionLoRA (arXiv 2605.25378), measured instead of judged", frozenset({"truth", "source"}),
     ),
     MetricCard(
-        "leak_total", 1, "lower", (0.0, math.inf), "Sum of the leaks of all other effects into the output.", "own",
+        "leak_total", 2, "lower", (0.0, math.inf), "Sum of the leaks of all other effects into the output.", "own",
         frozenset({"truth", "source"}),
     ),
     MetricCard(
-        "dose", 1, "neutral", (-math.inf, math.inf),
+        "dose", 2, "neutral", (-math.inf, math.inf),
         "How far the output went from the source (0) to the truth (1) along the asked effect.", "own",
         frozenset({"truth", "source"}),
     ),
     MetricCard(
-        "attribution_distance", 1, "lower", (0.0, math.inf),
+        "attribution_distance", 2, "lower", (0.0, math.inf),
         "Distance of the output to the truth of `other` (an effect or the source) in the whitened feature space.", "own",
         frozenset({"truth", "source"}), pairwise=True,
     ),
     MetricCard(
-        "attributed", 1, "neutral", (1.0, 1.0),
+        "attributed", 2, "neutral", (1.0, 1.0),
         "`other` is what the output is closest to: an effect, the source, or none; of a neutral question also the base, of "
         "a composition the first effect, the second, both, or both in reversed order.", "own",
         frozenset({"truth", "source"}), pairwise=True, questions=EVERY,
     ),
     MetricCard(
-        "leak", 1, "lower", (0.0, math.inf),
+        "leak", 2, "lower", (0.0, math.inf),
         "How much of effect `other` is in an output asked for another effect; 1 = as much as in its own truth.", "own",
         frozenset({"truth", "source"}), pairwise=True,
     ),
@@ -100,29 +100,29 @@ _CARDS = (
         questions=frozenset({"neutral"}),
     ),
     MetricCard(
-        "neutral_leak", 1, "lower", (0.0, math.inf),
+        "neutral_leak", 2, "lower", (0.0, math.inf),
         "How much of what effect `other` changes of the source was added to what the base made of a neutral question.", "own",
         frozenset({"base", "truth", "source"}), pairwise=True, questions=frozenset({"neutral"}),
     ),
     MetricCard(
-        "neutral_leak_total", 1, "lower", (0.0, math.inf), "Sum of the neutral leaks of all effects into the output.", "own",
+        "neutral_leak_total", 2, "lower", (0.0, math.inf), "Sum of the neutral leaks of all effects into the output.", "own",
         frozenset({"base", "truth", "source"}), questions=frozenset({"neutral"}),
     ),
     MetricCard(
-        "both", 1, "higher", (0.0, 1.0),
+        "both", 2, "higher", (0.0, 1.0),
         "1 if the output is closest to the true picture of both effects, in either order, rather than to that of one of them or "
         "to the source; missing where one effect hides the other.", "own", frozenset({"operator", "source"}), questions=COMPOSED,
     ),
     MetricCard(
-        "first_shows", 1, "higher", (0.0, 1.0), "1 if the output is closest to a true picture with the first effect in it.",
+        "first_shows", 2, "higher", (0.0, 1.0), "1 if the output is closest to a true picture with the first effect in it.",
         "own", frozenset({"operator", "source"}), questions=COMPOSED,
     ),
     MetricCard(
-        "second_shows", 1, "higher", (0.0, 1.0), "1 if the output is closest to a true picture with the second effect in it.",
+        "second_shows", 2, "higher", (0.0, 1.0), "1 if the output is closest to a true picture with the second effect in it.",
         "own", frozenset({"operator", "source"}), questions=COMPOSED,
     ),
     MetricCard(
-        "in_order", 1, "higher", (0.0, 1.0),
+        "in_order", 2, "higher", (0.0, 1.0),
         "Of outputs with both effects: 1 if closer to first-then-second than to the other order; missing where the two orders "
         "look alike.", "own", frozenset({"operator", "source"}), questions=COMPOSED,
     ),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
+from scipy.stats import rankdata, t
 
 from clbench.selftest import Check
 from clbench.selftest.planted import DOSES, FORMS, Planter, finish
@@ -20,10 +20,12 @@ from clbench.selftest.readings import CLEAN, SEEN_DOSE, Laboratory, Pair, Readin
 from clbench.types import seed_from
 from clbench.world import World, load_world
 
-SOURCES, CURVE_SOURCES, ATTRIBUTED_SOURCES = 20, 3, 3
+SOURCES, CURVE_SOURCES, ATTRIBUTED_SOURCES = 20, 3, 2
 ALARM = 0.02
-"""A cell of the matrix whose mean is above this is an alarm."""
+"""A cell of the matrix is an alarm if its mean is above this and the 95 % interval over its sources is above 0."""
 WORKERS = 2
+KNOWN = {"reference pairs": "one picture of a random effect does not say how the next may differ"}
+"""Truths that are known to agree less than they should."""
 
 Kind = tuple[str, float]
 """Form and dose of a planted output."""
@@ -37,7 +39,7 @@ def checks() -> Iterator[Check]:
     with ThreadPoolExecutor(WORKERS) as pool:
         found = list(pool.map(lambda n: read_source(laboratory, sources[n], n < CURVE_SOURCES), range(SOURCES)))
         yield from leak_checks(laboratory.world, [known for known, _ in found])
-        yield from agreement_checks(found[:CURVE_SOURCES])
+        yield from agreement_checks(laboratory.world, found[:CURVE_SOURCES])
         attributed = list(pool.map(lambda source: attribute_all(laboratory, source), sources[-ATTRIBUTED_SOURCES:]))
     yield from attribution_checks([pair for pairs in attributed for pair in pairs])
 
@@ -76,10 +78,24 @@ def leak_checks(world: World, readings: Sequence[Sequence[Reading]]) -> Iterator
             yield from detection(cells, chosen, form, words)
     for form in FORMS:
         yield from response(cells, pairs, form)
-    means = np.array([cells.clean[pair][:, 0].mean() for pair in pairs])
-    about = f"share of {len(pairs)} cells of {SOURCES} clean outputs whose mean is above {ALARM:g}"
-    yield Check("false alarms at 0 %", float(np.mean(means > ALARM)), high=0.01, about=about)
-    yield Check("clean cells: mean leak", float(means.mean()), about="over the same cells", reported=True)
+    yield from alarm_checks(cells, pairs)
+
+
+def alarm_checks(cells: Cells, pairs: Sequence[Pair]) -> Iterator[Check]:
+    """False alarms of clean cells, and how many cells at `SEEN_DOSE` are alarms as they should be."""
+    clean = [cells.clean[pair][:, number] for pair in pairs for number in range(CLEAN)]
+    about = f"{len(clean)} cells of {SOURCES} clean outputs; alarm: mean above {ALARM:g} and 95 % interval above 0"
+    yield Check("false alarms at 0 %", float(np.mean([alarm(values) for values in clean])), high=0.01, about=about)
+    share = float(np.mean([values.mean() > ALARM for values in clean]))
+    yield Check("false alarms at 0 %, mean alone", share, about=f"mean above {ALARM:g}, without the interval", reported=True)
+    found = [alarm(cells.planted[pair, (form, SEEN_DOSE)]) for pair in pairs for form in FORMS]
+    yield Check("alarms at 20 %", float(np.mean(found)), about=f"{len(found)} cells, all forms", reported=True)
+
+
+def alarm(values: np.ndarray) -> bool:
+    """Whether a cell of leaks (S,) is an alarm; Student's interval."""
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return bool(values.mean() > ALARM and values.mean() - half > 0)
 
 
 def detection(cells: Cells, pairs: Sequence[Pair], form: str, words: str) -> Iterator[Check]:
@@ -146,18 +162,28 @@ def attribution_checks(found: Sequence[Pair]) -> Iterator[Check]:
 # ---- without operators
 
 
-def agreement_checks(found: Sequence[tuple[list[Reading], dict[str, list[Reading]]]]) -> Iterator[Check]:
+def agreement_checks(
+    world: World, found: Sequence[tuple[list[Reading], dict[str, list[Reading]]]]
+) -> Iterator[Check]:
     """The meter without known operators against the meter with them, on the same outputs."""
-    known = [reading for first, _ in found for reading in first]
     for name in found[0][1]:
-        other = [reading for _, second in found for reading in second[name]]
-        labels = [[label for reading in side for label in reading.labels] for side in (known, other)]
-        about = f"{len(labels[0])} clean and planted outputs of {CURVE_SOURCES} sources"
-        yield Check(f"truth from {name}: kappa of attribution", kappa(*labels), low=0.9, about=about)
-        one, two = (cell_means(side) for side in (known, other))
-        value = rank_correlation(list(one.values()), [two[key] for key in one])
-        about = f"{len(one)} means over {CURVE_SOURCES} sources: pairs, forms and doses"
-        yield Check(f"truth from {name}: rank correlation of leak", value, low=0.9, about=about)
+        both = [(one, two) for known, others in found for one, two in zip(known, others[name], strict=True)]
+        plain = [pair for pair in both if not world.effect(pair[0].outputs.asked).random]
+        known = KNOWN.get(name, "")
+        yield from _agreement(f"truth from {name}", both, known)
+        if known:
+            yield from _agreement(f"truth from {name}, effects with one right answer", plain, known, reported=True)
+
+
+def _agreement(name: str, both: Sequence[tuple[Reading, Reading]], known: str, reported: bool = False) -> Iterator[Check]:
+    one, two = ([pair[side] for pair in both] for side in (0, 1))
+    labels = [[label for reading in side for label in reading.labels] for side in (one, two)]
+    about = f"{len(labels[0])} clean and planted outputs of {CURVE_SOURCES} sources"
+    yield Check(f"{name}: kappa of attribution", kappa(*labels), 0.9, about=about, reported=reported, known=known)
+    means, others = cell_means(one), cell_means(two)
+    value = rank_correlation(list(means.values()), [others[key] for key in means])
+    about = f"{len(means)} means over {CURVE_SOURCES} sources: pairs, forms and doses"
+    yield Check(f"{name}: rank correlation of leak", value, 0.9, about=about, reported=reported, known=known)
 
 
 def cell_means(readings: Sequence[Reading]) -> dict[tuple[Pair, Kind], float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clbench.calibration import RoundTrip, fit_meter, round_trip_of, to_tensor
 from clbench.composition import why_unknown
-from clbench.metrics.bleeding import LEAK_DRAWS, BleedingMeter, LeakFrame, SourceFrame
+from clbench.metrics.bleeding import LEAK_DRAWS, BleedingMeter, SourceFrame
 from clbench.registry import ClbenchError
 from clbench.selftest.planted import DOSES, Answer, Planter, finish
 from clbench.truth import Truths
@@ -60,16 +60,16 @@ class Laboratory:
         truths = {effect: to_tensor(list(self.truths.many(effect, source))) for effect in effects}
         return self.meter.source_frame(self.source(source), truths)
 
-    def leak_frame(self, frame: SourceFrame, asked: str, source: str) -> LeakFrame:
-        """Leak directions with known operators, as scoring makes them."""
-        pairs = {name: self.truths.composed(asked, name, source, LEAK_DRAWS) for name in frame.truths}
-        composed = {name: to_tensor(list(found)) for name, found in pairs.items() if found is not None}
-        return self.meter.leak_frame(frame, asked, composed, self.returned(frame.truths[asked][0]))
+    def composed(self, source: str, asked: str) -> dict[str, Tensor]:
+        """Operators of the other effects on the truth of `asked`, as scoring makes them."""
+        pairs = {name: self.truths.composed(asked, name, source, LEAK_DRAWS) for name in EFFECTS}
+        return {name: to_tensor(list(found)) for name, found in pairs.items() if found is not None}
 
-    def returned(self, picture: Tensor) -> Tensor | None:
-        """(3, R, R) through the VAE."""
-        back = self.round_trip([(picture.permute(1, 2, 0) * 255).round().byte().numpy()])[0]
-        return None if back is None else to_tensor([back])[0]
+    def returned(self, frame: SourceFrame) -> dict[str, Tensor]:
+        """The first draw of every truth as the VAE returns it, (3, R, R)."""
+        firsts = [(draws[0].permute(1, 2, 0) * 255).round().byte().numpy() for draws in frame.truths.values()]
+        found = zip(frame.truths, firsts, self.round_trip(firsts), strict=True)
+        return {effect: to_tensor([first if back is None else back])[0] for effect, first, back in found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Leak (n, J) into `outputs` of one source by effect, and labels (n,); by the meter and by one without operators."""
+    """Leak (n,) of every other effect into `outputs`, and their labels (n,), empty where nobody asked for them."""
 
     outputs: Outputs
     leak: dict[str, np.ndarray]
@@ -94,15 +94,30 @@ def read_source(laboratory: Laboratory, source: str, curve: bool) -> tuple[list[
     """Readings of the outputs of one source, per asked effect: by the meter, and (for `curve`) by those without operators."""
     frame, meter = laboratory.frame(source, EFFECTS), laboratory.meter
     made = outputs_of(laboratory, source, DOSES if curve else (SEEN_DOSE,))
-    known = [read(meter, frame, laboratory.leak_frame(frame, outputs.asked, source), outputs) for outputs in made]
+    known = read_all(laboratory, frame, {asked: laboratory.composed(source, asked) for asked in EFFECTS}, made, curve)
     if not curve:
         return known, {}
+    draws = references(laboratory, source, max(REFERENCES.values()))
     others = {}
     for name, count in REFERENCES.items():
-        plain = meter.source_frame(laboratory.source(source), references(laboratory, source, count))
-        frames = [meter.leak_frame(plain, o.asked, {}, laboratory.returned(plain.truths[o.asked][0])) for o in made]
-        others[name] = [read(meter, plain, leaks, outputs) for leaks, outputs in zip(frames, made, strict=True)]
+        plain = meter.source_frame(laboratory.source(source), {effect: found[:count] for effect, found in draws.items()})
+        others[name] = read_all(laboratory, plain, {}, made, True)
     return known, others
+
+
+def read_all(
+    laboratory: Laboratory, frame: SourceFrame, composed: Mapping[str, Mapping[str, Tensor]], made: Sequence[Outputs], label: bool
+) -> list[Reading]:
+    """Leak and, if asked for, labels of outputs of one source; `composed` per asked effect, as far as it is known."""
+    meter, returned = laboratory.meter, laboratory.returned(frame)
+    readings = []
+    for outputs in made:
+        leaks = meter.leak_frame(frame, outputs.asked, composed.get(outputs.asked, {}), returned[outputs.asked])
+        seen = meter.see(outputs.pictures)
+        table = meter.leak(leaks, seen).numpy()
+        labels = meter.attribute(frame, meter.distances(frame, seen)) if label else []
+        readings.append(Reading(outputs, {name: table[:, number] for number, name in enumerate(leaks.others)}, labels))
+    return readings
 
 
 def outputs_of(laboratory: Laboratory, source: str, doses: Sequence[float]) -> list[Outputs]:
@@ -129,11 +144,3 @@ def references(laboratory: Laboratory, source: str, count: int) -> dict[str, Ten
     draws = [planter.answers(EFFECTS, REFERENCE_DRAW + k) for k in range(count)]
     seeds = {effect: [seed_from("reference", source, effect, k) for k in range(count)] for effect in EFFECTS}
     return {effect: finish(torch.stack([draw[effect].returned for draw in draws]), seeds[effect]) for effect in EFFECTS}
-
-
-def read(meter: BleedingMeter, frame: SourceFrame, leaks: LeakFrame, outputs: Outputs) -> Reading:
-    """Leak and labels of `outputs`."""
-    seen = meter.see(outputs.pictures)
-    table = meter.leak(leaks, seen).numpy()
-    labels = meter.attribute(frame, meter.distances(frame, seen))
-    return Reading(outputs, {name: table[:, number] for number, name in enumerate(leaks.others)}, labels)
