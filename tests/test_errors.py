@@ -104,7 +104,7 @@ def test_an_output_folder_that_cannot_be_written(refused, tmp_path, monkeypatch)
     def read_only(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("clbench.results.tempfile.NamedTemporaryFile", read_only)
+    monkeypatch.setattr("clbench.disk.tempfile.NamedTemporaryFile", read_only)
     sentence = refused(out=tmp_path / "locked")
     assert "cannot write to the output folder" in sentence and "Permission denied" in sentence
 
