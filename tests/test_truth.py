@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clbench.images import hash_pixels, write_png
-from clbench.truth import DRAWS, Truths, paint_over, target_caption
+from clbench.truth import DRAWS, METER_DRAWS, Truths, paint_over, target_caption
 from clbench.types import Effect, Source
 from clbench.world import load_world
 
@@ -96,6 +96,15 @@ def test_reference_pictures_come_second_and_missing_truth_has_a_reason(world):
     assert not gold.known and "has no mask" in gold.reason
 
 
+def test_the_meter_knows_more_draws_of_a_random_operator(world):
+    truths = Truths(world)
+    many = truths.many("rain", "a")
+    assert len(many) == METER_DRAWS > DRAWS
+    assert np.array_equal(many[:DRAWS], truths.truth("rain", "a").draws)
+    assert len({hash_pixels(draw) for draw in many}) == METER_DRAWS
+    assert np.array_equal(truths.many("sepia", "a"), truths.truth("sepia", "a").draws)
+
+
 def test_composed_truths_need_both_operators(world):
     truths = Truths(world)
     both = truths.composed("sepia", "rain", "a", draws=2)
@@ -119,3 +128,12 @@ def test_target_caption_joins_scene_and_effect():
     effect = Effect("sepia", "Sepia", "colour", "make it sepia", "a sepia photograph", "<x>")
     assert target_caption(Source("a", "", "", caption="a cat"), effect) == "a cat, a sepia photograph"
     assert target_caption(Source("a", "", ""), effect) == "a sepia photograph"
+
+
+def test_a_composed_effect_on_the_subject_finds_it_where_the_first_effect_left_it():
+    world = load_world("tiny")
+    source = world.sources[0].id
+    truths = Truths(world)
+    composed = truths.composed("upside_down", "subject_gold", source)
+    assert np.array_equal(composed, truths.sequence("upside_down", "subject_gold", source).draws)
+    assert truths.composed("polaroid_frame", "subject_gold", source) is None  # nobody knows where its mask is

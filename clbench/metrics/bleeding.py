@@ -63,7 +63,7 @@ class Thresholds:
     """
 
     margin: float = 0.99
-    nuisance: float = 3.0
+    nuisance: float = 3.5
     reach: float = 0.55
     spread: float = 2.0
 

@@ -24,7 +24,7 @@ SOURCES, CURVE_SOURCES, ATTRIBUTED_SOURCES = 20, 3, 2
 ALARM = 0.02
 """A cell of the matrix is an alarm if its mean is above this and the 95 % interval over its sources is above 0."""
 WORKERS = 2
-KNOWN = {"reference pairs": "one picture of a random effect does not say how the next may differ"}
+KNOWN = {"reference pairs": "one picture does not say how a random effect varies, nor what one effect does to another's answer"}
 """Truths that are known to agree less than they should."""
 
 Kind = tuple[str, float]

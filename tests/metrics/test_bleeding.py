@@ -167,6 +167,14 @@ def test_without_composed_truths_the_added_form_still_works(meter, frames):
     assert clean < 0.02 < 0.1 < leaky
 
 
+def test_what_the_vae_changes_is_no_leak(meter, frames):
+    softened = torch.nn.functional.avg_pool2d(EFFECTS["sepia"](picture(1))[None], 3, 1, 1)[0]
+    known = meter.leak_frame(frames[1], "sepia", composed(picture(1), "sepia"), softened)
+    unknown = meter.leak_frame(frames[1], "sepia", composed(picture(1), "sepia"))
+    seen = meter.see(noisy(softened[None], "softened"))
+    assert meter.leak(known, seen).sum() < 0.02 < meter.leak(unknown, seen).sum()
+
+
 def test_reserved_names_are_refused(meter):
     with pytest.raises(ValueError, match="source"):
         meter.source_frame(picture(1), {SOURCE: picture(1)[None]})
