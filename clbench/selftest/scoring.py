@@ -97,25 +97,25 @@ def labelled(table: pd.DataFrame, wanted: Mapping[str, str]) -> float:
 
 
 def batches(scorer: Scorer, runs: Sequence[RunFolder]) -> Iterator[Check]:
-    """The same pictures in one batch, in reverse, and one at a time, each way by a scorer of its own."""
+    """The same pictures in one batch, in reverse, and one at a time, each by a scorer of its own."""
     source, effect = scorer.suite.sources(scorer.world)[0], EFFECTS[2]
     records = [r for run in runs for r in run.read_edits().values() if r.case.source == source]
     pictures = [run.read_picture(r) for run in runs for r in run.read_edits().values() if r.case.source == source]
     cases = [Case(effect, source, seed) for seed in range(len(records))]
-    whole = _scored(SourceScorer(source, scorer), effect, cases, to_tensor(pictures))
-    turned = _scored(SourceScorer(source, scorer), effect, cases[::-1], to_tensor(pictures[::-1]))
-    alone, single = SourceScorer(source, scorer), {}
+    whole = _scored(scorer, effect, cases, to_tensor(pictures))
+    turned = _scored(scorer, effect, cases[::-1], to_tensor(pictures[::-1]))
+    single: dict[tuple[int, str, str], float] = {}
     for case, picture in zip(cases, pictures, strict=True):
-        single |= _scored(alone, effect, [case], to_tensor([picture]))
+        single |= _scored(scorer, effect, [case], to_tensor([picture]))
     about = f"{len(whole)} scores of {len(cases)} pictures"
     yield Check("order of pictures: largest change of a score", gap(whole, turned), high=SAME, about=about)
     yield Check("batch size: largest change of a score", gap(whole, single), high=SAME, about=f"{about}, one at a time")
 
 
-def _scored(scorer: SourceScorer, effect: str, cases: Sequence[Case], outputs: Tensor) -> dict[tuple[int, str, str], float]:
+def _scored(scorer: Scorer, effect: str, cases: Sequence[Case], outputs: Tensor) -> dict[tuple[int, str, str], float]:
     """Value by seed, metric and other; text answers count by their name."""
     with torch.inference_mode():
-        rows: list[Row] = list(scorer.rows(effect, cases, outputs))
+        rows: list[Row] = list(SourceScorer(cases[0].source, scorer).rows(effect, cases, outputs))
     return {(cases[number].seed, score.metric, score.other): score.value for number, score in rows}
 
 
