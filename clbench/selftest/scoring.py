@@ -8,16 +8,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from clbench.calibration import to_tensor
 from clbench.edit import bench_for, edit
 from clbench.results import RunFolder
 from clbench.score import Scorer
-from clbench.score_case import Row, SourceScorer
+from clbench.score_case import SourceScorer
 from clbench.selftest import Check
 from clbench.selftest.readings import EFFECTS
 from clbench.suite import Suite, SuiteTable
@@ -40,7 +41,7 @@ def checks() -> Iterator[Check]:
     world = load_world("tiny")
     table = SuiteTable(
         name="selftest", question="Are known answers scored as such?", effects=EFFECTS, sources=SOURCES,
-        systems=(CONTROLS[0],), controls=CONTROLS, metrics=METRICS,
+        systems=(CONTROLS[0],), controls=CONTROLS, metrics=METRICS, probe_sources=None, pairs=None,
     )  # fmt: skip
     suite = Suite(Path("selftest.toml"), table)
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +61,7 @@ def checks() -> Iterator[Check]:
 def controls(tables: Mapping[str, pd.DataFrame], wrong: Mapping[str, str], world: World) -> Iterator[Check]:
     """A perfect system scores perfect; the untouched source and another effect's truth score as such."""
     perfect, idle, other = (tables[name] for name in CONTROLS)
-    exact = perfect[[not world.effect(effect).random for effect in perfect.effect]]
+    exact = perfect.loc[[not world.effect(effect).random for effect in perfect.effect]]
     yield Check("perfect system: success", mean(perfect, "success"), low=1, about=f"{len(EFFECTS)} effects, {SOURCES} sources")
     yield Check("perfect system: attributed to its effect", labelled(perfect, {e: e for e in EFFECTS}), low=1)
     yield Check("perfect system: subject score", worst(perfect, "subject", "min"), low=4.5, about="lowest of 1 to 5")
@@ -79,15 +80,17 @@ def controls(tables: Mapping[str, pd.DataFrame], wrong: Mapping[str, str], world
 
 def values(table: pd.DataFrame, metric: str) -> pd.Series:
     """The scored values of a metric."""
-    return table[(table.metric == metric) & (table.status == "ok")].value
+    return table.loc[(table.metric == metric) & (table.status == "ok"), "value"]
 
 
 def mean(table: pd.DataFrame, metric: str) -> float:
     return float(values(table, metric).mean())
 
 
-def worst(table: pd.DataFrame, metric: str, which: str) -> float:
-    return float(values(table, metric).agg(which))
+def worst(table: pd.DataFrame, metric: str, which: Literal["min", "max"]) -> float:
+    """The smallest or the largest scored value."""
+    found = values(table, metric)
+    return float(found.min() if which == "min" else found.max())
 
 
 def labelled(table: pd.DataFrame, wanted: Mapping[str, str]) -> float:
@@ -97,26 +100,31 @@ def labelled(table: pd.DataFrame, wanted: Mapping[str, str]) -> float:
 
 
 def batches(scorer: Scorer, runs: Sequence[RunFolder]) -> Iterator[Check]:
-    """The same pictures in one batch, in reverse, and one at a time, each by a scorer of its own."""
+    """The same pictures in one batch, in reverse, and one at a time, each way by a scorer of its own."""
     source, effect = scorer.suite.sources(scorer.world)[0], EFFECTS[2]
     records = [r for run in runs for r in run.read_edits().values() if r.case.source == source]
     pictures = [run.read_picture(r) for run in runs for r in run.read_edits().values() if r.case.source == source]
     cases = [Case(effect, source, seed) for seed in range(len(records))]
-    whole = _scored(scorer, effect, cases, to_tensor(pictures))
-    turned = _scored(scorer, effect, cases[::-1], to_tensor(pictures[::-1]))
-    single: dict[tuple[int, str, str], float] = {}
-    for case, picture in zip(cases, pictures, strict=True):
-        single |= _scored(scorer, effect, [case], to_tensor([picture]))
+    whole = _scored(SourceScorer(source, scorer), effect, [(cases, pictures)])
+    turned = _scored(SourceScorer(source, scorer), effect, [(cases[::-1], pictures[::-1])])
+    alone = [([case], [picture]) for case, picture in zip(cases, pictures, strict=True)]
+    single = _scored(SourceScorer(source, scorer), effect, alone)
     about = f"{len(whole)} scores of {len(cases)} pictures"
     yield Check("order of pictures: largest change of a score", gap(whole, turned), high=SAME, about=about)
     yield Check("batch size: largest change of a score", gap(whole, single), high=SAME, about=f"{about}, one at a time")
 
 
-def _scored(scorer: Scorer, effect: str, cases: Sequence[Case], outputs: Tensor) -> dict[tuple[int, str, str], float]:
-    """Value by seed, metric and other; text answers count by their name."""
+def _scored(
+    scorer: SourceScorer, effect: str, groups: Sequence[tuple[Sequence[Case], Sequence[np.ndarray]]]
+) -> dict[tuple[int, str, str], float]:
+    """Value by seed, metric and other, each group of cases in a batch of its own; text answers count by their name."""
+    batches = [scorer.batch(to_tensor(pictures)) for _, pictures in groups]
+    found = {}
     with torch.inference_mode():
-        rows: list[Row] = list(SourceScorer(cases[0].source, scorer).rows(effect, cases, outputs))
-    return {(cases[number].seed, score.metric, score.other): score.value for number, score in rows}
+        for (cases, _), batch in zip(groups, batches, strict=True):
+            rows = scorer.rows(effect, cases, batch)
+            found |= {(cases[number].seed, score.metric, score.other): score.value for number, score in rows}
+    return found
 
 
 def gap(one: Mapping[tuple[int, str, str], float], two: Mapping[tuple[int, str, str], float]) -> float:
