@@ -172,7 +172,7 @@ def agreement_checks(
         known = KNOWN.get(name, "")
         yield from _agreement(f"truth from {name}", both, known)
         if known:
-            yield from _agreement(f"truth from {name}, effects with one right answer", plain, known, reported=True)
+            yield from _agreement(f"truth from {name}, effects with one right answer", plain, "", reported=True)
 
 
 def _agreement(name: str, both: Sequence[tuple[Reading, Reading]], known: str, reported: bool = False) -> Iterator[Check]:
