@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,16 @@ def test_workers_change_nothing(scored, world, suite, monkeypatch):
     score_runs(list(reversed(runs.values())), world, suite)
     assert workers == [threads] and torch.get_num_threads() == threads
     assert {name: run.scores_file.read_bytes() for name, run in runs.items()} == before
+
+
+def test_the_backbone_is_opened_before_the_workers_begin(scored, world, suite, monkeypatch):
+    """Opening it sets torch's number of threads; in a worker that changed the last digits from one scoring to the next."""
+    opened_by = []
+    monkeypatch.setattr("clbench.score.round_trip_of", lambda world: opened_by.append(threading.current_thread()))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    scorer = Scorer(world, suite)
+    scorer.score([RunFolder.open(scored[1]["truth"].path)])
+    assert opened_by == [threading.main_thread()]
 
 
 def test_the_network_sees_each_distinct_picture_of_a_source_once(scored, world, suite, monkeypatch):
