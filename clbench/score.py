@@ -66,14 +66,6 @@ class _Asked:
 Picture = tuple[int, Case, np.ndarray]
 """Number of the run, case, and the picture uint8 (R, R, 3)."""
 
-METERED = frozenset(
-    {
-        "success", "bcr", "vsa", "leak", "leak_total", "dose", "attributed", "attribution_distance",
-        "neutral_leak", "neutral_leak_total", "both", "first_shows", "second_shows", "in_order",
-    }
-)  # fmt: skip
-"""Metrics that are read from the bleeding meter."""
-
 
 class Scorer:
     """Everything a suite's metrics need in a world, opened once. Raises ClbenchError before any work if a weight is missing."""
@@ -132,7 +124,7 @@ class Scorer:
         self, sources: Sequence[tuple[str, list[_Work]]], parts: Mapping[str, ScoreParts]
     ) -> Generator[tuple[_Work, list[Score]]]:
         """Rows of each run for each source, in order; sources are worked on beside each other, and kept when they are done."""
-        if METERED & set(self.metrics):
+        if any("meter" in METRICS.get(name).needs for name in self.metrics):
             # opening a pipeline sets the number of torch's threads; in a worker that would change the last digits of scores
             _ = self.round_trip
         with one_thread_each() as workers:

@@ -155,7 +155,8 @@ class System(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MetricCard:
-    """What a metric is. `bounds` are inclusive; `needs` names what must be known to compute it.
+    """What a metric is. `bounds` are inclusive; `needs` names what must be known to compute it,
+    and "meter" where it is read from the bleeding meter.
 
     `questions` are the kinds of cases (`Case.question`) that it is computed for; others get no row of it.
     """

@@ -51,6 +51,8 @@ def train_collection(
     router = Router(stream if config.p_switch > 0 else None, general, config.p_switch, config.routing, seed)
     dice = Dice.seeded(seed_from("collection", seed, "dice"), shop.device)
     training = prepare(backbone, config, router, shop.prompts.unconditional(), guidance, dice)
+    if config.warm_start_from == "merged" and config.fake_start == "student":
+        training.fake.copy(training.student)  # as after a warm start
     facts = {
         "stage": "collection", "guidance": guidance, "effects": " ".join(t.effect.id for t in taught),
         "prompt": config.prompt, "prompt_coherence": round(coherence(gram(stream.student_prompts)), 6),

@@ -131,7 +131,7 @@ class StudentConfig(Table):
     updates: int = Field(default=500, ge=1, description="student updates")
     warm_start: int = Field(default=0, ge=0, description="of these, first updates with joint flow matching alone")
     fake_start: Literal["student", "base"] = Field(
-        default="student", description="the fake score after the warm start: a copy of the student, or the plain base"
+        default="student", description="the fake score where the student no longer is the plain base: a copy of it, or the base"
     )
     batch: int = Field(default=8, ge=1, description="of each process")
     steps: int = Field(default=4, ge=1, description="sampling steps of the student")
@@ -160,11 +160,15 @@ class StudentConfig(Table):
 
     _guidance = field_validator("guidance_convention")(lambda name: _known(GUIDANCE, name))
 
+    def starts_elsewhere(self) -> bool:
+        """Whether the student is something else than the plain base when distillation begins."""
+        return self.warm_start > 0
+
     @model_validator(mode="after")
     def _within(self) -> StudentConfig:
         if self.warm_start > self.updates:
             raise ValueError(f"warm_start {self.warm_start} is more than updates {self.updates}")
-        if self.warm_start and self.fake_start == "student" and self.fake_lora not in (None, self.lora):
+        if self.starts_elsewhere() and self.fake_start == "student" and self.fake_lora not in (None, self.lora):
             raise ValueError('a fake score that starts as the student has its LoRA: leave fake_lora out, or fake_start = "base"')
         return self
 
@@ -188,6 +192,9 @@ class CollectionConfig(StudentConfig):
     )
 
     _routing = field_validator("routing")(lambda name: _known(ROUTING, name))
+
+    def starts_elsewhere(self) -> bool:
+        return super().starts_elsewhere() or self.warm_start_from == "merged"
 
 
 class ExtensionConfig(CollectionConfig):

@@ -58,40 +58,40 @@ _CARDS = (
     MetricCard(
         "success", 2, "higher", (0.0, 1.0),
         "1 if the output is closer to its own truth than to the source and to every other effect, with a margin.",
-        "own", frozenset({"truth", "source"}),
+        "own", frozenset({"truth", "source", "meter"}),
     ),
     MetricCard(
         "bcr", 2, "lower", (0.0, 1.0), "1 - success; its mean is the share of failed outputs.",
-        "BCR of CollectionLoRA (arXiv 2605.25378), measured instead of judged", frozenset({"truth", "source"}),
+        "BCR of CollectionLoRA (arXiv 2605.25378), measured instead of judged", frozenset({"truth", "source", "meter"}),
     ),
     MetricCard(
         "vsa", 2, "higher", (0.0, 5.0), "0 if the case failed, else the subject score; so mean vsa <= 5 (1 - mean bcr).",
-        "VSA of CollectionLoRA (arXiv 2605.25378), measured instead of judged", frozenset({"truth", "source"}),
+        "VSA of CollectionLoRA (arXiv 2605.25378), measured instead of judged", frozenset({"truth", "source", "meter"}),
     ),
     MetricCard(
         "leak_total", 2, "lower", (0.0, math.inf), "Sum of the leaks of all other effects into the output.", "own",
-        frozenset({"truth", "source"}),
+        frozenset({"truth", "source", "meter"}),
     ),
     MetricCard(
         "dose", 2, "neutral", (-math.inf, math.inf),
         "How far the output went from the source (0) to the truth (1) along the asked effect.", "own",
-        frozenset({"truth", "source"}),
+        frozenset({"truth", "source", "meter"}),
     ),
     MetricCard(
         "attribution_distance", 2, "lower", (0.0, math.inf),
         "Distance of the output to the truth of `other` (an effect or the source) in the whitened feature space.", "own",
-        frozenset({"truth", "source"}), pairwise=True,
+        frozenset({"truth", "source", "meter"}), pairwise=True,
     ),
     MetricCard(
         "attributed", 2, "neutral", (1.0, 1.0),
         "`other` is what the output is closest to: an effect, the source, or none; of a neutral question also the base, of "
         "a composition the first effect, the second, both, or both in reversed order.", "own",
-        frozenset({"truth", "source"}), pairwise=True, questions=EVERY,
+        frozenset({"truth", "source", "meter"}), pairwise=True, questions=EVERY,
     ),
     MetricCard(
         "leak", 2, "lower", (0.0, math.inf),
         "How much of effect `other` is in an output asked for another effect; 1 = as much as in its own truth.", "own",
-        frozenset({"truth", "source"}), pairwise=True,
+        frozenset({"truth", "source", "meter"}), pairwise=True,
     ),
     MetricCard(
         "neutral_distance", 1, "lower", (0.0, math.inf),
@@ -102,29 +102,30 @@ _CARDS = (
     MetricCard(
         "neutral_leak", 2, "lower", (0.0, math.inf),
         "How much of what effect `other` changes of the source was added to what the base made of a neutral question.", "own",
-        frozenset({"base", "truth", "source"}), pairwise=True, questions=frozenset({"neutral"}),
+        frozenset({"base", "truth", "source", "meter"}), pairwise=True, questions=frozenset({"neutral"}),
     ),
     MetricCard(
         "neutral_leak_total", 2, "lower", (0.0, math.inf), "Sum of the neutral leaks of all effects into the output.", "own",
-        frozenset({"base", "truth", "source"}), questions=frozenset({"neutral"}),
+        frozenset({"base", "truth", "source", "meter"}), questions=frozenset({"neutral"}),
     ),
     MetricCard(
         "both", 2, "higher", (0.0, 1.0),
         "1 if the output is closest to the true picture of both effects, in either order, rather than to that of one of them or "
-        "to the source; missing where one effect hides the other.", "own", frozenset({"operator", "source"}), questions=COMPOSED,
+        "to the source; missing where one effect hides the other.",
+        "own", frozenset({"operator", "source", "meter"}), questions=COMPOSED,
     ),
     MetricCard(
         "first_shows", 2, "higher", (0.0, 1.0), "1 if the output is closest to a true picture with the first effect in it.",
-        "own", frozenset({"operator", "source"}), questions=COMPOSED,
+        "own", frozenset({"operator", "source", "meter"}), questions=COMPOSED,
     ),
     MetricCard(
         "second_shows", 2, "higher", (0.0, 1.0), "1 if the output is closest to a true picture with the second effect in it.",
-        "own", frozenset({"operator", "source"}), questions=COMPOSED,
+        "own", frozenset({"operator", "source", "meter"}), questions=COMPOSED,
     ),
     MetricCard(
         "in_order", 2, "higher", (0.0, 1.0),
         "Of outputs with both effects: 1 if closer to first-then-second than to the other order; missing where the two orders "
-        "look alike.", "own", frozenset({"operator", "source"}), questions=COMPOSED,
+        "look alike.", "own", frozenset({"operator", "source", "meter"}), questions=COMPOSED,
     ),
     MetricCard(
         "order_change", 1, "neutral", (0.0, math.inf),

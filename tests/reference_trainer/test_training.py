@@ -230,6 +230,22 @@ def test_after_a_warm_start_the_fake_score_starts_as_the_student(shop_floor, mon
     assert not any(seen[1:])
 
 
+def test_beside_a_merged_start_the_fake_score_starts_as_the_student(shop_floor, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    world, recipe, out = shop_floor
+    seen, original = [], Objective.fake_loss
+
+    def look(self, batch, samples):
+        mine, student = self.backbone.parameters("fake_score"), self.backbone.parameters("student")
+        seen.append(all(torch.equal(mine[key], student[key]) for key in mine))
+        return original(self, batch, samples)
+
+    monkeypatch.setattr(Objective, "fake_loss", look)
+    run("teachers", changed(recipe, "teachers", lr=0.05), world, None, out)
+    run("collection", changed(recipe, "collection", warm_start_from="merged", warm_start=0, updates=1), world, None, out)
+    assert seen[0]
+
+
 def test_a_student_can_start_from_the_mean_of_its_teachers(shop_floor, monkeypatch, tmp_path):
     """Teachers of rank 2 and a student of rank 4 with another scale: half of both products, exactly."""
     from clbench.adapters import describe_adapter, load_tensors
