@@ -45,11 +45,15 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
 
 def read_table(path: Path, model: type[M]) -> M:
     """`path` as a `model`; ClbenchError with file, line, table and the nearest known key otherwise."""
-    data, text = read_toml(path)
+    return validated(path, read_toml(path)[0], model)
+
+
+def validated(path: Path, data: dict[str, Any], model: type[M]) -> M:
+    """What `path` says (`data`, joined with other files or not) as a `model`; ClbenchError as of `read_table`."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise ClbenchError(_sentence(path, text, model, error)) from None
+        raise ClbenchError(_sentence(path, read_toml(path)[1], model, error)) from None
 
 
 def _sentence(path: Path, text: str, model: type[BaseModel], error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from clbench.adapters import StoredDtype
 from clbench.registry import ClbenchError, Registry
-from clbench.tables import Table, read_table
+from clbench.tables import Table, read_toml, validated
 from reference_trainer import processes
 from reference_trainer.losses import GUIDANCE
 from reference_trainer.networks import LoraForward, Modules
@@ -19,6 +20,7 @@ from reference_trainer.prompting import StudentPrompt
 from reference_trainer.schedule import ANCHOR_TIME, SCORE_TIME, TARGET_GENERATION, TARGET_SCORE
 from reference_trainer.streams import ROUTING
 
+RECIPES = Path(__file__).parent / "recipes"
 LATER = frozenset({"warm_start_from"})
 """Options that are younger than finished trainings; see `settings`."""
 
@@ -216,8 +218,9 @@ class ExtensionConfig(CollectionConfig):
 
 
 class Recipe(Table):
-    """The whole file."""
+    """The whole file; it may be `based_on` another recipe, of which it changes what it names."""
 
+    based_on: str | None = Field(default=None, description="a shipped recipe, or a file relative to this one")
     seed: int = 0
     base: BaseConfig = BaseConfig()
     encoders: EncodersConfig = EncodersConfig()
@@ -251,5 +254,36 @@ def with_pairs(recipe: Recipe, folder: Path) -> Recipe:
 
 def load_recipe(name: str | Path) -> Recipe:
     """A shipped recipe by name (``tiny``, ``smoke``) or a TOML file; ClbenchError naming file, line and key."""
-    shipped = Path(__file__).parent / "recipes" / f"{name}.toml"
-    return read_table(shipped if shipped.is_file() else Path(name), Recipe)
+    file = _find(name, Path())
+    return validated(file, _read(file, ()), Recipe)
+
+
+def _find(name: str | Path, folder: Path) -> Path:
+    """The shipped recipe of that name, else the file `name` below `folder`."""
+    shipped = RECIPES / f"{name}.toml"
+    return shipped if shipped.is_file() else folder / name
+
+
+def _read(file: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """The keys of `file` over those of the recipe that it is based on; `above` are the files that led here.
+
+    ClbenchError for a base that is missing, not valid, or leads back here.
+    """
+    own, _ = read_toml(file)
+    base, above = own.get("based_on"), (*above, file.resolve())
+    if not isinstance(base, str):
+        return own
+    found = _find(base, file.parent)
+    if not found.is_file():
+        raise ClbenchError(f"{file}: based_on names '{base}', which is neither a shipped recipe nor a file beside it")
+    if found.resolve() in above:
+        raise ClbenchError(f"{file}: based_on '{base}' leads back to a recipe that is based on this one")
+    first = _read(found, above)
+    validated(found, first, Recipe)  # so that its mistakes are told with its own name
+    return _laid_over(first, own)
+
+
+def _laid_over(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nested tables as one: tables that both have are joined, other values are those of `second`."""
+    both = {k: _laid_over(first[k], v) for k, v in second.items() if isinstance(v, dict) and isinstance(first.get(k), dict)}
+    return {**first, **second, **both}

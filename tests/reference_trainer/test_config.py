@@ -51,6 +51,33 @@ def test_shipped_recipes(name):
     assert load_recipe(name).collection.p_switch == 0.5
 
 
+def test_a_recipe_changes_what_it_names_of_another_one(tmp_path):
+    first = "based_on = 'smoke'\n[collection]\nprompt = 'instruction'\n[collection.times]\nanchor = 'code'"
+    (tmp_path / "first.toml").write_text(first)
+    second = "based_on = 'first.toml'\nseed = 7\n[collection.times]\ntarget_score = 'code'"
+    (tmp_path / "second.toml").write_text(second)
+    made, base = load_recipe(tmp_path / "second.toml"), load_recipe("smoke")
+    times = base.collection.times.model_copy(update={"anchor": "code", "target_score": "code"})
+    assert made.collection == base.collection.model_copy(update={"prompt": "instruction", "times": times})
+    assert (made.seed, made.teachers, made.base) == (7, base.teachers, base.base)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("based_on = 'second.toml'", r"first\.toml: based_on 'second\.toml' leads back"),
+        ("based_on = 'smok'", r"first\.toml: based_on names 'smok', which is neither"),
+        ("[joint]\nsteps = 4", r"first\.toml line 2: unknown key 'steps'"),
+        ("based_on = 3", "based_on"),
+    ],
+)
+def test_a_recipe_based_on_a_bad_one(tmp_path, base, message):
+    (tmp_path / "first.toml").write_text(base)
+    (tmp_path / "second.toml").write_text("based_on = 'first.toml'")
+    with pytest.raises(ClbenchError, match=message):
+        load_recipe(tmp_path / "second.toml")
+
+
 def test_missing_recipe():
     with pytest.raises(ClbenchError, match=r"file not found: nowhere\.toml"):
         load_recipe("nowhere.toml")
