@@ -46,14 +46,15 @@ def train_accelerator(shop: Workshop, config: AcceleratorConfig, seed: int, out:
 
 
 def guidance_of(shop: Workshop, config: StudentConfig) -> float:
-    """The weight of the teacher's guidance: the recipe's, else the world's."""
+    """The weight of the teacher's guidance in the score: the recipe's, else the world's."""
     return shop.world.backbone.guidance if config.guidance is None else config.guidance
 
 
 def target_store(shop: Workshop, config: StudentConfig, backbone: Backbone, out: Path) -> TargetStore:
-    """The stored full-step outputs below `out`."""
+    """The stored full-step outputs below `out`, at the recipe's `target_guidance`, else the world's."""
     sigmas = shop.full_sigmas(config.target_steps)
-    return TargetStore(out / "targets", backbone, sigmas, shop.world.backbone.guidance, shop.prompts.unconditional())
+    guidance = shop.world.backbone.guidance if config.target_guidance is None else config.target_guidance
+    return TargetStore(out / "targets", backbone, sigmas, guidance, shop.prompts.unconditional())
 
 
 def describe(examples: General) -> list[list[str]]:

@@ -21,7 +21,7 @@ from reference_trainer.schedule import ANCHOR_TIME, SCORE_TIME, TARGET_GENERATIO
 from reference_trainer.streams import ROUTING
 
 RECIPES = Path(__file__).parent / "recipes"
-LATER = frozenset({"warm_start_from"})
+LATER = frozenset({"warm_start_from", "distill_lr", "target_guidance"})
 """Options that are younger than finished trainings; see `settings`."""
 
 
@@ -56,6 +56,9 @@ class HabitsTable(Table):
     tensorboard: bool = True
     gauge_every: int = Field(default=250, ge=0, description="updates between readings of a collection's gauges; 0: never")
     gauge_scenes: int = Field(default=2, ge=1, description="validation scenes of the gauges")
+    keep_warm_start: bool = Field(
+        default=False, description="write <stage>-warm.safetensors into the stage's folder when a student's warm start ends"
+    )
 
 
 class PairsConfig(Table):
@@ -78,6 +81,12 @@ class PairsConfig(Table):
     habits: HabitsTable = HabitsTable()
 
     _time = field_validator("time")(lambda name: _known(SCORE_TIME, name))
+
+    @model_validator(mode="after")
+    def _no_warm_start(self) -> PairsConfig:
+        if self.habits.keep_warm_start:
+            raise ValueError("there is no warm start to keep here: leave habits.keep_warm_start out")
+        return self
 
 
 class TeachersConfig(PairsConfig):
@@ -143,8 +152,11 @@ class StudentConfig(Table):
         default="shared", description="shared: one rollout serves all updates of a round; fresh: one for each"
     )
     lr: float = Field(default=5e-4, gt=0)
+    distill_lr: float | None = Field(
+        default=None, gt=0, description="the student's after warm_start, with a warm-up of its own; None: lr, without one"
+    )
     fake_lr: float = Field(default=5e-4, gt=0)
-    warmup: int = Field(default=10, ge=0)
+    warmup: int = Field(default=10, ge=0, description="updates of linear warm-up, of the student again where distill_lr begins")
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=10.0, gt=0)
     ema: float = Field(default=0.0, ge=0, lt=1, description="0: no averaging; else the decay per student update")
@@ -155,6 +167,7 @@ class StudentConfig(Table):
     general_sources: int = Field(default=256, ge=0, description="examples of the general stream")
     general_targets: bool = Field(default=False, description="store the base's outputs for the general stream too")
     target_steps: int | None = Field(default=None, ge=1, description="steps of stored outputs; None: the world's full steps")
+    target_guidance: float | None = Field(default=None, ge=0, description="guidance of stored outputs; None: the world's")
     pictures: str | None = Field(default=None, description="folder of source pictures; None: the world's distillation scenes")
     lora_forward: LoraForward = "merged"
     precision: Precision = "float32"
@@ -170,6 +183,8 @@ class StudentConfig(Table):
     def _within(self) -> StudentConfig:
         if self.warm_start > self.updates:
             raise ValueError(f"warm_start {self.warm_start} is more than updates {self.updates}")
+        if self.habits.keep_warm_start and not self.warm_start:
+            raise ValueError("habits.keep_warm_start needs warm_start updates")
         if self.starts_elsewhere() and self.fake_start == "student" and self.fake_lora not in (None, self.lora):
             raise ValueError('a fake score that starts as the student has its LoRA: leave fake_lora out, or fake_start = "base"')
         return self

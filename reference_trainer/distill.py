@@ -17,7 +17,7 @@ from reference_trainer import processes
 from reference_trainer.checkpoint import DiceState, finish, finished
 from reference_trainer.config import StudentConfig
 from reference_trainer.dice import Dice
-from reference_trainer.learner import Learner
+from reference_trainer.learner import Later, Learner
 from reference_trainer.loop import Job, Progress, train
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone
 from reference_trainer.objective import Objective
@@ -93,7 +93,8 @@ def prepare(
     """The distillation at update 0; `add_roles` must have put the roles over the backbone."""
     objective = Objective(backbone, config, unconditional, guidance, dice)
     wd = config.weight_decay
-    student = Learner(backbone, STUDENT, config.lr, config.clip, config.warmup, None, wd, config.ema)
+    later = None if config.distill_lr is None else Later(config.warm_start, config.distill_lr)
+    student = Learner(backbone, STUDENT, config.lr, config.clip, config.warmup, None, wd, config.ema, later)
     fake = Learner(backbone, FAKE_SCORE, config.fake_lr, config.clip, config.warmup, None, wd)
     return Distillation(backbone, config, objective, router, student, fake, dice)
 
@@ -116,19 +117,32 @@ def run_distillation(
     shop: Workshop, training: Distillation, rows: SheetRows, what: str, adapter: Path, key: str,
     facts: Mapping[str, Any], resume: bool, gauge: Callable[[], dict[str, float]] | None = None,
 ) -> Iterator[Progress]:  # fmt: skip
-    """Train to the end, then export `adapter` and mark it complete. Work files lie in a folder beside it."""
+    """Train to the end, then export `adapter` and mark it complete. Work files lie in a folder beside it.
+
+    With `habits.keep_warm_start` the student as it is when its warm start ends stands there too, as ``<stage>-warm.safetensors``.
+    """
     work, config = adapter.with_suffix(""), training.config
-    state = {"student": training.student, "fake_score": training.fake, "dice": DiceState(training.dice)}
-    job = Job(training.update, _sheets(shop, training, rows, work), state, config.updates, gauge)
-    for update, logs in train(job, work, key, config.habits, resume):
-        yield Progress(what, update + 1, config.updates, logs)
     header = {f"clbench.{name}": str(value) for name, value in facts.items()}
     header |= {"clbench.steps": str(config.steps), "clbench.shift": str(config.shift)}
+
+    def keep(done: int) -> None:
+        if config.habits.keep_warm_start and done == config.warm_start:
+            _export(training, work / f"{adapter.stem}-warm.safetensors", header | {"clbench.warm_start": str(done)})
+
+    state = {"student": training.student, "fake_score": training.fake, "dice": DiceState(training.dice)}
+    job = Job(training.update, _sheets(shop, training, rows, work), state, config.updates, gauge, keep)
+    for update, logs in train(job, work, key, config.habits, resume):
+        yield Progress(what, update + 1, config.updates, logs)
     if processes.first():
-        values = training.student.weights()
-        save_adapter(adapter, values, training.backbone.config(STUDENT).to_dict(), header, config.lora.dtype)
+        _export(training, adapter, header)
         finish(work / "complete.json", key, adapter, dict(facts))
     processes.wait()
+
+
+def _export(training: Distillation, path: Path, header: Mapping[str, str]) -> None:
+    """Write the student's weights, averaged where they are, as an adapter file."""
+    values, dtype = training.student.weights(), training.config.lora.dtype
+    save_adapter(path, values, training.backbone.config(STUDENT).to_dict(), header, dtype)
 
 
 def is_finished(adapter: Path, key: str) -> bool:

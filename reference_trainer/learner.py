@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,8 +15,22 @@ from reference_trainer.networks import Backbone
 from reference_trainer.processes import average_gradients
 
 
-def learning_rate(base: float, update: int, warmup: int, decay_over: int | None) -> float:
-    """Linear warm-up over `warmup` updates; then constant, or a cosine to a tenth at update `decay_over`."""
+@dataclass(frozen=True)
+class Later:
+    """A second phase of a training, from update `start` on, with a learning rate of its own."""
+
+    start: int
+    lr: float
+
+
+def learning_rate(base: float, update: int, warmup: int, decay_over: int | None, later: Later | None = None) -> float:
+    """Linear warm-up over `warmup` updates; then constant, or a cosine to a tenth at update `decay_over`.
+
+    A later phase begins with a warm-up of the same length, since its gradients are of another size than those that AdamW
+    has seen, and has the same end.
+    """
+    if later is not None and update >= later.start:
+        return learning_rate(later.lr, update - later.start, warmup, None if decay_over is None else decay_over - later.start)
     if update < warmup:
         return base * (update + 1) / warmup
     if decay_over is None:
@@ -37,8 +52,10 @@ class Learner:
         decay_over: int | None = None,
         weight_decay: float = 0.0,
         ema: float = 0.0,
+        later: Later | None = None,
     ) -> None:
         self.name, self.lr, self.clip, self.warmup, self.decay_over = name, lr, clip, warmup, decay_over
+        self.later = later
         self.parameters = backbone.parameters(name)
         self.optimizer = torch.optim.AdamW(
             list(self.parameters.values()), lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay, foreach=True
@@ -57,7 +74,7 @@ class Learner:
         if not math.isfinite(norm):
             raise NonFiniteError(f"gradient norm of {self.name} is {norm}")
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.lr, update, self.warmup, self.decay_over)
+            group["lr"] = learning_rate(self.lr, update, self.warmup, self.decay_over, self.later)
         self.optimizer.step()
         self._follow()
         return norm

@@ -29,7 +29,8 @@ class Progress:
 class Job:
     """A training as the loop sees it: `step(update)` makes one update and returns numbers for the log.
 
-    `gauge` looks at the student every now and then; its numbers stand beside those of the update.
+    `gauge` looks at the student every now and then; its numbers stand beside those of the update. `keep` is called with the
+    number of updates done, before the checkpoint: what it writes is there when a later run resumes behind it.
     """
 
     step: Callable[[int], dict[str, float]]
@@ -37,6 +38,7 @@ class Job:
     state: Mapping[str, Stateful]
     updates: int
     gauge: Callable[[], dict[str, float]] | None = None
+    keep: Callable[[int], object] | None = None
 
 
 def train(job: Job, folder: Path, key: str, habits: HabitsTable, resume: bool = True) -> Iterator[tuple[int, dict[str, float]]]:
@@ -76,6 +78,8 @@ def _record(
     if job.gauge is not None and done % habits.gauge_every == 0:
         logs |= job.gauge()
     logbook.write(update, logs)
+    if job.keep is not None:
+        job.keep(done)
     if done % habits.checkpoint_every == 0 or done == job.updates:
         checkpoints.save(done, job.state)
     if done % habits.sheet_every == 0 or done == job.updates:

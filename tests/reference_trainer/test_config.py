@@ -25,6 +25,9 @@ from reference_trainer.config import (
         ("[collection.times]\nanchor = 'papre'", "Did you mean 'paper'"),
         ("[teachers]\nrank = 4", "unknown key 'rank'"),
         ("[accelerator]\nupdates = 5\nwarm_start = 6", "warm_start 6 is more than updates 5"),
+        ("[collection]\nhabits.keep_warm_start = true", "keep_warm_start needs warm_start updates"),
+        ("[teachers]\nhabits.keep_warm_start = true", "no warm start to keep here"),
+        ("[collection]\ndistill_lr = 0", "distill_lr"),
         ("[joint]\nprompt = 'trigger'", "prompt"),
         ("[joint]\nsteps = 4", "unknown key 'steps'"),
         ("[extension]\nfake_lora.rank = 4", "leave fake_lora out"),
@@ -98,4 +101,5 @@ def test_a_finished_training_stays_recognised(config, digest):
 
 
 def test_an_option_that_came_later_counts_where_it_is_used():
-    assert settings(CollectionConfig(warm_start_from="merged")) != settings(CollectionConfig())
+    for option in ({"warm_start_from": "merged"}, {"distill_lr": 1e-4}, {"target_guidance": 1.0}):
+        assert settings(CollectionConfig(**option)) != settings(CollectionConfig())

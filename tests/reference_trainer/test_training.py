@@ -268,6 +268,58 @@ def test_a_student_can_start_from_the_mean_of_its_teachers(shop_floor, monkeypat
     assert max(float(product(student, module).abs().max()) for module in student[0].modules) > 1e-3
 
 
+def test_the_distillation_phase_has_a_learning_rate_of_its_own(shop_floor, monkeypatch):
+    """Killed in its warm-up and resumed it ends with the same weights; the rates are those of the schedule."""
+    from reference_trainer.learner import Learner
+
+    world, recipe, out = shop_floor
+    rates, real = [], Learner.step
+
+    def step(self, loss, update):
+        norm = real(self, loss, update)
+        if self.name == "student":
+            rates.append(self.optimizer.param_groups[0]["lr"])
+        return norm
+
+    monkeypatch.setattr(Learner, "step", step)
+    apart = changed(recipe, "collection", updates=6, warm_start=2, warmup=2, lr=2e-3, distill_lr=1e-4, p_switch=1.0)
+    (whole,) = run("collection", apart, world, None, out / "whole")
+    assert rates == pytest.approx([1e-3, 2e-3, 5e-5, 1e-4, 1e-4, 1e-4])
+    interrupted("collection", apart, world, out / "killed", after=3)
+    (resumed,) = run("collection", apart, world, None, out / "killed")
+    first, second = load_file(whole), load_file(resumed)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_end_of_a_warm_start_can_be_kept(shop_floor):
+    """The file is the adapter of a training that ends there; a run that resumes behind it leaves it as it is."""
+    world, recipe, out = shop_floor
+    habits = recipe.collection.habits.model_copy(update={"keep_warm_start": True, "keep": 1})
+    long = changed(recipe, "collection", warm_start=2, p_switch=1.0, habits=habits)
+    interrupted("collection", long, world, out / "long", after=3)
+    warm = out / "long" / "collection" / "collection-warm.safetensors"
+    made = warm.stat().st_mtime_ns
+    run("collection", long, world, None, out / "long")
+    assert warm.stat().st_mtime_ns == made
+    assert [p.name for p in (out / "long" / "collection" / "checkpoints").iterdir()] == ["000004"]
+    (short,) = run("collection", changed(recipe, "collection", warm_start=2, updates=2, p_switch=1.0), world, None, out / "short")
+    first, second = load_file(warm), load_file(short)
+    assert all(torch.equal(first[key], second[key]) for key in second)
+
+
+def test_stored_outputs_have_a_guidance_of_their_own(shop_floor):
+    world, recipe, out = shop_floor
+    alone = {"updates": 1, "warm_start": 1, "p_switch": 1.0}
+    files = []
+    for guidance in (None, world.backbone.guidance, 1.0):
+        run("collection", changed(recipe, "collection", target_guidance=guidance, **alone), world, None, out, resume=False)
+        files.append({path.name for path in (out / "targets").iterdir()})
+    assert files[0] == files[1] and len(files[2]) == 2 * len(files[0])
+    fresh = [load_file(out / "targets" / name)["target"] for name in sorted(files[2] - files[0])]
+    known = [load_file(out / "targets" / name)["target"] for name in sorted(files[0])]
+    assert not any(torch.allclose(a, b) for a in fresh for b in known)
+
+
 def test_fresh_rollouts_differ_from_shared_ones(shop_floor):
     world, recipe, out = shop_floor
     weights = []
