@@ -21,7 +21,7 @@ from reference_trainer.schedule import ANCHOR_TIME, SCORE_TIME, TARGET_GENERATIO
 from reference_trainer.streams import ROUTING
 
 RECIPES = Path(__file__).parent / "recipes"
-LATER = frozenset({"warm_start_from", "distill_lr", "target_guidance"})
+LATER = frozenset({"warm_start_from", "distill_lr", "target_guidance", "lr_decay"})
 """Options that are younger than finished trainings; see `settings`."""
 
 
@@ -155,6 +155,7 @@ class StudentConfig(Table):
     distill_lr: float | None = Field(
         default=None, gt=0, description="the student's after warm_start, with a warm-up of its own; None: lr, without one"
     )
+    lr_decay: bool = Field(default=False, description="cosine decay of the student's rate to a tenth, in each phase")
     fake_lr: float = Field(default=5e-4, gt=0)
     warmup: int = Field(default=10, ge=0, description="updates of linear warm-up, of the student again where distill_lr begins")
     weight_decay: float = Field(default=0.0, ge=0)

@@ -94,7 +94,8 @@ def prepare(
     objective = Objective(backbone, config, unconditional, guidance, dice)
     wd = config.weight_decay
     later = None if config.distill_lr is None else Later(config.warm_start, config.distill_lr)
-    student = Learner(backbone, STUDENT, config.lr, config.clip, config.warmup, None, wd, config.ema, later)
+    decay_over = config.updates if config.lr_decay else None
+    student = Learner(backbone, STUDENT, config.lr, config.clip, config.warmup, decay_over, wd, config.ema, later)
     fake = Learner(backbone, FAKE_SCORE, config.fake_lr, config.clip, config.warmup, None, wd)
     return Distillation(backbone, config, objective, router, student, fake, dice)
 

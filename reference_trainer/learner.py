@@ -27,10 +27,12 @@ def learning_rate(base: float, update: int, warmup: int, decay_over: int | None,
     """Linear warm-up over `warmup` updates; then constant, or a cosine to a tenth at update `decay_over`.
 
     A later phase begins with a warm-up of the same length, since its gradients are of another size than those that AdamW
-    has seen, and has the same end.
+    has seen. Where the rate decays, it does so in each phase by itself.
     """
     if later is not None and update >= later.start:
         return learning_rate(later.lr, update - later.start, warmup, None if decay_over is None else decay_over - later.start)
+    if later is not None and decay_over is not None:
+        decay_over = later.start
     if update < warmup:
         return base * (update + 1) / warmup
     if decay_over is None:

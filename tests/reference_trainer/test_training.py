@@ -291,6 +291,19 @@ def test_the_distillation_phase_has_a_learning_rate_of_its_own(shop_floor, monke
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_a_decaying_rate_decays_in_each_phase():
+    from reference_trainer.learner import Later, learning_rate
+
+    def rate(update: int) -> float:
+        return learning_rate(1e-3, update, 2, 30, Later(10, 1e-4))
+
+    assert [rate(u) for u in (0, 1, 2)] == pytest.approx([5e-4, 1e-3, 1e-3])
+    assert 1e-4 < rate(9) < 2e-4 and rate(10) == pytest.approx(5e-5)
+    assert rate(12) == pytest.approx(1e-4) and rate(30) == pytest.approx(1e-5)
+    first, second = [rate(u) for u in range(1, 10)], [rate(u) for u in range(12, 30)]
+    assert first == sorted(first, reverse=True) and second == sorted(second, reverse=True)
+
+
 def test_the_end_of_a_warm_start_can_be_kept(shop_floor):
     """The file is the adapter of a training that ends there; a run that resumes behind it leaves it as it is."""
     world, recipe, out = shop_floor
