@@ -21,7 +21,7 @@ from reference_trainer.schedule import ANCHOR_TIME, SCORE_TIME, TARGET_GENERATIO
 from reference_trainer.streams import ROUTING
 
 RECIPES = Path(__file__).parent / "recipes"
-LATER = frozenset({"warm_start_from", "distill_lr", "target_guidance", "lr_decay"})
+LATER = frozenset({"warm_start_from", "distill_lr", "target_guidance", "lr_decay", "warm_batch"})
 """Options that are younger than finished trainings; see `settings`."""
 
 
@@ -141,6 +141,7 @@ class StudentConfig(Table):
     fake_lora: LoraTable | None = Field(default=None, description="None: as the student's")
     updates: int = Field(default=500, ge=1, description="student updates")
     warm_start: int = Field(default=0, ge=0, description="of these, first updates with joint flow matching alone")
+    warm_batch: int | None = Field(default=None, ge=1, description="batch of the warm start, of each process; None: `batch`")
     fake_start: Literal["student", "base"] = Field(
         default="student", description="the fake score where the student no longer is the plain base: a copy of it, or the base"
     )
@@ -256,7 +257,9 @@ def settings(table: PairsConfig | StudentConfig) -> dict[str, Any]:
     values = table.model_dump(mode="json", exclude={"habits", "folder", "pictures", "lora_forward"})
     defaults = {name: type(table).model_fields[name].default for name in LATER & values.keys()}
     values = {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
-    values["batch"] *= processes.count()
+    for name in ("batch", "warm_batch"):
+        if values.get(name) is not None:
+            values[name] *= processes.count()
     if values.get("routing") == "every-20" and processes.count() > 1:  # drawn by each process for itself
         values["processes"] = processes.count()
     return values

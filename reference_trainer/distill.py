@@ -68,7 +68,8 @@ class Distillation:
         return self.config.losses.dmd_bs or self.config.losses.dmd_ts
 
     def _draw(self, update: int) -> Batch:
-        return self.router.draw(self.dice, update, self.config.batch)
+        warm = self.config.warm_batch if update < self.config.warm_start else None
+        return self.router.draw(self.dice, update, warm or self.config.batch)
 
     def _rollout(self, batch: Batch) -> Trajectory:
         return simulate(self.backbone, self.objective.sigmas, batch.source, batch.student_prompts, self.dice)

@@ -291,6 +291,22 @@ def test_the_distillation_phase_has_a_learning_rate_of_its_own(shop_floor, monke
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_a_warm_start_can_have_larger_batches(shop_floor, monkeypatch):
+    from reference_trainer.streams import Router
+
+    world, recipe, out = shop_floor
+    sizes, real = [], Router.draw
+
+    def draw(self, dice, update, count):
+        sizes.append((update, count))
+        return real(self, dice, update, count)
+
+    monkeypatch.setattr(Router, "draw", draw)
+    wide = changed(recipe, "collection", updates=3, warm_start=2, warm_batch=5, batch=2, rollout="shared")
+    run("collection", wide, world, None, out)
+    assert sizes == [(0, 5), (1, 5), (2, 2)]
+
+
 def test_a_decaying_rate_decays_in_each_phase():
     from reference_trainer.learner import Later, learning_rate
 
