@@ -227,6 +227,17 @@ def test_shipped_tiny_world():
     assert hash_pixels(world.source_image(source.id)) == source.sha256
 
 
+def test_the_world_of_eight_effects_is_the_tiny_one_but_for_its_adapters():
+    from clbench.tables import read_toml
+
+    (tiny, _), (eight, _) = (read_toml(shipped_worlds()[name]) for name in ("tiny", "tiny-8"))
+    for table in ("backbone", "effects", "sources", "accelerator", "encoders"):
+        for key, value in eight[table].items():
+            assert str(value).removeprefix("../tiny/") == str(tiny[table][key]), f"[{table}] {key}"
+    assert eight["teachers"]["files"] == {e: f"../tiny/teachers/{e}.safetensors" for e in eight["teachers"]["files"]}
+    assert len(eight["teachers"]["files"]) == 8
+
+
 def test_every_key_is_documented_in_the_shipped_file():
     from clbench import world_file as module
     from clbench.tables import Table
