@@ -20,6 +20,7 @@ class BackboneTable(Table):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
     batch: int = Field(16, ge=1)
+    fold: bool = True
     full_steps: int = Field(28, ge=1)
     few_steps: int = Field(8, ge=1)
     guidance: float = Field(4.0, ge=1.0)

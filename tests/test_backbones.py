@@ -23,6 +23,13 @@ def backbone(mini_world):
     return open_backbone(mini_world)
 
 
+@pytest.fixture
+def apart(mini_world):
+    """A backbone that never folds: adapters stay in peft's layers."""
+    mini_world.backbone = mini_world.backbone.model_copy(update={"fold": False})
+    return open_backbone(mini_world)
+
+
 def jobs_of(world, prompts=("make it sepia", "turn it upside down")):
     return [
         Job(world.source_image(s.id, 32), p, 1000 + i)
@@ -107,7 +114,8 @@ def test_adapters_switch_on_and_off(backbone, mini_world, lora_files):
     assert largest_difference(plain, backbone.sample(jobs, FULL)) == 0
 
 
-def test_only_the_last_adapters_stay_in_memory(backbone, tmp_path):
+def test_only_the_last_adapters_stay_in_memory(apart, tmp_path):
+    backbone = apart
     pipe = build_flux_pipeline()
     for seed in range(6):
         save_adapter(tmp_path / f"{seed}.safetensors", *random_lora(pipe, seed))
@@ -116,22 +124,42 @@ def test_only_the_last_adapters_stay_in_memory(backbone, tmp_path):
     assert len(backbone.pipe.transformer.peft_config) == 4
 
 
-def test_cascade_equals_stock_set_adapters(backbone, mini_world, flux_folder, lora_files):
+@pytest.mark.parametrize(("way", "tolerance"), [("apart", 0), ("backbone", TOLERANCE)])
+def test_cascade_equals_stock_set_adapters(way, tolerance, mini_world, flux_folder, lora_files, request):
     from diffusers import FluxKontextPipeline
 
+    ours = request.getfixturevalue(way)
     stock = FluxKontextPipeline.from_pretrained(flux_folder)
     stock.load_lora_weights(str(lora_files["sepia"]), adapter_name="first_one")
     stock.load_lora_weights(str(lora_files["accelerator"]), adapter_name="other_two")
     stock.set_adapters(["first_one", "other_two"], adapter_weights=[0.7, 1.0])
-    theirs = type(backbone)(stock, mini_world.backbone, 32, "stock")
-    backbone.use_adapters([(lora_files["sepia"], 0.7), (lora_files["accelerator"], 1.0)])
+    theirs = type(ours)(stock, mini_world.backbone, 32, "stock")
+    ours.use_adapters([(lora_files["sepia"], 0.7), (lora_files["accelerator"], 1.0)])
     jobs = jobs_of(mini_world)[:2]
-    assert largest_difference(backbone.sample(jobs, FEW), theirs.sample(jobs, FEW)) == 0
+    for sampler in (FULL, FEW):
+        assert largest_difference(ours.sample(jobs, sampler), theirs.sample(jobs, sampler)) <= tolerance
 
 
 def test_adapters_leave_the_reader_silent(backbone, lora_files, caplog, capsys):
     backbone.use_adapters([(lora_files["sepia"], 1.0), (lora_files["upside_down"], 1.0)])
     assert "missing" not in caplog.text + capsys.readouterr().err
+
+
+def test_a_source_is_encoded_once_for_all_effects_and_samplers(backbone, mini_world, monkeypatch):
+    vae, seen = backbone.pipe.vae, []
+    encode = vae.encode
+    monkeypatch.setattr(vae, "encode", lambda x, *rest: (seen.append(x), encode(x, *rest))[1])
+    jobs = jobs_of(mini_world)
+    backbone.sample(jobs, FEW)
+    backbone.sample(jobs[:3], FULL)
+    assert len(seen) == len(mini_world.sources) and all(len(x) == 1 for x in seen)
+
+
+def test_only_so_many_encoded_sources_are_kept(backbone, mini_world, monkeypatch):
+    monkeypatch.setattr("clbench.backbones.flux.KEEP_SOURCES", 2)
+    jobs = jobs_of(mini_world)
+    first, again = (backbone.sample(jobs, FEW) for _ in range(2))
+    assert len(backbone._sources) == 2 and largest_difference(first, again) == 0
 
 
 def test_reconstruct_keeps_shape_and_order(backbone, mini_world):

@@ -188,7 +188,7 @@ def test_hash_covers_every_file_that_changes_a_pixel(mini_world_file, flux_folde
 
 def test_hash_ignores_place_device_and_candidates(mini_world_file, tmp_path):
     before = load_world(mini_world_file).hash
-    edit(mini_world_file, "batch = 4", "batch = 2")
+    edit(mini_world_file, "batch = 4", "batch = 2\nfold = false")
     shutil.copy(tmp_path / "accelerator.safetensors", tmp_path / "collection.safetensors")
     moved = tmp_path.parent / f"{tmp_path.name}-moved"
     tmp_path.rename(moved)

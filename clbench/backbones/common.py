@@ -14,6 +14,7 @@ import torch
 
 from clbench.adapters import AdapterInfo, check_adapter, describe_adapter, load_tensors, lora_config
 from clbench.backbones import Job, Sampler
+from clbench.backbones.folding import FoldedAdapters, Weighted
 from clbench.backbones.noise import CaseNoiseScheduler, check_library, generators
 from clbench.registry import ClbenchError
 from clbench.world import BackboneTable
@@ -69,8 +70,10 @@ class DiffusersBackbone:
                 module.eval().requires_grad_(False)
         self.device = pipe.device
         self._own_schedule = dict(pipe.scheduler.config)
-        self._shapes = _linear_shapes(pipe.transformer)
+        layers = linear_layers(pipe.transformer)
+        self._shapes = {name: tuple(layer.weight.shape) for name, layer in layers.items()}
         self._loaded: OrderedDict[str, None] = OrderedDict()
+        self.folded = FoldedAdapters(layers)
 
     @torch.inference_mode()
     def sample(self, jobs: Sequence[Job], sampler: Sampler) -> list[np.ndarray | None]:
@@ -89,13 +92,20 @@ class DiffusersBackbone:
         return scheduler
 
     def use_adapters(self, adapters: Sequence[tuple[Path, float]]) -> None:
-        """See `Backbone.use_adapters`; ClbenchError for a LoRA of another base or a broken file."""
-        handles = [self._ensure(path) for path, _ in adapters]
-        if not handles:
+        """See `Backbone.use_adapters`; ClbenchError for a LoRA of another base or a broken file.
+
+        They are folded into the weights where `[backbone] fold` allows it and `FoldedAdapters.accepts` them; else
+        peft keeps them apart.
+        """
+        wanted = [Weighted(self._checked(path), weight) for path, weight in adapters]
+        fold = self.table.fold and self.folded.accepts(wanted)
+        self.folded.fold(wanted if fold else [])
+        if fold or not wanted:
             if self._loaded:
                 self.pipe.disable_lora()
             return
-        self.activate(handles, [weight for _, weight in adapters])
+        handles = [self._ensure(one.info) for one in wanted]
+        self.activate(handles, [one.weight for one in wanted])
         self._forget_beyond(max(KEEP_ADAPTERS, len(handles)))
 
     def peak_memory(self) -> int:
@@ -132,15 +142,18 @@ class DiffusersBackbone:
         """Run the pipeline: float ``(N, R, R, 3)`` in [0, 1]."""
         raise NotImplementedError
 
-    def _ensure(self, path: Path) -> str:
+    def _checked(self, path: Path) -> AdapterInfo:
         info = describe_adapter(path)
+        check_adapter(info, self._shapes, self.name)
+        return info
+
+    def _ensure(self, info: AdapterInfo) -> str:
         if info.handle in self._loaded:
             self._loaded.move_to_end(info.handle)
             return info.handle
-        check_adapter(info, self._shapes, self.name)
         tensors = load_tensors(info)
         self.attach(info.handle, info, tensors)
-        self._check_all_applied(info.handle, len(tensors), path)
+        self._check_all_applied(info.handle, len(tensors), info.path)
         self._loaded[info.handle] = None
         return info.handle
 
@@ -156,12 +169,9 @@ class DiffusersBackbone:
             self.detach(oldest)
 
 
-def _linear_shapes(transformer: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    return {
-        name: tuple(module.weight.shape)
-        for name, module in transformer.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
+def linear_layers(transformer: torch.nn.Module) -> dict[str, torch.nn.Linear]:
+    """The model's linear layers by name."""
+    return {name: module for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)}
 
 
 def process_peak_bytes() -> int:
