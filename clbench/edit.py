@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clbench.lock import hold
 from clbench.results import Named, RunFolder, RunInfo, describe_run
 from clbench.sources import group_of
 from clbench.suite import Suite
@@ -103,8 +104,9 @@ def same_but_suite(one: RunInfo, other: RunInfo) -> bool:
 
 def edit(world: World, suite: Suite, system: System, out: Path, asked: Asked | None = None) -> RunFolder:
     """`prepare` and `run` in one call, silently; what a script or a test uses."""
-    folder, pending = prepare(world, suite, system, out, asked or Asked())
-    return run(folder, system, pending, lambda _: None)
+    with hold(out / system.card.name):
+        folder, pending = prepare(world, suite, system, out, asked or Asked())
+        return run(folder, system, pending, lambda _: None)
 
 
 def bench_for(world: World, suite: Suite, images: Path | None = None, strict: bool = False) -> Bench:
