@@ -50,7 +50,7 @@ def edit(order: Order, beside: Sequence[Path] = ()) -> Path:
     """
     if order.suite == ALL:
         raise ClbenchError("`--suite all` is for `clbench eval`; `clbench edit` makes the pictures of one suite")
-    from clbench.edit import Asked, bench_for, borrow, prepare
+    from clbench.edit import Asked, bench_for, borrow, checked_cases, prepare
     from clbench.lock import hold
     from clbench.systems import open_system
 
@@ -59,8 +59,9 @@ def edit(order: Order, beside: Sequence[Path] = ()) -> Path:
     bench = bench_for(world, suite, order.images, order.strict)
     asked = Asked(names(order.effects), order.limit, order.overwrite, order.retry_failed)
     systems = [open_system(name, bench) for name in chosen_systems(world, suite, order)]
+    cases = [checked_cases(world, suite, system, asked) for system in systems]
     with hold(*(out / system.card.name for system in systems)):
-        work = [(system, *prepare(world, suite, system, out, asked)) for system in systems]
+        work = [(system, *prepare(world, suite, system, mine, out, asked)) for system, mine in zip(systems, cases, strict=True)]
         work = [(system, folder, borrow(folder, pending, beside)) for system, folder, pending in work]
         _make_pictures(work)
     _say_failures([folder for _, folder, _ in work])
