@@ -202,18 +202,24 @@ class Kind(str, Enum):
     worlds = "worlds"
     probes = "probes"
     sources = "sources"
+    triggers = "triggers"
 
 
 @app.command("list")
 @told
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], world: WorldName = "tiny") -> None:
-    """Show what there is: effects, systems, metrics, probes, suites, worlds or sources.
+    """Show what there is: effects, systems, metrics, probes, suites, worlds or sources; and how orthogonal triggers are.
 
     Example:  clbench list effects
     """
     from clbench import listing
     from clbench.world import load_world
 
+    if kind is Kind.triggers:
+        for table in listing.list_triggers(load_world(world)):
+            print_table(*table)
+            show("")
+        return
     if kind in (Kind.effects, Kind.sources):
         rows = {Kind.effects: listing.list_effects, Kind.sources: listing.list_sources}[kind](
             load_world(world)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clbench.lock import hold
 from clbench.results import Named, RunFolder, RunInfo, describe_run
 from clbench.sources import group_of
 from clbench.suite import Suite
@@ -25,19 +26,23 @@ class Asked:
     retry_failed: bool = False
 
 
-def prepare(
-    world: World, suite: Suite, system: System, out: Path, asked: Asked
-) -> tuple[RunFolder, list[Case]]:
-    """The run folder (new, or taken up again) and the cases that are still to do.
-
-    Raises ClbenchError if the folder cannot be written or holds a run of another cache key, or if a source
-    picture cannot be read.
-    """
+def checked_cases(world: World, suite: Suite, system: System, asked: Asked) -> list[Case]:
+    """The cases asked of a system. ClbenchError if a picture that they need cannot be read; nothing is written."""
     cases = suite.cases(world, asked.effects, asked.limit)
     for source_id in sorted({case.source for case in cases}):
         world.source_image(source_id)  # an unreadable picture is said now, not after an hour of sampling
     if isinstance(system, FolderSystem):
         system.check(cases)
+    return cases
+
+
+def prepare(
+    world: World, suite: Suite, system: System, cases: Sequence[Case], out: Path, asked: Asked
+) -> tuple[RunFolder, list[Case]]:
+    """The run folder (new, or taken up again) and those of `cases` that are still to do.
+
+    Raises ClbenchError if the folder cannot be written or holds a run of another cache key.
+    """
     info = certificate(world, suite, system, len(cases))
     folder = RunFolder.create(out / system.card.name, info, asked.overwrite)
     return folder, folder.pending(cases, asked.retry_failed)
@@ -102,9 +107,12 @@ def same_but_suite(one: RunInfo, other: RunInfo) -> bool:
 
 
 def edit(world: World, suite: Suite, system: System, out: Path, asked: Asked | None = None) -> RunFolder:
-    """`prepare` and `run` in one call, silently; what a script or a test uses."""
-    folder, pending = prepare(world, suite, system, out, asked or Asked())
-    return run(folder, system, pending, lambda _: None)
+    """All of it in one call, silently; what a script or a test uses."""
+    asked = asked or Asked()
+    cases = checked_cases(world, suite, system, asked)
+    with hold(out / system.card.name):
+        folder, pending = prepare(world, suite, system, cases, out, asked)
+        return run(folder, system, pending, lambda _: None)
 
 
 def bench_for(world: World, suite: Suite, images: Path | None = None, strict: bool = False) -> Bench:

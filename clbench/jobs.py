@@ -15,7 +15,9 @@ from clbench.world import World, load_world
 if TYPE_CHECKING:
     from clbench.compare import FailBy
     from clbench.export import Format
+    from clbench.results import RunFolder
     from clbench.systems import Bench
+    from clbench.types import Case, System
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ def edit(order: Order, beside: Sequence[Path] = ()) -> Path:
     """
     if order.suite == ALL:
         raise ClbenchError("`--suite all` is for `clbench eval`; `clbench edit` makes the pictures of one suite")
-    from clbench.edit import Asked, bench_for, borrow, prepare, run
+    from clbench.edit import Asked, bench_for, borrow, checked_cases, prepare
+    from clbench.lock import hold
     from clbench.systems import open_system
 
     world, suite = load_world(order.world), load_suite(order.suite)
@@ -56,25 +59,29 @@ def edit(order: Order, beside: Sequence[Path] = ()) -> Path:
     bench = bench_for(world, suite, order.images, order.strict)
     asked = Asked(names(order.effects), order.limit, order.overwrite, order.retry_failed)
     systems = [open_system(name, bench) for name in chosen_systems(world, suite, order)]
-    work = [(system, *prepare(world, suite, system, out, asked)) for system in systems]
-    work = [(system, folder, borrow(folder, pending, beside)) for system, folder, pending in work]
+    cases = [checked_cases(world, suite, system, asked) for system in systems]
+    with hold(*(out / system.card.name for system in systems)):
+        work = [(system, *prepare(world, suite, system, mine, out, asked)) for system, mine in zip(systems, cases, strict=True)]
+        work = [(system, folder, borrow(folder, pending, beside)) for system, folder, pending in work]
+        _make_pictures(work)
+    _say_failures([folder for _, folder, _ in work])
+    if suite.table.gram and bench.in_use:
+        _write_gram(out, world, bench)
+    return out
+
+
+def _make_pictures(work: Sequence[tuple[System, RunFolder, list[Case]]]) -> None:
+    """Every pending edit of each system, with a bar for each."""
+    from clbench.edit import run
+
     with progress() as bar:
         tasks = [
-            bar.add_task(
-                system.card.name,
-                total=folder.info.n_cases,
-                completed=folder.info.n_cases - len(pending),
-                start=False,
-            )
+            bar.add_task(system.card.name, total=folder.info.n_cases, completed=folder.info.n_cases - len(pending), start=False)
             for system, folder, pending in work
         ]
         for task, (system, folder, pending) in zip(tasks, work, strict=True):
             bar.start_task(task)
             run(folder, system, pending, lambda _, task=task: bar.advance(task))
-    _say_failures([folder for _, folder, _ in work])
-    if suite.table.gram and bench.in_use:
-        _write_gram(out, world, bench)
-    return out
 
 
 def _write_gram(out: Path, world: World, bench: Bench) -> None:
@@ -132,6 +139,7 @@ def evaluate(order: Order) -> None:
 
 def measure(order: Order) -> Path:
     """Measure what deployment costs (a suite of kind `memory`), show table and path of memory.json; returns its folder."""
+    from clbench.lock import hold
     from clbench.memory import measure as memory
     from clbench.memory.record import FILE
     from clbench.memory.suite import load_memory_suite
@@ -141,7 +149,7 @@ def measure(order: Order) -> Path:
         raise ClbenchError("a suite of kind 'memory' takes --world, --out and --overwrite only; the rest stands in its file")
     world, suite = load_world(order.world), load_memory_suite(order.suite)
     out = order.out or Path("runs") / f"{suite.name}-{world.name}"
-    with progress() as bar:
+    with hold(out), progress() as bar:
         task = bar.add_task(suite.name, total=None)
         found = memory.measure(
             world, suite, out, lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
@@ -213,6 +221,7 @@ def answerable(world: World, effects: Sequence[str]) -> list[Suite]:
 
 def score(out: Path, world_name: str, suite_name: str) -> None:
     """Compute the suite's metrics for every run in `out`; ClbenchError for a run of another world or suite."""
+    from clbench.lock import hold
     from clbench.results import find_runs
     from clbench.score import score_runs
 
@@ -224,15 +233,14 @@ def score(out: Path, world_name: str, suite_name: str) -> None:
                     f"{folder.path} was made with {what} '{held.name}' ({held.hash[:8]}), not with '{asked.name}' as it "
                     f"is now ({asked.hash[:8]}); make it again with `clbench edit --overwrite` or remove it"
                 )
-    with progress() as bar:
-        tasks = {f.path: bar.add_task(f"score {f.path.name}", total=len(f.read_edits())) for f in runs}
-        score_runs(
-            runs, world, suite, lambda folder, done, total: bar.update(tasks[folder.path], completed=done)
-        )
-    if suite.table.sets:
-        from clbench.score_sets import score_sets
+    with hold(*(folder.path for folder in runs)):
+        with progress() as bar:
+            tasks = {f.path: bar.add_task(f"score {f.path.name}", total=len(f.read_edits())) for f in runs}
+            score_runs(runs, world, suite, lambda folder, done, total: bar.update(tasks[folder.path], completed=done))
+        if suite.table.sets:
+            from clbench.score_sets import score_sets
 
-        score_sets(runs, world, suite)
+            score_sets(runs, world, suite)
 
 
 def report(out: Path, world_name: str | None, suite_name: str | None) -> None:

@@ -36,6 +36,26 @@ def list_effects(world: World) -> Rows:
     return title, ["id", "family", "flags", "instruction", "trigger", "neighbours"], rows
 
 
+def list_triggers(world: World) -> list[Rows]:
+    """How far apart the text encoders keep prompts with own, random and chosen triggers, and which ones were chosen."""
+    from clbench.backbones import open_backbone
+    from clbench.triggers import CANDIDATES, chosen_for, compare_triggers
+
+    effects = [effect for effect in world.effects.values() if effect.pool == "collection"]
+    embed = open_backbone(world).prompt_vectors
+    chosen = chosen_for(effects, embed)
+    numbers = [
+        [c.encoder, c.prompts, str(c.draws), f"{c.found.mean:.3f}", f"{c.found.largest:.3f}", f"{c.found.largest_centred:.3f}"]
+        for c in compare_triggers(effects, embed, chosen)
+    ]
+    heads = ["encoder", "prompts", "sets", "mean |cosine|", "largest |cosine|", "largest, mean taken out"]
+    words = [[effect.id, effect.trigger, trigger] for effect, trigger in zip(effects, chosen, strict=True)]
+    return [
+        (f"prompts of {len(effects)} effects of world {world.name} to its text encoders; 0 is orthogonal", heads, numbers),
+        (f"triggers chosen among {CANDIDATES} made-up words each", ["effect", "own trigger", "chosen"], words),
+    ]
+
+
 def list_systems() -> Rows:
     from clbench.systems import ABOUT
 

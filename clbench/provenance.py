@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -36,6 +37,8 @@ PACKAGES = (
     "torchmetrics",
 )
 """Packages whose version can change a pixel or a score."""
+ABSOLUTE = re.compile(r"""(?<![^\s'"(=])/[^\s'"():,;/]+/[^\s'"():,;]+""")
+"""An absolute path of at least two parts in a sentence."""
 
 
 def canonical_json(value: object) -> str:
@@ -111,3 +114,29 @@ def command_line(arguments: Sequence[str] | None = None) -> str:
     typed = sys.argv if arguments is None else list(arguments)
     program = Path(typed[0]).name if typed and typed[0] else "clbench"
     return shlex.join([program if not program.endswith(".py") else "clbench", *typed[1:]])
+
+
+def portable_path(path: str, folder: Path) -> str:
+    """A path as others may read it: a relative one as it is; an absolute one from the current folder, else from `folder`,
+    where it lies below one of them, and otherwise by its last two parts.
+    """
+    if not Path(path).is_absolute():
+        return path
+    for base in (Path.cwd(), folder.absolute()):
+        if base in Path(path).parents:
+            return Path(path).relative_to(base).as_posix()
+    return Path(*Path(path).parts[1:][-2:]).as_posix()
+
+
+def portable_command(command: str, folder: Path) -> str:
+    """A command with `portable_path` of each of its words, also of what stands behind ``--option=``."""
+    told = []
+    for word in shlex.split(command):
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        told.append(f"{option}{equals}{portable_path(value, folder)}")
+    return shlex.join(told)
+
+
+def portable_sentence(sentence: str, folder: Path) -> str:
+    """A sentence with `portable_path` of each absolute path in it; below the current folder also of one with spaces."""
+    return ABSOLUTE.sub(lambda found: portable_path(found[0], folder), sentence.replace(f"{Path.cwd()}/", ""))

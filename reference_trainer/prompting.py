@@ -13,7 +13,6 @@ import torch
 from diffusers import FluxKontextPipeline
 from torch import Tensor
 
-from clbench.registry import ClbenchError
 from clbench.types import Effect
 
 StudentPrompt = Literal["aop", "caption", "instruction"]
@@ -96,23 +95,3 @@ def coherence(matrix: Tensor) -> float:
     if n < 2:
         return 0.0
     return float((matrix.abs().sum() - matrix.diagonal().abs().sum()) / (n * (n - 1)))
-
-
-def choose_triggers(cache: PromptCache, captions: Sequence[str], pool: Sequence[str]) -> list[str]:
-    """One trigger per caption from `pool`, greedily the one whose prompt is closest to orthogonal to those chosen.
-
-    "Closest" is the smallest largest |cosine| to the prompts ``trigger caption`` already chosen; ties go to the
-    earlier candidate. Each trigger is used once. ClbenchError when the pool is smaller than the effects.
-    """
-    if len(set(pool)) < len(captions):
-        raise ClbenchError(f"{len(captions)} effects need as many triggers, the pool has {len(set(pool))}")
-    left = list(dict.fromkeys(pool))
-    chosen: list[str] = []
-    units = torch.empty(0, 0)
-    for caption in captions:
-        candidates = directions(cache.many([f"{trigger} {caption}" for trigger in left]))
-        worst = (candidates @ units.T).abs().amax(1) if chosen else torch.zeros(len(left))
-        best = int(worst.argmin())
-        units = torch.cat([units, candidates[best : best + 1]]) if chosen else candidates[best : best + 1]
-        chosen.append(left.pop(best))
-    return chosen

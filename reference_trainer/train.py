@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from clbench.lock import hold
 from clbench.registry import ClbenchError
 from clbench.types import Effect
 from clbench.world import World
@@ -49,7 +51,7 @@ def run(
     `effects` None means every effect of the world's collection pool (for the collection: of those, the ones that
     have a teacher; for an extension: the ones of the extension pool that have a teacher). `report` is called after every
     update. The same call finishes an interrupted one; with `resume` false it starts anew. Mistakes raise ClbenchError
-    before long work.
+    before long work; so does another process that trains the same thing into `out`.
     """
     if extend is not None:
         if stage != "collection":
@@ -65,8 +67,9 @@ def run(
     if stage == "teachers":
         return _teachers(recipe, world, chosen, out / "teachers", resume, report)
     if stage == "accelerator":
-        for progress in train_accelerator(Workshop(world), recipe.accelerator, recipe.seed, out, resume):
-            report(progress)
+        with _alone(out / "accelerator"):
+            for progress in train_accelerator(Workshop(world), recipe.accelerator, recipe.seed, out, resume):
+                report(progress)
         return [out / "accelerator.safetensors"]
     if stage == "joint":
         return _joint(recipe, world, chosen, out, resume, report)
@@ -77,10 +80,20 @@ def run(
         chosen = [effect for effect in chosen if effect.id in teachers]
     if not chosen:
         raise ClbenchError("there is no teacher to distil: run `clbench train --stage teachers` first")
-    shop = Workshop(world)
-    for progress in train_collection(shop, chosen, teachers, recipe.collection, recipe.seed, out, resume):
-        report(progress)
+    with _alone(out / "collection"):
+        for progress in train_collection(Workshop(world), chosen, teachers, recipe.collection, recipe.seed, out, resume):
+            report(progress)
     return [out / "collection.safetensors"]
+
+
+@contextmanager
+def _alone(*work: Path) -> Iterator[None]:
+    """Inside, no other training writes to the folders `work`; of several processes the first holds them for all."""
+    if not processes.first():
+        yield
+        return
+    with hold(*work):
+        yield
 
 
 @dataclass(frozen=True)
@@ -102,8 +115,9 @@ def _extension(
     old = [world.effect(name) for name in origin.effects]
     new = _new_effects(world, effects, origin, out / "teachers")
     teachers, config = teacher_files(world, [*old, *new], out / "teachers"), budget(recipe.extension, len(new))
-    for progress in train_extension(Workshop(world), origin, old, new, teachers, config, recipe.seed, out, resume):
-        report(progress)
+    with _alone(made.with_suffix("")):
+        for progress in train_extension(Workshop(world), origin, old, new, teachers, config, recipe.seed, out, resume):
+            report(progress)
     return [made]
 
 
@@ -137,9 +151,11 @@ def _from_scenes(
             raise ClbenchError(
                 f"the recipe's [base] resolution is {recipe.base.resolution}, but world {world.name} has {world.resolution}"
             )
-        return [train_base(recipe.base, folder, list(world.effects.values()), out, resume, report)]
+        with _alone(out / "vae-training", out / "edits-training"):
+            return [train_base(recipe.base, folder, list(world.effects.values()), out, resume, report)]
     known = [effect for effect in world.effects.values() if effect.operator is not None]
-    return [train_clip(recipe.encoders, known, folder, world.resolution, out, resume, report)]
+    with _alone(out / "encoders" / "training"):
+        return [train_clip(recipe.encoders, known, folder, world.resolution, out, resume, report)]
 
 
 def choose_effects(world: World, effects: Sequence[str] | None) -> list[Effect]:
@@ -170,12 +186,13 @@ def _teachers(
 ) -> list[Path]:
     for effect in effects:
         check_pairs(world, effect, recipe.teachers.folder)
-    shop = Workshop(world)
-    backbone = shop.backbone(recipe.teachers.lora_forward, recipe.teachers.precision)
-    add_teacher(backbone, recipe.teachers)
-    for effect in effects:
-        for progress in train_teacher(shop, backbone, effect, recipe.teachers, recipe.seed, out, resume):
-            report(progress)
+    with _alone(*(out / "work" / effect.id for effect in effects)):
+        shop = Workshop(world)
+        backbone = shop.backbone(recipe.teachers.lora_forward, recipe.teachers.precision)
+        add_teacher(backbone, recipe.teachers)
+        for effect in effects:
+            for progress in train_teacher(shop, backbone, effect, recipe.teachers, recipe.seed, out, resume):
+                report(progress)
     return [out / f"{effect.id}.safetensors" for effect in effects]
 
 
@@ -184,8 +201,9 @@ def _joint(
 ) -> list[Path]:
     for effect in effects:
         check_pairs(world, effect, recipe.joint.folder)
-    for progress in train_joint(Workshop(world), effects, recipe.joint, recipe.seed, out, resume):
-        report(progress)
+    with _alone(out / "joint"):
+        for progress in train_joint(Workshop(world), effects, recipe.joint, recipe.seed, out, resume):
+            report(progress)
     return [out / "joint.safetensors"]
 
 

@@ -66,7 +66,7 @@ def test_a_stopped_run_is_finished_by_the_same_call(mini_world, suite, system, t
         if edit_.case == cases[2]:
             raise KeyboardInterrupt
 
-    folder, pending = prepare(mini_world, suite, system, tmp_path / "out", Asked())
+    folder, pending = prepare(mini_world, suite, system, suite.cases(mini_world), tmp_path / "out", Asked())
     with pytest.raises(KeyboardInterrupt):
         run(folder, system, pending, stop)
     half = RunFolder.open(folder.path)
@@ -158,7 +158,7 @@ def test_pictures_of_another_suite_are_taken_over(mini_world, suite, tmp_path):
     other = load_suite(tmp_path / "other.toml")
     edit(mini_world, suite, open_system("identity", bench_for(mini_world, suite)), tmp_path / "small")
     system = open_system("identity", bench_for(mini_world, other))
-    folder, pending = prepare(mini_world, other, system, tmp_path / "out", Asked())
+    folder, pending = prepare(mini_world, other, system, other.cases(mini_world), tmp_path / "out", Asked())
     left = borrow(folder, pending, [tmp_path / "nowhere", tmp_path / "small"])
     plain = {case.id for case in suite.cases(mini_world)}
     assert {case.id for case in pending} - {case.id for case in left} == plain
@@ -175,6 +175,6 @@ def test_pictures_of_another_system_stay_where_they_are(mini_world, suite, tmp_p
     stranger = tmp_path / "small" / "collection"
     (tmp_path / "small" / "identity").rename(stranger)
     system = open_system("collection", bench_for(mini_world, suite))
-    folder, pending = prepare(mini_world, suite, system, tmp_path / "out", Asked())
+    folder, pending = prepare(mini_world, suite, system, suite.cases(mini_world), tmp_path / "out", Asked())
     assert not same_but_suite(folder.info, RunFolder.open(stranger).info)
     assert borrow(folder, pending, [tmp_path / "small"]) == pending

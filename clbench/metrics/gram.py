@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +29,7 @@ class Coherence:
 def cosines(vectors: Floats) -> Floats:
     """Gram matrix (N, N) of the unit vectors along the rows of `vectors` (N, D); a zero row has cosine 0 to all others."""
     rows = np.asarray(vectors, dtype=np.float64)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    unit = _unit(rows)
     gram = np.clip(unit @ unit.T, -1.0, 1.0)
     np.fill_diagonal(gram, 1.0)
     return gram
@@ -53,3 +53,42 @@ def coherence(gram: Floats) -> Coherence:
     shares = shares[shares > 1e-12]
     rank = float(np.exp(-(shares * np.log(shares)).sum()))
     return Coherence(float(apart.mean()), float(apart.max()), (int(row), int(column)), rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Separation:
+    """How far apart vectors are: mean and largest |cosine| of two of them, and the largest with their mean taken out."""
+
+    mean: float
+    largest: float
+    largest_centred: float
+
+    @staticmethod
+    def mean_of(parts: Sequence[Separation]) -> Separation:
+        """Each number's mean over several sets of vectors."""
+        rows = np.array([[part.mean, part.largest, part.largest_centred] for part in parts])
+        return Separation(*rows.mean(axis=0).tolist())
+
+
+def separation(vectors: Floats) -> Separation:
+    """The numbers of vectors (N, D); NaN for fewer than two."""
+    plain, apart = coherence(cosines(vectors)), coherence(cosines(centred(vectors)))
+    return Separation(plain.mean, plain.largest, apart.largest)
+
+
+def joined(spaces: Mapping[str, Floats]) -> Floats:
+    """One unit vector for each row of all `spaces` (N, D), with equal weights: its cosines are the means of theirs."""
+    units = [_unit(np.asarray(vectors, dtype=np.float64)) for vectors in spaces.values()]
+    return np.concatenate(units, axis=1) / np.sqrt(len(units))
+
+
+def least_coherent(candidates: Floats, chosen: Floats) -> int:
+    """Index of the unit vector of `candidates` (K, D) with the smallest largest |cosine| to those `chosen` (n, D), n >= 0."""
+    if not len(chosen):
+        return 0
+    return int(np.abs(candidates @ chosen.T).max(axis=1).argmin())
+
+
+def _unit(rows: Floats) -> Floats:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clbench.metrics.cards import METRICS
+from clbench.provenance import portable_sentence
 from clbench.registry import ClbenchError
 from clbench.report.data import LARGE, Column, Entry, Leaks, ReportInput, Results, way
 from clbench.report.rows import Frame
@@ -75,7 +77,8 @@ class _RunTable:
     """Records and scores of one run, every score row with the number of its case in `cases`."""
 
     def __init__(self, run: RunFolder, order: list[str]) -> None:
-        self.run, self.records = run, run.read_edits()
+        self.run = run
+        self.records = {key: replace(record, reason=self._told(record.reason)) for key, record in run.read_edits().items()}
         self.control = run.info.system.card["kind"] == "control"
         self.frame = run.read_scores()
         scored, self.codes = _cases(self.frame)
@@ -126,8 +129,12 @@ class _RunTable:
         column.values[places[rows]] = self.values[rows]
         said = (self._column(name, rows) for name in ("status", "reason"))
         for place, status, reason in zip(places[rows].tolist(), *said, strict=True):
-            column.status[place], column.reasons[place] = status, reason
+            column.status[place], column.reasons[place] = status, self._told(reason)
         return column
+
+    def _told(self, reason: str) -> str:
+        """A reason without this machine's folders."""
+        return portable_sentence(reason, self.run.path.parent) if "/" in reason else reason
 
 
 def _cases(frame: pd.DataFrame) -> tuple[list[Case], np.ndarray]:

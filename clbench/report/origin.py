@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from clbench.provenance import portable_command
 from clbench.report.cells import MISSING, Cell, Head, Row, TableView, anchor
 from clbench.report.data import Results
 from clbench.report.tables import short
@@ -75,7 +76,7 @@ def runs(results: Results) -> TableView:
                     Cell(adapters or "none", css="code"),
                     Cell(settings or "none", css="text"),
                     Cell(moment(info.created), info.status, css="text"),
-                    Cell(info.command, css="code"),
+                    Cell(portable_command(info.command, entry.folder.path.parent), css="code"),
                 ],
                 "control" if entry.control else "",
             )

@@ -11,6 +11,7 @@ import numpy as np
 from clbench.cost.answer import answer
 from clbench.cost.options import Options
 from clbench.memory.record import FILE, read_memory
+from clbench.provenance import portable_command
 from clbench.registry import ClbenchError
 from clbench.report.data import ReportInput
 from clbench.report.deployment import Deployment
@@ -54,18 +55,12 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
 def command(typed: Sequence[str], suite: str, world: str | None, out: Path) -> str:
     """The command that makes a report again: the one that was `typed` for all runs if it was one `clbench eval`.
 
-    Folders are told by their names: where they stood on another machine helps nobody.
+    Paths are told as `portable_path` does: where they stood on another machine helps nobody.
     """
     words = shlex.split(typed[0]) if len(set(typed)) == 1 else []
-    if words[:2] == ["clbench", "eval"]:
-        return shlex.join([_without_folder(word) for word in words])
-    made = ["clbench", "eval", "--suite", suite, *(["--world", world] if world else []), "--out", str(out)]
-    return shlex.join([_without_folder(word) for word in made])
-
-
-def _without_folder(word: str) -> str:
-    option, equals, path = word.partition("=") if word.startswith("--") else ("", "", word)
-    return f"{option}{equals}{Path(path).name}" if Path(path).is_absolute() else word
+    if words[:2] != ["clbench", "eval"]:
+        words = ["clbench", "eval", "--suite", suite, *(["--world", world] if world else []), "--out", str(out)]
+    return portable_command(shlex.join(words), out)
 
 
 def deployment(folder: Path, world_name: str | None) -> Deployment:

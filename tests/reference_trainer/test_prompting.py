@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clbench.registry import ClbenchError
 from clbench.types import Effect
-from reference_trainer.prompting import Prompts, choose_triggers, coherence, gram, student_prompt
+from reference_trainer.prompting import Prompts, coherence, gram, student_prompt
 
 EFFECT = Effect("fx", "fx", "colour", "make it blue", "the picture in blue", "<q7>")
 
@@ -35,22 +34,3 @@ def test_gram_of_known_vectors():
     torch.testing.assert_close(matrix, expected)
     assert coherence(matrix) == pytest.approx(2 / 6)
     assert coherence(torch.eye(4)) == 0
-
-
-def test_chosen_triggers_are_unique_and_no_worse_than_the_first_ones(cache):
-    captions = ["the picture in blue", "the picture in red", "a cat"]
-    pool = ["<a1>", "<a2>", "<b7>", "zzzz", "<qq>", "%%%"]
-    chosen = choose_triggers(cache, captions, pool)
-    assert len(set(chosen)) == 3 and set(chosen) <= set(pool)
-    assert chosen == choose_triggers(cache, captions, pool)
-
-    def worst(triggers):
-        matrix = gram(cache.many([f"{t} {c}" for t, c in zip(triggers, captions, strict=True)]))
-        return float((matrix - torch.eye(3)).abs().max())
-
-    assert worst(chosen) <= worst(pool[:3]) + 1e-9
-
-
-def test_too_small_a_pool_of_triggers(cache):
-    with pytest.raises(ClbenchError, match="the pool has 1"):
-        choose_triggers(cache, ["a", "b"], ["<x>", "<x>"])

@@ -329,3 +329,27 @@ def test_no_heavy_import() -> None:
     code = f"import sys, clbench.report; print([m for m in {heavy} if m in sys.modules])"
     environment = os.environ | {"PYTHONPATH": str(Path(palette.__file__).parents[2])}
     assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == "[]"
+
+
+def test_a_report_names_no_folder_of_this_machine(mini_world_file, tmp_path, monkeypatch):
+    """Commands with absolute paths and failed edits whose reasons name a folder, from the typed command to both files."""
+    from typer.testing import CliRunner
+
+    from clbench.cli import app
+    from clbench.images import write_png
+
+    monkeypatch.chdir(tmp_path)
+    suite, out, made = tmp_path / "small.toml", tmp_path / "runs" / "all", tmp_path / "made"
+    write_png(made / "sepia" / "p0.png", np.zeros((32, 32, 3), np.uint8))  # and none of the other effect
+    suite.write_text(
+        'name = "small"\nquestion = "?"\neffects = "all"\nsources = 1\nsystems = ["identity"]\nmetrics = ["psnr"]\n'
+    )
+    command = ["eval", "--suite", suite, "--world", mini_world_file, "--out", out, "--images", made]
+    words = ["clbench", *map(str, command)]
+    monkeypatch.setattr("sys.argv", words)
+    result = CliRunner().invoke(app, words[1:])
+    assert result.exit_code == 0, result.output
+    for name in ("report.html", "report.md"):
+        text = (out / name).read_text()
+        assert str(tmp_path) not in text and "no picture upside_down/p0.png in made" in text, name
+        assert "--suite small.toml --world world.toml --out runs/all --images made" in text
