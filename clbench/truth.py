@@ -55,10 +55,13 @@ def target_caption(source: Source, effect: Effect) -> str:
 
 
 class Truths:
-    """Truths of one world. `teacher` is a finished run of system `teacher`, used where nothing better is known."""
+    """Truths of one world. `teacher` is a finished run of system `teacher`, used where nothing better is known.
 
-    def __init__(self, world: World, teacher: RunFolder | None = None, draws: int = DRAWS) -> None:
-        self.world, self.draws = world, draws
+    `subjects` False leaves out pictures without their subject, for those who do not score it.
+    """
+
+    def __init__(self, world: World, teacher: RunFolder | None = None, draws: int = DRAWS, subjects: bool = True) -> None:
+        self.world, self.draws, self.subjects = world, draws, subjects
         self._teacher = _teacher_pictures(teacher, world.backbone.full_steps) if teacher is not None else {}
         self._teacher_folder = teacher
         self._cached = lru_cache(maxsize=REMEMBERED)(self._truth)
@@ -162,11 +165,14 @@ class Truths:
         return np.stack([reduce_to(picture, self.world.resolution) for picture in pictures])
 
     def _without(self, source_id: str) -> np.ndarray | None:
-        mask = self.world.mask(source_id)
+        mask = self._mask_of_subject(source_id)
         return None if mask is None else paint_over(self.world.source_image(source_id), mask)
 
+    def _mask_of_subject(self, source_id: str) -> np.ndarray | None:
+        return self.world.mask(source_id) if self.subjects else None
+
     def _painted_over(self, pictures: np.ndarray, source_id: str) -> np.ndarray | None:
-        mask = self.world.mask(source_id)
+        mask = self._mask_of_subject(source_id)
         if mask is None:
             return None
         small = reduce_mask(mask, pictures.shape[1])

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from clbench.metrics.draws import Candidate, candidate_of, without_each
+from clbench.metrics.draws import Candidate, candidate_of, judged_by_others
 from clbench.metrics.features import FeatureSpace, Layout
-from clbench.metrics.mixture import non_negative_mixture
 from clbench.metrics.nuisance import apply_nuisance
+from clbench.metrics.readings import Mixture, inner_products, left_out_products, mixture_of, together
 from clbench.metrics.whitening import (
     TANGENTS,
     NoiseModel,
@@ -37,8 +37,6 @@ from clbench.types import seed_from
 SOURCE, NONE = "source", "none"
 DOSE_STEP = 0.25
 """Leak directions are secants at this dose: texture energies are curved, and small doses are what matters."""
-LEAK_GATE = 2.5
-"""A leak below this many standard errors reads 0."""
 WINDOW_AREA = 0.25
 """Share of the picture that a window of the feature space covers."""
 CLEAN_ANSWERS = 8
@@ -47,7 +45,7 @@ LEAK_DRAWS = 2
 """Draws of a random effect on another answer that are averaged for its composed direction."""
 ADDED_DRAWS = 8
 """Draws of a random effect that are averaged for its added direction."""
-AT_ONCE = 4
+AT_ONCE = 8
 """Draws whose readings are computed together: more would need too much memory with many effects."""
 NOISE_LEVELS = torch.logspace(-0.6, 5, 225, dtype=torch.float64)
 """Noise variances that a distance tries, from 1/4 of the nuisance on, in steps of 6 %."""
@@ -110,16 +108,21 @@ class BleedingMeter:
     noise: NoiseModel
     thresholds: Thresholds = Thresholds()
 
-    def source_frame(self, source: Tensor, truths: Mapping[str, Tensor]) -> SourceFrame:
-        """The frame of `source` (3, H, W) with `truths`: per effect its draws (K, 3, H, W), all in [0, 1]."""
+    def source_frame(self, source: Tensor, truths: Mapping[str, Tensor], known: SourceFrame | None = None) -> SourceFrame:
+        """The frame of `source` (3, H, W) with `truths`: per effect its draws (K, 3, H, W), all in [0, 1].
+
+        What a frame that is `known` says of the same source is not computed again.
+        """
         if SOURCE in truths or NONE in truths:
             raise ValueError(f"an effect cannot be called '{SOURCE}' or '{NONE}'")
-        names = (*truths, SOURCE)
-        draws = [*truths.values(), source[None]]
-        features = self.noise.whiten(self.space.embed(torch.cat(draws))).split([len(d) for d in draws])
-        tangents = self.noise.whiten(tangents_of(torch.stack([d[0] for d in draws]), self.space.embed))
-        candidates = tuple(candidate_of(f, t, self.noise.layout) for f, t in zip(features, tangents, strict=True))
-        return SourceFrame(source, truths, names, tuple(features), candidates, self._limits(candidates, features))
+        images = [*truths.values()] if known else [*truths.values(), source[None]]
+        features = list(self.noise.whiten(self.space.embed(torch.cat(images))).split([len(d) for d in images]))
+        tangents = self.noise.whiten(tangents_of(torch.stack([d[0] for d in images]), self.space.embed))
+        candidates = [candidate_of(f, t, self.noise.layout) for f, t in zip(features, tangents, strict=True)]
+        if known:
+            features, candidates = [*features, known.draws[-1]], [*candidates, known.candidates[-1]]
+        limits = self._limits(candidates, features)
+        return SourceFrame(source, truths, (*truths, SOURCE), tuple(features), tuple(candidates), limits)
 
     def see(self, outputs: Tensor) -> Tensor:
         """`outputs` (n, 3, H, W) in [0, 1] as whitened features (n, D), which the questions below are asked of."""
@@ -183,7 +186,7 @@ class BleedingMeter:
         """
         if not frame.others:
             return seen.new_zeros(len(seen), 0)
-        readings = self._readings(frame, [frame.candidate], seen[None])[0]
+        readings = self._readings(frame, seen)
         return torch.where(readings > frame.baseline, readings, torch.zeros_like(readings))
 
     def dose(self, frame: LeakFrame, seen: Tensor) -> Tensor:
@@ -194,31 +197,42 @@ class BleedingMeter:
         filtered = project_out(change, frame.candidate.tangents * weight)[0]
         return 1 + (deviation @ filtered) / (change[0] @ filtered).clamp_min(1e-9)
 
-    def _readings(self, frame: LeakFrame, candidates: Sequence[Candidate], seen: Tensor) -> Tensor:
-        """Ungated by the baseline: (K, n, J) for `seen` (K, n, D), row k read against candidate k."""
-        weight = torch.stack([(1 + candidate.variance).rsqrt() for candidate in candidates])[:, None]
-        deviation = (seen - torch.stack([candidate.centre for candidate in candidates])[:, None]) * weight
-        forms = frame.forms.flatten(0, 1) * weight
-        free = torch.stack([torch.cat([candidate.tangents, frame.own]) for candidate in candidates]) * weight
-        whole = _part(deviation, forms, free)
-        windows = _part(*(_at(vectors, self.space.windows) for vectors in (deviation, forms, free)))
-        evidence = non_negative_mixture(torch.cat([whole[0], windows[0]]), torch.cat([whole[1], windows[1]]))
-        count = len(candidates)
-        in_whole = _gated(evidence[:count], *whole[1:], deviation.shape[2])
-        in_windows = _gated(evidence[count:], *windows[1:], self.space.windows.shape[1])
-        return torch.maximum(in_whole, WINDOW_AREA * in_windows.unflatten(0, (count, -1)).amax(1))
+    def _readings(self, frame: LeakFrame, seen: Tensor) -> Tensor:
+        """Ungated by the baseline: (n, J) of `seen` (n, D)."""
+        free = torch.cat([frame.candidate.tangents, frame.own])
+        products = self._products(frame, free, seen - frame.candidate.centre)
+        return self._doses(mixture_of(products, len(free), 2 * len(frame.others)))[0]
+
+    def _left_out_readings(self, frame: LeakFrame, draws: Tensor, seen: Tensor) -> Tensor:
+        """The same (K, J) of K outputs `seen` (K, D), one of each draw (K, D) of the answer, which only the others know."""
+        centre, free = frame.candidate.centre, torch.cat([frame.candidate.tangents[:TANGENTS], frame.own])
+        products = self._products(frame, torch.cat([draws - centre, free]), seen - centre)
+        count, found = len(draws), []
+        for start in range(0, count, AT_ONCE):
+            part = left_out_products(products, count, slice(start, start + AT_ONCE)).flatten(0, 1)
+            found.append(mixture_of(part, count - 1 + len(free), 2 * len(frame.others)))
+        return self._doses(together(found))[:, 0]
+
+    def _products(self, frame: LeakFrame, free: Tensor, deviation: Tensor) -> Tensor:
+        """Inner products (1 + W, m, m) of `free` (F, D), directions and `deviation` (n, D), all weighted by variance."""
+        rows = torch.cat([free, frame.forms.flatten(0, 1), deviation])
+        return inner_products(rows * (1 + frame.candidate.variance).rsqrt(), self.space.windows)
+
+    def _doses(self, mixture: Mixture) -> Tensor:
+        """Doses (K, n, J) of K (1 + W) problems: the larger of the whole picture's and its windows' times their area."""
+        count, size = self.space.windows.shape
+        sizes = torch.tensor([self.noise.layout.size] + [size] * count).repeat(len(mixture.gram) // (1 + count))
+        found = mixture.doses(sizes[:, None]).unflatten(0, (-1, 1 + count))
+        return torch.maximum(found[:, 0], WINDOW_AREA * found[:, 1:].amax(1))
 
     def _baseline(self, clean: LeakFrame, frame: SourceFrame, returned: Tensor | None) -> Tensor:
         """The largest readings (J,) of right answers under nuisance; each draw of a random effect is judged by the others."""
-        truths, candidate = frame.truths[clean.asked], clean.candidate
-        if len(truths) == 1:
-            known = truths if returned is None else torch.cat([truths, returned[None]])
-            seen = self._noisy(known.repeat(CLEAN_ANSWERS // len(known), 1, 1, 1), clean.asked)
-            return self._readings(clean, [candidate], seen[None])[0].amax(0)
-        others = without_each(frame.draws[frame.labels.index(clean.asked)], candidate.tangents[:TANGENTS], candidate.variance)
-        seen = self._noisy(truths, clean.asked)[:, None]
-        found = [self._readings(clean, others[k : k + AT_ONCE], seen[k : k + AT_ONCE]) for k in range(0, len(others), AT_ONCE)]
-        return torch.cat(found).flatten(0, 1).amax(0)
+        truths = frame.truths[clean.asked]
+        if len(truths) > 1:
+            draws = frame.draws[frame.labels.index(clean.asked)]
+            return self._left_out_readings(clean, draws, self._noisy(truths, clean.asked)).amax(0)
+        known = truths if returned is None else torch.cat([truths, returned[None]])
+        return self._readings(clean, self._noisy(known.repeat(CLEAN_ANSWERS // len(known), 1, 1, 1), clean.asked)).amax(0)
 
     def _noisy(self, answers: Tensor, asked: str) -> Tensor:
         return self.see(apply_nuisance(answers, [seed_from("clean answer", asked, n) for n in range(len(answers))]))
@@ -231,9 +245,8 @@ class BleedingMeter:
         spread = torch.zeros_like(reach)
         for number, (candidate, drawn) in enumerate(zip(candidates, draws, strict=True)):
             if len(drawn) > 1:
-                others = without_each(drawn, candidate.tangents[:TANGENTS], candidate.variance)
-                found = [distances(draw[None], other, layout) for draw, other in zip(drawn, others, strict=True)]
-                spread[number] = torch.cat(found).max()
+                deviation, across = judged_by_others(drawn, candidate.tangents[:TANGENTS])
+                spread[number] = _lengths(deviation, across, candidate.variance, layout).max()
         limits = self.thresholds
         return torch.maximum(limits.reach * reach, limits.spread * spread).clamp_min(limits.nuisance)
 
@@ -255,38 +268,16 @@ def distances(whitened: Tensor, candidate: Candidate, layout: Layout) -> Tensor:
     a candidate with a single draw the distance is the root mean square of the deviation.
     """
     deviation = whitened - candidate.centre
-    across = project_out(deviation, candidate.tangents)
+    return _lengths(deviation, project_out(deviation, candidate.tangents), candidate.variance, layout)
+
+
+def _lengths(deviation: Tensor, across: Tensor, variance: Tensor, layout: Layout) -> Tensor:
+    """The distances (n,) of deviations (n, D) of which `across` (n, D) is left beside the tangents; `variance` (D,)."""
     along = (across * (deviation - across)).mean(1, keepdim=True)  # the price of the moves along the tangents
-    energy = channel_means(across**2, layout) + along
-    variance, share = channel_means(candidate.variance, layout), channel_shares(layout)
-    spread = NOISE_LEVELS[:, None] + variance
-    return (((energy[:, None] / spread + spread.log()) @ share).amin(1) / 2 - 0.5).exp()
-
-
-def _at(vectors: Tensor, windows: Tensor) -> Tensor:
-    """(K, n, D) at the features of each window (W, E): (K W, n, E)."""
-    return vectors[..., windows].transpose(1, 2).flatten(0, 1)
-
-
-def _part(deviation: Tensor, directions: Tensor, free: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The mixture problem of P parts: `deviation` (P, n, E), `directions` (P, 2 J, E), `free` (P, F, E).
-
-    Returns, for directions of length 1, their products (P, 2 J, 2 J) and those with the deviations (P, n, 2 J); then one over
-    the lengths (P, 1, 2 J), 0 for a direction that is free, and the energy (P, n) of each deviation.
-    """
-    filtered = project_out(directions, free)
-    gram, match = directions @ filtered.mT, deviation @ filtered.mT
-    length = gram.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
-    unit = torch.where(length > 1e-6, 1 / length.clamp_min(1e-6), torch.zeros_like(length))[:, None]
-    energy = (deviation * project_out(deviation, free)).sum(2)
-    return gram * unit * unit.mT, match * unit, unit, energy
-
-
-def _gated(evidence: Tensor, match: Tensor, unit: Tensor, energy: Tensor, size: int) -> Tensor:
-    """Doses (P, n, J), both forms added, from the solution `evidence` (P, n, 2 J) of `_part`; those below the gate are 0."""
-    noise = ((energy - (evidence * match).sum(2)) / size).clamp_min(1.0).sqrt()
-    gated = torch.where(evidence > LEAK_GATE * noise[..., None], evidence * unit, torch.zeros_like(evidence))
-    return gated.unflatten(2, (2, -1)).sum(2)
+    energy, share = channel_means(across**2, layout) + along, channel_shares(layout)
+    spread = NOISE_LEVELS[:, None] + channel_means(variance, layout)
+    likelihood = energy @ (share / spread).T + spread.log() @ share
+    return (likelihood.amin(1) / 2 - 0.5).exp()
 
 
 def confusion(asked: Sequence[str], found: Sequence[str], effects: Sequence[str]) -> Tensor:

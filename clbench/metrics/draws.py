@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clbench.metrics.features import Layout
-from clbench.metrics.whitening import channel_means, project_out
+from clbench.metrics.whitening import channel_means
 
 SMALLEST_VARIANCE = 0.01
 """Added to every estimate; the variance of nuisance is 1."""
@@ -33,26 +33,41 @@ def candidate_of(draws: Tensor, tangents: Tensor, layout: Layout) -> Candidate:
     """The right answer with draws (K, D) and the picture's own `tangents` (T, D); draws differ freely along themselves."""
     if len(draws) == 1:
         return Candidate(draws[0], torch.zeros_like(draws[0]), tangents)
-    return _about(draws, tangents, left_variance(draws, layout))
-
-
-def without_each(draws: Tensor, tangents: Tensor, variance: Tensor) -> list[Candidate]:
-    """For each of K >= 2 draws (K, D) the answer as the others know it, with the same `variance` (D,)."""
-    return [_about(torch.cat([draws[:k], draws[k + 1 :]]), tangents, variance) for k in range(len(draws))]
-
-
-def _about(draws: Tensor, tangents: Tensor, variance: Tensor) -> Candidate:
     centre = draws.mean(0)
-    return Candidate(centre, variance, torch.cat([tangents, draws - centre]))
+    return Candidate(centre, left_variance(draws, layout), torch.cat([tangents, draws - centre]))
+
+
+def others_of_each(count: int) -> Tensor:
+    """For each of `count` = K >= 2 draws the others less their own mean, as mixtures (K, K - 1, K) of draws less the mean of all.
+
+    The mean of all but draw k lies ``centred[k] / (K - 1)`` on the other side of the mean of all.
+    """
+    every = torch.eye(count, dtype=torch.float64)
+    kept = torch.stack([torch.cat([every[:k], every[k + 1 :]]) for k in range(count)])
+    return kept + every[:, None] / (count - 1)
+
+
+def judged_by_others(draws: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+    """Each of K >= 2 draws (K, D) less the mean of the others, and what is left of that: (K, D) each.
+
+    `tangents` (T, D) and the differences of the others are projected out at unit cost (`whitening.project_out`). All K
+    questions share their inner products.
+    """
+    count = len(draws)
+    rows = torch.cat([draws - draws.mean(0), tangents])
+    others = torch.nn.functional.pad(others_of_each(count), (0, len(tangents)))
+    own = torch.eye(len(rows), dtype=rows.dtype)[count:].expand(count, -1, -1)
+    mix, products = torch.cat([others, own], 1), rows @ rows.T
+    deviation = torch.eye(count, len(rows), dtype=rows.dtype)[:, None] * count / (count - 1)
+    room = torch.eye(mix.shape[1], dtype=rows.dtype) + mix @ products @ mix.mT
+    weights = torch.linalg.solve(room, mix @ products @ deviation.mT)
+    return deviation[:, 0] @ rows, (deviation - weights.mT @ mix)[:, 0] @ rows
 
 
 def left_variance(draws: Tensor, layout: Layout) -> Tensor:
     """Variance (D,) of a new draw beyond what the draws have in common, from K >= 2 draws (K, D), each seen by the others."""
-    count = len(draws)
-    rest = torch.stack([torch.cat([draws[:k], draws[k + 1 :]]) for k in range(count)])
-    centre = rest.mean(1, keepdim=True)
-    left = project_out(draws[:, None] - centre, rest - centre)[:, 0]
-    return shrunk_variance(left.pow(2).mean(0), count - 1, layout)
+    _, left = judged_by_others(draws, draws[:0])
+    return shrunk_variance(left.pow(2).mean(0), len(draws) - 1, layout)
 
 
 def shrunk_variance(spread: Tensor, freedom: int, layout: Layout) -> Tensor:

@@ -142,22 +142,29 @@ _ENERGY_NAMES = (
 
 def _energies(opponent: Tensor) -> Tensor:
     luma, colours = opponent[:, :1], opponent[:, 1:]
-    x, y, d1, d2, laplace = _derivatives(luma)
-    half_x, half_y, _, _, half_laplace = _derivatives(F.avg_pool2d(luma, 2))
-    colour_x, colour_y, *_ = _derivatives(colours)
-    responses = (x, y, d1, d2, laplace, half_x, half_y, half_laplace, colour_x, colour_y)
-    parts = [_cell_energy(response) for response in responses]
-    return torch.cat([*parts[:8], parts[8][:, :1], parts[9][:, :1], parts[8][:, 1:], parts[9][:, 1:]], 1)
+    half = F.avg_pool2d(luma, 2)
+    wide, half_wide, colours_wide = (F.pad(part, (1, 1, 1, 1), mode="reflect") for part in (luma, half, colours))
+    fine = [*_slopes(wide), *_diagonals(wide), _laplace(luma, wide)]
+    coarse = [*_slopes(half_wide), _laplace(half, half_wide)]
+    colour_x, colour_y = (_cell_energy(response) for response in _slopes(colours_wide))
+    parts = [_cell_energy(response) for response in (*fine, *coarse)]
+    return torch.cat([*parts, colour_x[:, :1], colour_y[:, :1], colour_x[:, 1:], colour_y[:, 1:]], 1)
 
 
-def _derivatives(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Half central differences along x, y and both diagonals, and half the Laplacian; the border is reflected."""
-    wide = F.pad(images, (1, 1, 1, 1), mode="reflect")
-    north, south = wide[..., :-2, 1:-1], wide[..., 2:, 1:-1]
-    west, east = wide[..., 1:-1, :-2], wide[..., 1:-1, 2:]
-    falling = (wide[..., 2:, 2:] - wide[..., :-2, :-2]) / 2
-    rising = (wide[..., 2:, :-2] - wide[..., :-2, 2:]) / 2
-    return (east - west) / 2, (south - north) / 2, falling, rising, 2 * images - (north + south + east + west) / 2
+def _slopes(wide: Tensor) -> tuple[Tensor, Tensor]:
+    """Half central differences along x and y of pictures with a border of one pixel."""
+    return (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2]) / 2, (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]) / 2
+
+
+def _diagonals(wide: Tensor) -> tuple[Tensor, Tensor]:
+    """The same along both diagonals, falling and rising."""
+    return (wide[..., 2:, 2:] - wide[..., :-2, :-2]) / 2, (wide[..., 2:, :-2] - wide[..., :-2, 2:]) / 2
+
+
+def _laplace(images: Tensor, wide: Tensor) -> Tensor:
+    """Half the Laplacian of `images`, which are `wide` without its border."""
+    north, south, west, east = wide[..., :-2, 1:-1], wide[..., 2:, 1:-1], wide[..., 1:-1, :-2], wide[..., 1:-1, 2:]
+    return 2 * images - (north + south + east + west) / 2
 
 
 def _cell_energy(response: Tensor) -> Tensor:
@@ -171,12 +178,9 @@ def _histograms(opponent: Tensor) -> Tensor:
     width = opponent.new_tensor([1.0, 1.6, 1.6]).view(1, 3, 1)
     place = ((opponent.flatten(2) - low) / width).clamp(0, 1) * (BINS - 1)
     lower = place.floor().clamp(max=BINS - 2)
-    upper_share = (place - lower).double()
-    rows = len(opponent) * 3
-    first = lower.long() + BINS * torch.arange(rows).view(-1, 3, 1)
-    counts = _weighted_counts(first, 1 - upper_share, rows) + _weighted_counts(first + 1, upper_share, rows)
-    return (counts / place.shape[2]).view(-1, 3, BINS).float()
-
-
-def _weighted_counts(index: Tensor, weight: Tensor, rows: int) -> Tensor:
-    return torch.bincount(index.flatten(), weight.flatten(), minlength=rows * BINS)
+    first = (lower.long() + BINS * torch.arange(len(opponent) * 3).view(-1, 3, 1)).flatten()
+    bins = len(opponent) * 3 * BINS
+    upper = torch.bincount(first, (place - lower).double().flatten(), minlength=bins).view(-1, 3, BINS)
+    counts = torch.bincount(first, minlength=bins).view(-1, 3, BINS) - upper
+    counts[..., 1:] += upper[..., :-1]
+    return (counts / place.shape[2]).float()

@@ -41,7 +41,7 @@ def joined(frame: SourceFrame, more: SourceFrame, kept: Mapping[str, str]) -> So
 
 def neutral_frame(meter: BleedingMeter, frame: SourceFrame, base: Tensor) -> SourceFrame:
     """`frame` with the base's answer `base` (3, H, W) as one more label."""
-    return joined(frame, meter.source_frame(frame.source, {BASE: base[None]}), {name: name for name in frame.truths})
+    return joined(frame, meter.source_frame(frame.source, {BASE: base[None]}, frame), {name: name for name in frame.truths})
 
 
 def neutral_leaks(meter: BleedingMeter, frame: SourceFrame) -> LeakFrame:
@@ -53,7 +53,7 @@ def composed_frame(
     meter: BleedingMeter, frame: SourceFrame, first: str, second: str, orders: Mapping[str, Tensor]
 ) -> SourceFrame:
     """Labels first, second, both, reversed and source; `orders` has the truths (K, 3, H, W) of `BOTH` and `REVERSED`."""
-    return joined(frame, meter.source_frame(frame.source, orders), {first: FIRST, second: SECOND})
+    return joined(frame, meter.source_frame(frame.source, orders, frame), {first: FIRST, second: SECOND})
 
 
 def apart(meter: BleedingMeter, frame: SourceFrame, one: str, other: str) -> bool:

@@ -7,13 +7,13 @@ their ordered pairs), or, for attribution, every effect of the catalogue. No ada
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.stats import rankdata, t
 
+from clbench.score_order import in_order, one_thread_each
 from clbench.selftest import Check
 from clbench.selftest.planted import DOSES, FORMS, Planter, finish
 from clbench.selftest.readings import CLEAN, SEEN_DOSE, Laboratory, Pair, Reading, read_source
@@ -36,11 +36,11 @@ def checks() -> Iterator[Check]:
     laboratory = Laboratory(load_world("tiny"))
     sources = [source.id for source in laboratory.world.sources[:SOURCES]]
     laboratory.meter  # noqa: B018  fitted before the workers ask for it
-    with ThreadPoolExecutor(WORKERS) as pool:
-        found = list(pool.map(lambda n: read_source(laboratory, sources[n], n < CURVE_SOURCES), range(SOURCES)))
-        yield from leak_checks(laboratory.world, [known for known, _ in found])
-        yield from agreement_checks(laboratory.world, found[:CURVE_SOURCES])
-        attributed = list(pool.map(lambda source: attribute_all(laboratory, source), sources[-ATTRIBUTED_SOURCES:]))
+    with one_thread_each():
+        found = list(in_order(lambda n: read_source(laboratory, sources[n], n < CURVE_SOURCES), range(SOURCES), WORKERS))
+        attributed = list(in_order(lambda source: attribute_all(laboratory, source), sources[-ATTRIBUTED_SOURCES:], WORKERS))
+    yield from leak_checks(laboratory.world, [known for known, _ in found])
+    yield from agreement_checks(laboratory.world, found[:CURVE_SOURCES])
     yield from attribution_checks([pair for pairs in attributed for pair in pairs])
 
 

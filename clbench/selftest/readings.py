@@ -37,15 +37,15 @@ class Laboratory:
     """The tiny world with its meter, opened once; the meter is fitted as scoring fits it."""
 
     def __init__(self, world: World) -> None:
-        self.world, self.truths = world, Truths(world)
+        self.world, self.truths = world, Truths(world, subjects=False)
 
     @cached_property
     def round_trip(self) -> RoundTrip:
-        """Pictures through the backbone's VAE."""
+        """Pictures through the backbone's VAE, each distinct one once: most right answers are equal in every draw."""
         found = round_trip_of(self.world)
         if found is None:
             raise ClbenchError(f"world {self.world.name} has no backbone at {self.world.backbone_path}")
-        return found
+        return once_each(found)
 
     @cached_property
     def meter(self) -> BleedingMeter:
@@ -72,6 +72,20 @@ class Laboratory:
         return {effect: to_tensor([first if back is None else back])[0] for effect, first, back in found}
 
 
+def once_each(round_trip: RoundTrip) -> RoundTrip:
+    """`round_trip`, which is asked about every distinct picture once; the others are remembered."""
+    known: dict[bytes, np.ndarray | None] = {}
+
+    def look(pictures: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+        keys = [picture.tobytes() for picture in pictures]
+        fresh = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in known}
+        if fresh:
+            known.update(zip(fresh, round_trip(list(fresh.values())), strict=True))
+        return [known[key] for key in keys]
+
+    return look
+
+
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """Outputs of one source asked for one effect: `kinds` (n,) as (other, form, dose), clean ones first, and pictures."""
@@ -93,7 +107,7 @@ class Reading:
 def read_source(laboratory: Laboratory, source: str, curve: bool) -> tuple[list[Reading], dict[str, list[Reading]]]:
     """Readings of the outputs of one source, per asked effect: by the meter, and (for `curve`) by those without operators."""
     frame, meter = laboratory.frame(source, EFFECTS), laboratory.meter
-    made = outputs_of(laboratory, source, DOSES if curve else (SEEN_DOSE,))
+    made = [(out, meter.see(out.pictures)) for out in outputs_of(laboratory, source, DOSES if curve else (SEEN_DOSE,))]
     known = read_all(laboratory, frame, {asked: laboratory.composed(source, asked) for asked in EFFECTS}, made, curve)
     if not curve:
         return known, {}
@@ -106,14 +120,17 @@ def read_source(laboratory: Laboratory, source: str, curve: bool) -> tuple[list[
 
 
 def read_all(
-    laboratory: Laboratory, frame: SourceFrame, composed: Mapping[str, Mapping[str, Tensor]], made: Sequence[Outputs], label: bool
-) -> list[Reading]:
-    """Leak and, if asked for, labels of outputs of one source; `composed` per asked effect, as far as it is known."""
+    laboratory: Laboratory, frame: SourceFrame, composed: Mapping[str, Mapping[str, Tensor]],
+    made: Sequence[tuple[Outputs, Tensor]], label: bool,
+) -> list[Reading]:  # fmt: skip
+    """Leak and, if asked for, labels of outputs of one source, given with what the meter sees of them.
+
+    `composed` holds pictures per asked effect, as far as they are known.
+    """
     meter, returned = laboratory.meter, laboratory.returned(frame)
     readings = []
-    for outputs in made:
+    for outputs, seen in made:
         leaks = meter.leak_frame(frame, outputs.asked, composed.get(outputs.asked, {}), returned[outputs.asked])
-        seen = meter.see(outputs.pictures)
         table = meter.leak(leaks, seen).numpy()
         labels = meter.attribute(frame, meter.distances(frame, seen)) if label else []
         readings.append(Reading(outputs, {name: table[:, number] for number, name in enumerate(leaks.others)}, labels))

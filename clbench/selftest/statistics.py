@@ -7,6 +7,7 @@ Sizes are those of the shipped suites: 8 effects x 24 sources, and 50 x 20.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from clbench.types import seed_from
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
+WORKERS = 2
 BENCHMARKS = 2000
 RESAMPLES = 1000
 SIZES = ((8, 24), (50, 20))
@@ -31,13 +33,11 @@ TOO_WIDE = {(8, 0.3): "a hair too wide: with 8 effects of which most show one ou
 
 
 def checks() -> Iterator[Check]:
-    """Coverage of means, shares and differences; power; false alarms."""
-    yield from mean_coverage()
-    yield from share_coverage()
-    yield from difference_coverage()
-    yield from power()
-    yield from false_alarms()
-    yield from limits()
+    """Coverage of means, shares and differences; power; false alarms. Each part has generators of its own."""
+    parts = (mean_coverage, share_coverage, difference_coverage, power, false_alarms, limits)
+    with ThreadPoolExecutor(WORKERS) as pool:  # numpy lets other threads work while it computes
+        for found in pool.map(lambda part: list(part()), parts):
+            yield from found
 
 
 def _generator(*parts: object) -> np.random.Generator:

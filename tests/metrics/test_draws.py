@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from clbench.metrics.draws import candidate_of, left_variance, shrunk_variance, without_each
+from clbench.metrics.draws import candidate_of, judged_by_others, left_variance, shrunk_variance
 from clbench.metrics.features import Layout
+from clbench.metrics.whitening import project_out
 
 PLAN = Layout(torch.cat([torch.zeros(400), torch.ones(200)]).long(), ("one", "two"))
 FREEDOM = 7
@@ -52,8 +54,13 @@ def test_a_single_draw_is_exact():
     assert candidate.variance.abs().max() == 0
 
 
-def test_without_each_forgets_one_draw():
-    draws, tangents = normal(4, 600), normal(3, 600, seed=1)
-    left = without_each(draws, tangents, torch.ones(600, dtype=torch.float64))
-    torch.testing.assert_close(left[1].centre, draws[[0, 2, 3]].mean(0))
-    assert left[1].tangents.shape == (6, 600) and len(left) == 4
+@pytest.mark.parametrize("free", [0, 3])
+def test_a_draw_is_judged_as_if_it_had_never_been_seen(free):
+    draws, tangents = 5 + normal(4, 600), normal(free, 600, seed=1)
+    deviation, across = judged_by_others(draws, tangents)
+    for k in range(4):
+        others = torch.cat([draws[:k], draws[k + 1 :]])
+        centre = others.mean(0)
+        torch.testing.assert_close(deviation[k], draws[k] - centre, rtol=0, atol=1e-12)
+        wanted = project_out((draws[k] - centre)[None], torch.cat([others - centre, tangents]))[0]
+        torch.testing.assert_close(across[k], wanted, rtol=0, atol=1e-12)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from clbench.selftest import meter, planted, scoring
-from clbench.selftest.readings import CLEAN, Outputs, Reading
+from clbench.selftest.readings import CLEAN, Outputs, Reading, once_each
+from clbench.truth import Truths
 from clbench.world import load_world
 
 
@@ -63,3 +64,27 @@ def test_cells_are_sorted_by_pair_form_and_dose():
     cells = meter.cells_of([[reading], [reading]])
     assert cells.clean["a", "b"].shape == (2, CLEAN)
     assert cells.planted[("a", "b"), ("add", 0.2)].tolist() == [0.3, 0.3]
+
+
+def test_every_distinct_picture_is_looked_at_once():
+    pictures = [np.full((2, 2, 3), value, np.uint8) for value in (1, 2, 1, 3)]
+    asked = []
+
+    def negative(seen):
+        asked.extend(seen)
+        return [255 - picture for picture in seen]
+
+    look = once_each(negative)
+    assert [found[0, 0, 0] for found in look(pictures)] == [254, 253, 254, 252]
+    assert len(asked) == 3
+    assert look(pictures[1:2])[0][0, 0, 0] == 253
+    assert len(asked) == 3
+
+
+def test_truths_without_subjects_are_the_same_pictures(planter):
+    world, source = planter.world, planter.source
+    whole, bare = (Truths(world, draws=1, subjects=wanted) for wanted in (True, False))
+    for effect in ("sepia", "subject_ice"):
+        assert np.array_equal(whole.truth(effect, source).draws, bare.truth(effect, source).draws)
+        assert whole.truth(effect, source).without is not None and bare.truth(effect, source).without is None
+    assert bare.source_without(source) is None
