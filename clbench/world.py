@@ -205,7 +205,8 @@ class World:
         Adapters are left out: they enter a run's cache key through the system card, so adding a candidate
         does not make other systems' pictures stale. Teachers count where they define truth.
         """
-        settings = self.backbone.model_dump(exclude={"path", "hub", "revision", "device", "dtype", "batch", "fold"})
+        elsewhere = {"path", "hub", "revision", "device", "dtype", "fast_products", "batch", "fold"}  # or no pixel's business
+        settings = self.backbone.model_dump(exclude=elsewhere)
         by_teacher = [e for e in self.effects if self.truth_kind(e) == "teacher"]
         teachers = {e: file_digest(path) for e in by_teacher if (path := self.teacher_path(e)) is not None}
         return {

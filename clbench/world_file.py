@@ -21,6 +21,7 @@ class BackboneTable(Table):
     device: str = "auto"
     batch: int = Field(16, ge=1)
     fold: bool = True
+    fast_products: bool = False
     full_steps: int = Field(28, ge=1)
     few_steps: int = Field(8, ge=1)
     guidance: float = Field(4.0, ge=1.0)
@@ -31,10 +32,17 @@ class BackboneTable(Table):
     max_sequence_length: int = Field(512, ge=1)
 
     @model_validator(mode="after")
-    def _one_place(self) -> BackboneTable:
+    def _fits_together(self) -> BackboneTable:
         if (self.path is None) == (self.hub is None):
             raise ValueError("name the backbone by exactly one of 'path' (a folder) and 'hub' (a hub name)")
+        if self.fast_products and self.dtype != "float32":
+            raise ValueError(f"fast_products is for dtype = 'float32'; products of '{self.dtype}' are in half precision already")
         return self
+
+    @property
+    def precision(self) -> str:
+        """What a run's certificate says of its arithmetic: the dtype, and whether products are rounded."""
+        return f"{self.dtype}, products in bfloat16" if self.fast_products else self.dtype
 
 
 class EffectTable(Table):

@@ -117,15 +117,15 @@ def test_cache_key_knows_system_dtype_and_world(mini_world, mini_world_file, sui
         certificate(mini_world, suite, open_system(name, bench), 6).cache_key
         for name in ("base", "teacher", "collection")
     }
-    mini_world_file.write_text(
-        mini_world_file.read_text().replace('device = "cpu"', 'device = "cpu"\ndtype = "bfloat16"')
-    )
-    other = load_world(mini_world_file)
-    keys.add(certificate(other, suite, open_system("base", bench_for(other, suite)), 6).cache_key)
+    text = mini_world_file.read_text()
+    for line in ("fast_products = true", 'dtype = "bfloat16"'):
+        mini_world_file.write_text(text.replace('device = "cpu"', f'device = "cpu"\n{line}'))
+        other = load_world(mini_world_file)
+        keys.add(certificate(other, suite, open_system("base", bench_for(other, suite)), 6).cache_key)
     mini_world_file.write_text(mini_world_file.read_text().replace("few_steps = 2", "few_steps = 3"))
     other = load_world(mini_world_file)
     keys.add(certificate(other, suite, open_system("collection", bench_for(other, suite)), 6).cache_key)
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 def test_pictures_from_the_stock_pipeline_survive_a_resume(mini_world, suite, tmp_path):

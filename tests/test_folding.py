@@ -12,6 +12,8 @@ from clbench.adapters import describe_adapter, save_adapter
 from clbench.backbones import open_backbone
 from clbench.backbones.common import linear_layers
 from clbench.backbones.folding import FoldedAdapters, Weighted
+from clbench.backbones.noise import CaseNoiseScheduler
+from clbench.registry import ClbenchError
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +122,36 @@ def test_half_precision_and_replaced_layers_are_not_folded(full_files):
     layers = linear_layers(build_flux_pipeline().transformer)
     layers[next(iter(wanted[0].info.shapes))].__class__ = Replaced
     assert not FoldedAdapters(layers).accepts(wanted)
+
+
+@pytest.mark.parametrize("sampler", [FULL, FEW])
+def test_fast_products_change_pictures_a_little_and_no_latent_is_rounded(mini_world, full_files, sampler, monkeypatch):
+    jobs = jobs_of(mini_world)[:3]
+    pictures = []
+    for fast in (False, True):
+        backbone = opened(mini_world, fast_products=fast)
+        backbone.use_adapters([(full_files[0], 0.5)])
+        pictures.append(backbone.sample(jobs, sampler))
+    seen, step = [], CaseNoiseScheduler.step
+
+    def watched(self, output, timestep, sample, **rest):
+        seen.extend((output.dtype, sample.dtype))
+        return step(self, output, timestep, sample, **rest)
+
+    monkeypatch.setattr(CaseNoiseScheduler, "step", watched)
+    assert largest_difference(backbone.sample(jobs, sampler), pictures[1]) == 0 and set(seen) == {torch.float32}
+    apart = np.abs(np.stack(pictures[0]).astype(int) - np.stack(pictures[1]).astype(int))
+    assert apart.max() > 0 and apart.mean() < 2
+
+
+def test_fast_products_are_another_run_of_the_same_world(mini_world_file):
+    from clbench.world import load_world
+
+    before, text = load_world(mini_world_file), mini_world_file.read_text()
+    mini_world_file.write_text(text.replace("batch = 4", "batch = 4\nfast_products = true"))
+    after = load_world(mini_world_file)
+    assert after.hash == before.hash
+    assert (before.backbone.precision, after.backbone.precision) == ("float32", "float32, products in bfloat16")
+    mini_world_file.write_text(text.replace("batch = 4", 'batch = 4\nfast_products = true\ndtype = "float16"'))
+    with pytest.raises(ClbenchError, match="fast_products is for dtype"):
+        load_world(mini_world_file)

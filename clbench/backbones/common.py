@@ -16,6 +16,7 @@ from clbench.adapters import AdapterInfo, check_adapter, describe_adapter, load_
 from clbench.backbones import Job, Sampler
 from clbench.backbones.folding import FoldedAdapters, Weighted
 from clbench.backbones.noise import CaseNoiseScheduler, check_library, generators
+from clbench.backbones.products import round_products
 from clbench.registry import ClbenchError
 from clbench.world import BackboneTable
 
@@ -69,6 +70,8 @@ class DiffusersBackbone:
             if isinstance(module, torch.nn.Module):
                 module.eval().requires_grad_(False)
         self.device = pipe.device
+        if table.fast_products:
+            round_products(pipe.transformer)
         self._own_schedule = dict(pipe.scheduler.config)
         layers = linear_layers(pipe.transformer)
         self._shapes = {name: tuple(layer.weight.shape) for name, layer in layers.items()}

@@ -186,5 +186,5 @@ def describe(world: World, suite: MemorySuite) -> MemoryFile:
         question=suite.question, adapters=provenance.hash_value(adapters), teachers=len(world.taught),
         repeats=suite.repeats, queries=suite.queries, git=GitInfo(**provenance.git_state()),
         versions=provenance.package_versions(), platform=provenance.platform_facts(), command=provenance.command_line(),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"), dtype=world.backbone.dtype,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"), dtype=world.backbone.precision,
     )  # fmt: skip

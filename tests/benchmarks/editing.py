@@ -1,11 +1,13 @@
 """`clbench edit` against the plain loop that a user would write, on the same cases, in one run; and what bounds it.
 
-    python tests/benchmarks/editing.py [--world tiny] [--effects 4] [--sources 8] [--rounds 3] [--profile]
+    python tests/benchmarks/editing.py [--effects 4] [--sources 8] [--rounds 3] [--systems teacher,cascade,collection]
+                                       [--fast-products] [--processor-time] [--compile] [--profile]
 
 The plain loop is the stock FluxKontextPipeline: `load_lora_weights` for each effect, then one picture at a time.
 Both ways take turns, so that a slow minute of the machine hits both; the ratio is of the medians. The share of the
 peak is the transformer's floating-point operations (counted by torch) per second of its forward pass, over what
-square float32 matrix products of this machine reach in the same run.
+square float32 matrix products of this machine reach in the same run. `--processor-time` counts the time of this process
+instead of the clock's: with OMP_NUM_THREADS=1 it is fair on a machine that does other work as well.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from clbench.types import Case
 from clbench.world import World, load_world
 
 SYSTEMS = ("teacher", "cascade", "collection")
+CLOCK: list[Callable[[], float]] = [time.perf_counter]
+"""What measures time in this run."""
 SIDE = 1024
 """Side of the square matrices whose product is the machine's peak."""
 
@@ -56,6 +60,7 @@ def plain_loop(pipe: Any, world: World, system: str, cases: Sequence[Case]) -> l
             load(pipe, world, system, case.effect)
             loaded = wanted
         few = system != "teacher"
+        torch.manual_seed(case.noise_seed())  # the stock scheduler re-noises from the global state only
         made = pipe(
             image=Image.fromarray(world.source_image(case.source, world.resolution)),
             prompt=effect.student_prompt if system == "collection" else effect.instruction,
@@ -64,7 +69,7 @@ def plain_loop(pipe: Any, world: World, system: str, cases: Sequence[Case]) -> l
             num_inference_steps=table.few_steps if few else table.full_steps,
             height=world.resolution, width=world.resolution, max_area=world.resolution**2, _auto_resize=False,
             max_sequence_length=table.max_sequence_length,
-            generator=torch.Generator().manual_seed(case.noise_seed()), output_type="np",
+            generator=None, output_type="np",
         ).images[0]  # fmt: skip
         pictures.append(made)
     pipe.unload_lora_weights()
@@ -83,28 +88,30 @@ def load(pipe: Any, world: World, system: str, effect: str) -> None:
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    began = time.perf_counter()
+    began = CLOCK[0]()
     made = work()
-    return time.perf_counter() - began, made
+    return CLOCK[0]() - began, made
 
 
 def compare(world: World, system: str, cases: Sequence[Case], rounds: int, pipe: Any, bench: Bench) -> None:
     """Print seconds per edit of both ways, their ratio, and how far their pictures lie apart."""
     ours, plain, apart = [], [], 0.0
     subject = open_system(system, bench)
-    for turn in range(rounds + 1):  # the first turn warms up
+    list(subject.edit(cases[:1]))  # both ways warm up
+    plain_loop(pipe, world, system, cases[:1])
+    for _ in range(rounds):
         seconds, edits = timed(lambda: list(subject.edit(cases)))
         slow, loop = timed(lambda: plain_loop(pipe, world, system, cases))
-        if turn:
-            ours.append(seconds / len(cases))
-            plain.append(slow / len(cases))
+        ours.append(seconds / len(cases))
+        plain.append(slow / len(cases))
         by_case = {edit.case: edit.picture / 255.0 for edit in edits}
         apart = max(float(np.abs(by_case[case] - picture).mean()) for case, picture in zip(cases, loop, strict=True))
     fast, slow = statistics.median(ours), statistics.median(plain)
     ratios = [p / o for p, o in zip(plain, ours, strict=True)]
     print(
         f"{system:<11} clbench {1000 * fast:7.1f} ms an edit, plain loop {1000 * slow:7.1f} ms: "
-        f"{slow / fast:.2f} x ({min(ratios):.2f} to {max(ratios):.2f}); pictures differ by {apart:.4f} of the range at most"
+        f"{slow / fast:.2f} x ({min(ratios):.2f} to {max(ratios):.2f}); pictures differ by {apart:.4f} of the range at most",
+        flush=True,
     )
 
 
@@ -115,12 +122,14 @@ def peak(rounds: int = 12) -> float:
     return 2 * SIDE**3 / best
 
 
-def forward_share(world: World, bench: Bench, rounds: int) -> None:
-    """The transformer alone at the batch of `clbench edit`: float32, bfloat16 products, compiled blocks."""
+def forward_share(world: World, bench: Bench, rounds: int, compiled: bool) -> None:
+    """The transformer alone at the batch of `clbench edit`: adapters apart and folded, products in bfloat16, compiled."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    transformer, batch = bench.backbone.pipe.transformer, world.backbone.batch  # type: ignore[attr-defined]
+    backbone: Any = bench.backbone
+    transformer, batch = backbone.pipe.transformer, world.backbone.batch
     inputs = transformer_inputs(transformer, world, batch)
+    backbone.use_adapters([])
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         transformer(**inputs)
     work = counter.get_total_flops()
@@ -129,24 +138,38 @@ def forward_share(world: World, bench: Bench, rounds: int) -> None:
         with torch.inference_mode():
             transformer(**inputs)
 
-    def half() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+    def rounded() -> None:
+        with torch.autocast(backbone.device.type, torch.bfloat16):
             forward()
 
-    for name, way in (("float32", forward), ("bfloat16 autocast", half)):
+    def show(name: str, way: Callable[[], None]) -> None:
         way()
-        seconds = statistics.median(timed(way)[0] for _ in range(4 * rounds))
-        top = peak()
+        seconds, top = statistics.median(timed(way)[0] for _ in range(4 * rounds)), peak()
         print(
-            f"transformer, batch {batch}, {name}: {1000 * seconds:.1f} ms, {work / 1e9:.2f} GFLOP, "
+            f"transformer, batch {batch}, {name}: {1000 * seconds:.1f} ms, {work / 1e9:.2f} GFLOP of the base, "
             f"{work / seconds / 1e9:.1f} GFLOP/s "
-            f"= {100 * work / seconds / top:.0f} % of {top / 1e9:.1f} GFLOP/s (float32 product of {SIDE} x {SIDE})"
+            f"= {100 * work / seconds / top:.0f} % of {top / 1e9:.1f} GFLOP/s (float32 product of {SIDE} x {SIDE})",
+            flush=True,
         )
-    plain = statistics.median(timed(forward)[0] for _ in range(4 * rounds))
-    transformer.compile_repeated_blocks()
-    first, _ = timed(forward)
-    seconds = statistics.median(timed(forward)[0] for _ in range(4 * rounds))
-    print(f"compile_repeated_blocks: {1000 * seconds:.1f} ms against {1000 * plain:.1f} ms, {first:.1f} s to compile")
+
+    choose_adapters(backbone, world, fold=True)
+    if not world.backbone.fast_products:
+        show("float32, collection folded", forward)
+    show("bfloat16 products, collection folded", rounded)
+    if compiled:
+        transformer.compile_repeated_blocks(dynamic=False)
+        print(f"compile_repeated_blocks: the first pass takes {timed(forward)[0]:.1f} s", flush=True)
+        show("compiled, collection folded", forward)
+    else:
+        choose_adapters(backbone, world, fold=False)
+        show("collection kept apart", forward)
+
+
+def choose_adapters(backbone: Any, world: World, fold: bool) -> None:
+    """The collection adapter in the weights, or beside them in peft's layers."""
+    candidate = world.candidate(None)
+    backbone.table = world.backbone.model_copy(update={"fold": fold})
+    backbone.use_adapters([(candidate.path, candidate.weight)])
 
 
 def transformer_inputs(transformer: Any, world: World, batch: int) -> dict[str, Any]:
@@ -181,19 +204,23 @@ def main() -> None:
     parser.add_argument("--effects", type=int, default=4)
     parser.add_argument("--sources", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--systems", default=",".join(SYSTEMS))
+    for flag in ("--fast-products", "--processor-time", "--compile", "--profile"):
+        parser.add_argument(flag, action="store_true")
     asked = parser.parse_args()
     world = load_world(asked.world)
+    world.backbone = world.backbone.model_copy(update={"fast_products": asked.fast_products})
+    if asked.processor_time:
+        CLOCK[0] = time.process_time
     effects = [name for name in world.effects if world.teacher_path(name)][: asked.effects]
     cases = [Case(effect, source, 0) for effect in effects for source in [s.id for s in world.sources][: asked.sources]]
-    print(f"{len(cases)} cases: {len(effects)} effects x {asked.sources} sources; {torch.get_num_threads()} threads")
     bench, pipe = Bench(world, effects), plain_pipeline(world)
-    for system in SYSTEMS:
+    print(f"{len(cases)} cases: {len(effects)} effects x {asked.sources} sources; {torch.get_num_threads()} threads")
+    for system in asked.systems.split(","):
         compare(world, system, cases, asked.rounds, pipe, bench)
     if asked.profile:
         profile(bench, cases)
-    bench.backbone.use_adapters([])
-    forward_share(world, bench, asked.rounds)
+    forward_share(world, bench, asked.rounds, asked.compile)
 
 
 if __name__ == "__main__":
