@@ -1,11 +1,11 @@
-"""What the commands do: open things, check everything first, then work with a progress bar."""
+"""What the commands from edit to report do, and those on LoRA files: check everything first, then work with a progress bar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clbench.console import print_table, progress, say, show
 from clbench.registry import ClbenchError
@@ -13,7 +13,6 @@ from clbench.suite import Suite, find_suite, load_suite, shipped_suites, suite_k
 from clbench.world import World, load_world
 
 if TYPE_CHECKING:
-    from clbench.compare import FailBy
     from clbench.export import Format
     from clbench.results import RunFolder
     from clbench.systems import Bench
@@ -272,105 +271,3 @@ def export(adapter: Path, format: Format, out: Path, base: str | None) -> None:
     for note in export_adapter(describe_adapter(adapter), out, format, base):
         say(note, "yellow")
     show(str(out))
-
-
-def compare(
-    run_a: Path, run_b: Path, fail_on: Sequence[str], fail_by: FailBy, metrics: Sequence[str], systems: Sequence[str],
-    as_json: bool, markdown: Path | None,
-) -> bool:  # fmt: skip
-    """Show the comparison of two runs; whether a condition of `fail_on` is met."""
-    import json
-
-    from clbench import compare as room
-    from clbench.compare import words
-    from clbench.compare.gate import judge
-    from clbench.results import replace_bytes
-
-    conditions = [room.parse_fail_on(text) for text in fail_on]
-    pairs = room.match_runs(run_a, run_b, names(systems))
-    found = room.compare(pairs, names(metrics), [condition.metric for condition in conditions])
-    verdicts = judge(conditions, found.lines, fail_by)
-    if markdown is not None:
-        replace_bytes(markdown, words.to_markdown(found, verdicts).encode())
-    if as_json:
-        show(json.dumps(words.to_plain(found, verdicts), ensure_ascii=False, allow_nan=False, indent=1))
-    else:
-        for title, lines in words.groups(found):
-            print_table(f"{title}: A {run_a}, B {run_b}", list(words.HEADS), [words.cells(line) for line in lines])
-        say(words.NOTE.format(family=found.family), "dim")
-    for note in found.notes:
-        say(note, "yellow")
-    for verdict in verdicts:
-        say(verdict.sentence, "red" if verdict.met else "green")
-    return any(verdict.met for verdict in verdicts)
-
-
-def selftest(only: Sequence[str], as_json: bool, strict: bool) -> bool:
-    """Run the checks and show each bound with its value; whether one is missed (with `strict`, also known ones)."""
-    import json
-
-    from clbench import selftest as room
-
-    found = room.run(names(only), lambda group, check: say(f"{check.verdict:<15}{group}: {check.name}"))
-    if as_json:
-        plain = [check.plain(group) for group, check in found]
-        show(json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=1))
-    else:
-        rows = [[f"{group}: {check.name}", f"{check.value:.4g}", check.bound or "-", check.verdict] for group, check in found]
-        print_table(f"clbench selftest: {len(found)} values", ["check", "value", "bound", "verdict"], rows)
-    missed = [check for _, check in found if not check.passed]
-    for check in missed:
-        say(check.sentence, "red")
-    return any(strict or not check.known for check in missed)
-
-
-def train(
-    stage: str | None, recipe: str, world_name: str, effects: Sequence[str], out: Path | None, resume: bool,
-    pairs: Path | None = None, extend: Path | None = None, old: Sequence[str] = (),
-) -> None:  # fmt: skip
-    """Run one stage of the reference trainer, or teachers, accelerator and collection in turn.
-
-    `pairs` is a folder of before/after pictures for teachers and joint; `extend` a collection adapter to go on from.
-    """
-    trainer, config = _trainer()
-    read = config.load_recipe(recipe)
-    if pairs is not None:
-        read = config.with_pairs(read, pairs)
-    started = None if extend is None else trainer.Extend(extend, names(old) or None)
-    world = load_world(world_name)
-    target = out or Path("runs") / f"train-{world.name}"
-    if extend is not None and stage is None:
-        raise ClbenchError("--extend goes with --stage collection")
-    stages = [stage] if stage is not None else ["teachers", "accelerator", "collection"]
-    with trainer.processes.group():
-        speaks = trainer.processes.first()  # of several processes one shows and tells
-        for name in stages:
-            with progress(speaks) as bar:
-                made = trainer.run(name, read, world, names(effects) or None, target, resume, _follow(bar), started)
-            for path in made if speaks else ():
-                show(str(path))
-
-
-def _follow(bar: Any) -> Callable[[Any], None]:
-    """A function that moves the bar of what it is told about."""
-    tasks: dict[str, Any] = {}
-
-    def seen(step: Any) -> None:
-        if step.what not in tasks:
-            tasks[step.what] = bar.add_task(step.what, total=step.total)
-        bar.update(tasks[step.what], completed=step.done)
-
-    return seen
-
-
-def _trainer() -> tuple[Any, Any]:
-    """The reference trainer's modules `train` and `config`; imported only when training is asked for."""
-    try:
-        from reference_trainer import config, train
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("reference_trainer"):
-            raise
-        raise ClbenchError(
-            "the reference trainer is not installed beside clbench; install the whole repository"
-        ) from None
-    return train, config

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from benchmarks.three_copies import Lora, ThreeCopies, ThreeCopiesTraining, row
+from benchmarks.three_copies_layout import Lora, ThreeCopies, ThreeCopiesTraining, row
 
 from reference_trainer.config import StudentConfig
 from reference_trainer.dice import Dice

@@ -1,0 +1,84 @@
+"""Cases to report: eval, edit, score, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clbench.cli.options import Effects, Images, Limit, Out, Overwrite, Retry, Strict, SuiteName, Systems, WorldName
+from clbench.console import show, told
+
+
+@told
+def eval_(
+    suite: SuiteName, world: WorldName = "tiny", system: Systems = None, effect: Effects = None,
+    images: Images = None, limit: Limit = None, out: Out = None, strict: Strict = False,
+    overwrite: Overwrite = False, retry_failed: Retry = False,
+) -> None:  # fmt: skip
+    """Edit, score and report in turn: the main job. Stop it with Ctrl-C; the same command finishes it.
+
+    `--suite all` runs every shipped suite that the world can answer, each into a folder of its own, with one report.
+
+    Example:  clbench eval --suite bleeding --world tiny
+    """
+    from clbench import jobs
+
+    order = jobs.Order(
+        suite, world, system or (), effect or (), images, limit, out, strict, overwrite, retry_failed
+    )
+    jobs.evaluate(order)
+
+
+@told
+def edit(
+    suite: SuiteName, world: WorldName = "tiny", system: Systems = None, effect: Effects = None,
+    images: Images = None, limit: Limit = None, out: Out = None, strict: Strict = False,
+    overwrite: Overwrite = False, retry_failed: Retry = False,
+) -> None:  # fmt: skip
+    """Make the pictures of a suite: one run folder per system, resumed if it is there.
+
+    Example:  clbench edit --suite fidelity --system teacher --limit 4
+    """
+    from clbench import jobs
+
+    order = jobs.Order(
+        suite, world, system or (), effect or (), images, limit, out, strict, overwrite, retry_failed
+    )
+    show(str(jobs.edit(order)))
+
+
+@told
+def score(
+    out: Annotated[Path, typer.Argument(help="Folder of results made by `clbench edit`.")],
+    suite: SuiteName,
+    world: WorldName = "tiny",
+) -> None:
+    """Compute the suite's metrics for every run in a folder and write scores.parquet beside the pictures.
+
+    Example:  clbench score runs/bleeding-tiny --suite bleeding
+    """
+    from clbench import jobs
+
+    jobs.score(out, world, suite)
+    show(str(out))
+
+
+@told
+def report(
+    out: Annotated[Path, typer.Argument(help="Folder of results with scores.")],
+    world: Annotated[
+        str | None, typer.Option("--world", "-w", help="Default: the runs' own, by name.")
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option("--suite", "-s", help="Default: the runs' own, by name.")
+    ] = None,
+) -> None:
+    """Render report.html and report.md from the scores in a folder.
+
+    Example:  clbench report runs/bleeding-tiny
+    """
+    from clbench import jobs
+
+    jobs.report(out, world, suite)

@@ -1,0 +1,64 @@
+"""What `clbench train` does: start the reference trainer, which is imported only then, and show its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from clbench.console import progress, show
+from clbench.jobs import names
+from clbench.registry import ClbenchError
+from clbench.world import load_world
+
+
+def train(
+    stage: str | None, recipe: str, world_name: str, effects: Sequence[str], out: Path | None, resume: bool,
+    pairs: Path | None = None, extend: Path | None = None, old: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Run one stage of the reference trainer, or teachers, accelerator and collection in turn.
+
+    `pairs` is a folder of before/after pictures for teachers and joint; `extend` a collection adapter to go on from.
+    """
+    trainer, config = _trainer()
+    read = config.load_recipe(recipe)
+    if pairs is not None:
+        read = config.with_pairs(read, pairs)
+    started = None if extend is None else trainer.Extend(extend, names(old) or None)
+    world = load_world(world_name)
+    target = out or Path("runs") / f"train-{world.name}"
+    if extend is not None and stage is None:
+        raise ClbenchError("--extend goes with --stage collection")
+    stages = [stage] if stage is not None else ["teachers", "accelerator", "collection"]
+    with trainer.processes.group():
+        speaks = trainer.processes.first()  # of several processes one shows and tells
+        for name in stages:
+            with progress(speaks) as bar:
+                made = trainer.run(name, read, world, names(effects) or None, target, resume, _follow(bar), started)
+            for path in made if speaks else ():
+                show(str(path))
+
+
+def _follow(bar: Any) -> Callable[[Any], None]:
+    """A function that moves the bar of what it is told about."""
+    tasks: dict[str, Any] = {}
+
+    def seen(step: Any) -> None:
+        if step.what not in tasks:
+            tasks[step.what] = bar.add_task(step.what, total=step.total)
+        bar.update(tasks[step.what], completed=step.done)
+
+    return seen
+
+
+def _trainer() -> tuple[Any, Any]:
+    """The reference trainer's modules `train` and `config`; imported only when training is asked for."""
+    try:
+        from reference_trainer import config, train
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("reference_trainer"):
+            raise
+        raise ClbenchError(
+            "the reference trainer is not installed beside clbench; install the whole repository"
+        ) from None
+    return train, config
