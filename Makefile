@@ -7,7 +7,7 @@ MARK   := $(VENV)/.clbench-installed
 .PHONY: demo test lint bench install clean
 
 demo: install  ## compare base, teachers, cascade and CollectionLoRA of the tiny world; prints the report's path
-	$(BIN)/clbench eval --suite demo --world tiny --out runs/demo
+	$(BIN)/clbench eval --suite demo --world tiny-8 --out runs/demo
 
 test: install  ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
