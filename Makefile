@@ -6,7 +6,7 @@ MARK   := $(VENV)/.clbench-installed
 
 .PHONY: demo test lint bench install clean
 
-demo: install  ## compare base, teachers, cascade and CollectionLoRA of the tiny world; prints the report's path
+demo: install  ## compare base, teachers, cascade and CollectionLoRA of world tiny-8; prints the report's path
 	$(BIN)/clbench eval --suite demo --world tiny-8 --out runs/demo
 
 test: install  ## the whole test suite
