@@ -49,7 +49,7 @@ def test_defaults_are_a_recipe(tmp_path):
     assert load_recipe(path) == Recipe()
 
 
-@pytest.mark.parametrize("name", ["smoke", "tiny"])
+@pytest.mark.parametrize("name", ["smoke", "tiny", "tiny-8"])
 def test_shipped_recipes(name):
     assert load_recipe(name).collection.p_switch == 0.5
 
