@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -19,11 +20,24 @@ def check_writable(folder: Path) -> None:
         raise ClbenchError(f"cannot write to the output folder {folder}: {error.strerror}") from error
 
 
+def check_possible(folder: Path) -> None:
+    """Prove that `folder` could be made and written to, without making it; one sentence otherwise."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ClbenchError(f"cannot write to the output folder {folder}: {there} is a file")
+    check_writable(there)
+
+
 def replace_bytes(target: Path, data: bytes) -> None:
-    """Write a file so that it appears whole or not at all."""
+    """Write a file so that it appears whole or not at all; ClbenchError if it cannot be written."""
     part = target.with_name(f".{target.name}.part")
-    with part.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(part, target)
+    try:
+        with part.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(part, target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise ClbenchError(f"cannot write {target}: {error.strerror}") from None

@@ -102,12 +102,14 @@ def _look(what: str, see: Callable[[], str]) -> Finding:
 
 def _backbone(world: World) -> str:
     from clbench.backbones import hub_folder
+    from clbench.backbones.parts import check_parts
 
     path = world.backbone_path
     if path is None:
         path = hub_folder(str(world.backbone.hub), world.backbone.revision, local_only=True)
     elif not (path / "model_index.json").is_file():
         raise ClbenchError(f"{path} holds no model_index.json")
+    check_parts(path)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return f"{world.backbone.kind}, {size / 2**20:.1f} MiB, {path}"
 

@@ -11,8 +11,7 @@ from clbench.results import Named, RunFolder, RunInfo, describe_run
 from clbench.sources import group_of
 from clbench.suite import Suite
 from clbench.systems import SAMPLED, Bench
-from clbench.systems.folder import FolderSystem
-from clbench.types import Case, Edit, System
+from clbench.types import Case, Checking, Edit, System
 from clbench.world import World
 
 
@@ -31,7 +30,7 @@ def checked_cases(world: World, suite: Suite, system: System, asked: Asked) -> l
     cases = suite.cases(world, asked.effects, asked.limit)
     for source_id in sorted({case.source for case in cases}):
         world.source_image(source_id)  # an unreadable picture is said now, not after an hour of sampling
-    if isinstance(system, FolderSystem):
+    if isinstance(system, Checking):
         system.check(cases)
     return cases
 
@@ -115,6 +114,8 @@ def edit(world: World, suite: Suite, system: System, out: Path, asked: Asked | N
         return run(folder, system, pending, lambda _: None)
 
 
-def bench_for(world: World, suite: Suite, images: Path | None = None, strict: bool = False) -> Bench:
+def bench_for(
+    world: World, suite: Suite, images: Path | None = None, strict: bool = False, skip_bad: bool = False
+) -> Bench:
     """What the suite's systems are opened with; the effects are the suite's, whatever part is asked for."""
-    return Bench(world, suite.effects(world), images, strict)
+    return Bench(world, suite.effects(world), images, strict, skip_bad)

@@ -33,6 +33,7 @@ class Order:
     strict: bool
     overwrite: bool
     retry_failed: bool
+    skip_bad: bool = False
 
 
 def names(given: Sequence[str]) -> list[str]:
@@ -55,7 +56,7 @@ def edit(order: Order, beside: Sequence[Path] = ()) -> Path:
 
     world, suite = load_world(order.world), load_suite(order.suite)
     out = order.out or Path("runs") / f"{suite.name}-{world.name}"
-    bench = bench_for(world, suite, order.images, order.strict)
+    bench = bench_for(world, suite, order.images, order.strict, order.skip_bad)
     asked = Asked(names(order.effects), order.limit, order.overwrite, order.retry_failed)
     systems = [open_system(name, bench) for name in chosen_systems(world, suite, order)]
     cases = [checked_cases(world, suite, system, asked) for system in systems]
@@ -67,6 +68,19 @@ def edit(order: Order, beside: Sequence[Path] = ()) -> Path:
     if suite.table.gram and bench.in_use:
         _write_gram(out, world, bench)
     return out
+
+
+def check(order: Order, world: World, suite: Suite) -> None:
+    """What `edit` refuses, before anything is loaded: systems, adapters, sources, pictures, the folder of results."""
+    from clbench.disk import check_possible
+    from clbench.edit import Asked, bench_for, checked_cases
+    from clbench.systems import open_system
+
+    bench = bench_for(world, suite, order.images, order.strict, order.skip_bad)
+    asked = Asked(names(order.effects), order.limit, order.overwrite, order.retry_failed)
+    for name in chosen_systems(world, suite, order):
+        checked_cases(world, suite, open_system(name, bench), asked)
+    check_possible(order.out or Path("runs") / f"{suite.name}-{world.name}")
 
 
 def _make_pictures(work: Sequence[tuple[System, RunFolder, list[Case]]]) -> None:
@@ -118,7 +132,7 @@ NOT_IN_ALL = frozenset({"demo"})
 
 
 def evaluate(order: Order) -> None:
-    """Edit, score and report. Weights that the metrics lack are said before the first picture is made.
+    """Edit, score and report. Bad input, and weights that the metrics lack, are said before the first picture is made.
 
     A suite of kind `memory` makes no pictures and is measured instead.
     """
@@ -130,7 +144,9 @@ def evaluate(order: Order) -> None:
         return
     from clbench.encoders import open_encoders
 
-    open_encoders(load_world(order.world), load_suite(order.suite).metrics)
+    world, suite = load_world(order.world), load_suite(order.suite)
+    check(order, world, suite)
+    open_encoders(world, suite.metrics)
     out = edit(order)
     score(out, order.world, order.suite)
     report(out, order.world, order.suite)
@@ -253,9 +269,11 @@ def report(out: Path, world_name: str | None, suite_name: str | None) -> None:
 def merge(world_name: str, method: str, effects: Sequence[str], accelerated: bool, out: Path) -> Path:
     """Merge the teachers of `effects` (none named: of all taught ones) as system ``merged-<method>`` does, into `out`."""
     from clbench.adapters import describe_adapter
+    from clbench.disk import check_possible
     from clbench.merging import write_merged
     from clbench.systems.merged import described_teachers, merge_of
 
+    check_possible(out.parent)
     world = load_world(world_name)
     teachers = described_teachers(world, names(effects) or world.taught)
     accelerator = describe_adapter(world.accelerator().path) if accelerated else None

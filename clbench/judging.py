@@ -23,8 +23,10 @@ def compare(
     from clbench import compare as room
     from clbench.compare import words
     from clbench.compare.gate import judge
-    from clbench.results import replace_bytes
+    from clbench.disk import check_possible, replace_bytes
 
+    if markdown is not None:
+        check_possible(markdown.parent)
     conditions = [room.parse_fail_on(text) for text in fail_on]
     pairs = room.match_runs(run_a, run_b, names(systems))
     found = room.compare(pairs, names(metrics), [condition.metric for condition in conditions])

@@ -29,7 +29,10 @@ def read_header(path: Path) -> dict[str, Any]:
         raise ClbenchError(f"cannot read {path}: {error}") from None
     except ValueError:
         raise ClbenchError(f"{path} is no safetensors file: its header is not JSON") from None
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    try:
+        ends = [entry["data_offsets"][1] + 0 for name, entry in header.items() if name != "__metadata__"]
+    except (AttributeError, KeyError, TypeError, IndexError):
+        raise ClbenchError(f"{path} is no safetensors file: its header does not say where each tensor lies") from None
     if 8 + length + max(ends, default=0) != size:
         raise ClbenchError(
             f"{path} is truncated: {size} bytes, its header promises {8 + length + max(ends, default=0)}"

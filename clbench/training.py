@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clbench.console import progress, show
+from clbench.disk import check_possible
 from clbench.jobs import names
 from clbench.registry import ClbenchError
 from clbench.world import load_world
@@ -20,13 +21,16 @@ def train(
 
     `pairs` is a folder of before/after pictures for teachers and joint; `extend` a collection adapter to go on from.
     """
-    trainer, config = _trainer()
+    world = load_world(world_name)
+    for effect in names(effects):
+        world.effect(effect)
+    target = out or Path("runs") / f"train-{world.name}"
+    check_possible(target)
+    trainer, config = _trainer()  # seconds of imports
     read = config.load_recipe(recipe)
     if pairs is not None:
         read = config.with_pairs(read, pairs)
     started = None if extend is None else trainer.Extend(extend, names(old) or None)
-    world = load_world(world_name)
-    target = out or Path("runs") / f"train-{world.name}"
     if extend is not None and stage is None:
         raise ClbenchError("--extend goes with --stage collection")
     stages = [stage] if stage is not None else ["teachers", "accelerator", "collection"]

@@ -153,6 +153,15 @@ class System(Protocol):
         ...
 
 
+@runtime_checkable
+class Checking(Protocol):
+    """A system that can refuse its cases before any work."""
+
+    def check(self, cases: Sequence[Case]) -> None:
+        """ClbenchError naming what it cannot work with."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class MetricCard:
     """What a metric is. `bounds` are inclusive; `needs` names what must be known to compute it,

@@ -26,6 +26,7 @@ COMMANDS = (
     ["train"],
     ["cost"],
     ["doctor"],
+    ["preview"],
     ["preview", "effects"],
 )
 SUITE = """

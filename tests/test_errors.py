@@ -88,13 +88,26 @@ def test_an_unreadable_source(refused, tmp_path):
     assert "cannot read the picture" in refused() and "p1.png" in refused()
 
 
-def test_a_strict_folder_with_an_unreadable_picture(refused, tmp_path):
+def test_a_folder_with_an_unreadable_picture(refused, tmp_path):
     for effect in ("sepia", "upside_down"):
         for source in ("p0", "p1"):
             write_png(tmp_path / "made" / effect / f"{source}.png", np.zeros((32, 32, 3), np.uint8))
     (tmp_path / "made" / "sepia" / "p1.png").write_bytes(b"broken")
-    sentence = refused("--system", "folder", "--images", tmp_path / "made", "--strict")
-    assert "cannot read the picture" in sentence and "sepia/p1.png" in sentence
+    sentence = refused("--system", "folder", "--images", tmp_path / "made")
+    assert "cannot read the picture" in sentence and "sepia/p1.png" in sentence and "--skip-bad" in sentence
+
+
+def test_a_folder_with_none_of_the_pictures(refused, tmp_path):
+    write_png(tmp_path / "made" / "sepai" / "p0.png", np.zeros((32, 32, 3), np.uint8))
+    sentence = refused("--system", "folder", "--images", tmp_path / "made")
+    assert "holds none of the" in sentence and "sepia/p0.png" in sentence
+
+
+@pytest.mark.parametrize("header", [b"[1, 2, 3]", b'{"a": {"dtype": "F32"}}', b'{"a": 1}', b'{"a": {"data_offsets": [0]}}'])
+def test_a_header_of_another_shape(refused, tmp_path, header):
+    file = tmp_path / "teachers" / "sepia.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert "sepia.safetensors is no safetensors file" in refused()
 
 
 def test_an_output_folder_that_cannot_be_written(refused, tmp_path, monkeypatch):
@@ -136,3 +149,29 @@ def test_missing_metric_weights_are_said_before_any_picture(tmp_path, mini_world
     assert result.exit_code == 2, result.output
     assert len(result.stderr.strip().splitlines()) == 1 and "gone" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "words"),
+    [
+        ("vae/diffusion_pytorch_model.safetensors", "cut", "diffusion_pytorch_model.safetensors is truncated"),
+        ("text_encoder/config.json", "{", "config.json is truncated or no JSON file"),
+        ("model_index.json", "{", "model_index.json is truncated or no JSON file"),
+        ("transformer/diffusion_pytorch_model.safetensors", "", "holds no weights of the FluxTransformer2DModel"),
+    ],
+)
+def test_a_backbone_with_a_broken_part(refused, tmp_path, mini_world_file, part, content, words):
+    from clbench.world import load_world
+
+    shutil.copytree(load_world(mini_world_file).backbone_path, tmp_path / "broken")
+    file = tmp_path / "broken" / part
+    if content == "cut":
+        file.write_bytes(file.read_bytes()[:-10])
+    elif content:
+        file.write_text(content)
+    else:
+        file.unlink()
+    text = mini_world_file.read_text()
+    old = next(line for line in text.splitlines() if line.startswith("path = "))
+    mini_world_file.write_text(text.replace(old, 'path = "broken"'))
+    assert words in refused()

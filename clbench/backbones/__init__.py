@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from clbench.backbones.parts import check_parts
 from clbench.registry import ClbenchError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def open_backbone(world: World) -> Backbone:
 
 
 def backbone_folder(world: World) -> Path:
-    """The backbone's folder on disk; a hub name is fetched to the hub's cache first (unless offline)."""
+    """The backbone's folder on disk, whole (`check_parts`); a hub name is fetched to the hub's cache first (unless offline)."""
     path = world.backbone_path
     if path is None:
         return hub_folder(str(world.backbone.hub), world.backbone.revision, local_only=False)
@@ -100,6 +101,7 @@ def backbone_folder(world: World) -> Path:
             f"backbone of world {world.name} not found: {path} holds no model_index.json "
             "(a folder made by save_pretrained, or by `clbench train --stage base`)"
         )
+    check_parts(path)
     return path
 
 

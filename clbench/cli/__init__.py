@@ -19,7 +19,10 @@ app = typer.Typer(
     "really do.\n\n"
     "Start here:  [bold]clbench eval --suite demo[/bold]",
 )  # fmt: skip
-preview_app = typer.Typer(no_args_is_help=True, help="Pictures to look at before measuring.")
+preview_app = typer.Typer(
+    no_args_is_help=True,
+    help="Pictures to look at before measuring.\n\nExample:  clbench preview effects -o sheet.png",
+)
 app.add_typer(preview_app, name="preview")
 
 COMMANDS = {

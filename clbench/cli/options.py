@@ -30,7 +30,10 @@ Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder of results. Default: runs/<suite>-<world>.")
 ]
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse a folder of pictures with missing or unreadable ones.")
+    bool, typer.Option("--strict", help="Refuse a folder of pictures (--images) that lacks some of those asked for.")
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out unreadable pictures of --images, by name, instead of refusing the folder.")
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace results that were made from other files or settings.")

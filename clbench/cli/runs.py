@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clbench.cli.options import Effects, Images, Limit, Out, Overwrite, Retry, Strict, SuiteName, Systems, WorldName
+from clbench.cli.options import Effects, Images, Limit, Out, Overwrite, Retry, SkipBad, Strict, SuiteName, Systems, WorldName
 from clbench.console import show, told
 
 
@@ -15,7 +15,7 @@ from clbench.console import show, told
 def eval_(
     suite: SuiteName, world: WorldName = "tiny", system: Systems = None, effect: Effects = None,
     images: Images = None, limit: Limit = None, out: Out = None, strict: Strict = False,
-    overwrite: Overwrite = False, retry_failed: Retry = False,
+    overwrite: Overwrite = False, retry_failed: Retry = False, skip_bad: SkipBad = False,
 ) -> None:  # fmt: skip
     """Edit, score and report in turn: the main job. Stop it with Ctrl-C; the same command finishes it.
 
@@ -26,7 +26,7 @@ def eval_(
     from clbench import jobs
 
     order = jobs.Order(
-        suite, world, system or (), effect or (), images, limit, out, strict, overwrite, retry_failed
+        suite, world, system or (), effect or (), images, limit, out, strict, overwrite, retry_failed, skip_bad
     )
     jobs.evaluate(order)
 
@@ -35,7 +35,7 @@ def eval_(
 def edit(
     suite: SuiteName, world: WorldName = "tiny", system: Systems = None, effect: Effects = None,
     images: Images = None, limit: Limit = None, out: Out = None, strict: Strict = False,
-    overwrite: Overwrite = False, retry_failed: Retry = False,
+    overwrite: Overwrite = False, retry_failed: Retry = False, skip_bad: SkipBad = False,
 ) -> None:  # fmt: skip
     """Make the pictures of a suite: one run folder per system, resumed if it is there.
 
@@ -44,7 +44,7 @@ def edit(
     from clbench import jobs
 
     order = jobs.Order(
-        suite, world, system or (), effect or (), images, limit, out, strict, overwrite, retry_failed
+        suite, world, system or (), effect or (), images, limit, out, strict, overwrite, retry_failed, skip_bad
     )
     show(str(jobs.edit(order)))
 

@@ -24,13 +24,15 @@ from clbench.world import World
 class Bench:
     """What systems are opened with: the world, the effects of the suite, and (folder) where the pictures are.
 
-    `strict` refuses a folder with missing or unreadable pictures instead of recording failed edits.
+    A folder without a picture that is asked for has failed edits, with `strict` it is refused; one with an unreadable picture is
+    refused, with `skip_bad` it has failed edits.
     """
 
     world: World
     effects: Sequence[str]
     images: Path | None = None
     strict: bool = False
+    skip_bad: bool = False
     _opened: list[Backbone] = field(default_factory=list, repr=False)
 
     @property
@@ -108,7 +110,7 @@ def _folder(bench: Bench, name: str) -> System:
 
     if bench.images is None:
         raise ClbenchError("system 'folder' needs --images DIR, the folder of pictures made elsewhere")
-    return FolderSystem(bench.world, bench.images, bench.strict)
+    return FolderSystem(bench.world, bench.images, bench.strict, bench.skip_bad)
 
 
 def _control(bench: Bench, name: str) -> System:

@@ -14,18 +14,19 @@ from clbench.world import World
 
 
 class FolderSystem:
-    """Finds each case's picture in `folder`; a missing or unreadable one is a failed Edit with a reason.
+    """Finds each case's picture in `folder`; a missing one is a failed Edit with a reason, or refused with `strict`.
 
-    Probes are extras: one that the folder does not answer is unscored, and `strict` does not ask for it.
+    An unreadable one is refused, or a failed Edit with `skip_bad`. Probes are extras: one that the folder does not answer is
+    unscored, and `strict` does not ask for it.
 
     Layouts, tried in this order: ``pictures/<case id>.png`` (a run folder), ``<case id>.png`` =
     ``<effect>/<source>/s0.png``, and ``<effect>/<source>.png``. Other picture formats are read as well.
     """
 
-    def __init__(self, world: World, folder: Path, strict: bool) -> None:
+    def __init__(self, world: World, folder: Path, strict: bool, skip_bad: bool = False) -> None:
         if not folder.is_dir():
             raise ClbenchError(f"folder of pictures not found: {folder}")
-        self.world, self.folder, self.strict = world, folder, strict
+        self.world, self.folder, self.strict, self.skip_bad = world, folder, strict, skip_bad
         self._files = _pictures(folder)
         if not self._files:
             raise ClbenchError(f"{folder} holds no picture; expected {folder}/<effect>/<source>.png")
@@ -38,16 +39,17 @@ class FolderSystem:
             yield self._edit(case)
 
     def check(self, cases: Sequence[Case]) -> None:
-        """With `strict`: ClbenchError naming what is missing or unreadable among the pictures of `cases`."""
-        if not self.strict:
-            return
+        """ClbenchError for a folder that holds nothing that is asked for, or pictures that cannot be used (see the class)."""
         missing = [case.id for case in cases if self._find(case) is None and not case.probe]
-        if missing:
-            shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-            raise ClbenchError(f"{self.folder} lacks {len(missing)} of {len(cases)} pictures: {shown}")
-        for edit in map(self._edit, cases):
-            if edit.status == "failed":
-                raise ClbenchError(edit.reason)
+        there = [case for case in cases if self._find(case) is not None]
+        if cases and not there:
+            raise ClbenchError(f"{self.folder} holds none of the {len(cases)} pictures asked for, such as {_place(cases[0])}.png")
+        if missing and self.strict:
+            raise ClbenchError(f"{self.folder} lacks {len(missing)} of {len(cases)} pictures: {_some(missing)}")
+        bad = [] if self.skip_bad else [edit for edit in map(self._edit, there) if edit.status == "failed"]
+        if bad:
+            others = f"; so are {_some([_place(edit.case) for edit in bad[1:]])}" if bad[1:] else ""
+            raise ClbenchError(f"{bad[0].reason}{others} (--skip-bad leaves such pictures out)")
 
     def _edit(self, case: Case) -> Edit:
         path = self._find(case)
@@ -78,6 +80,14 @@ class FolderSystem:
         if case.seed == 0 and case.steps is None and not case.probe and not case.second:
             stems.append(f"{case.effect}/{case.source}")
         return next((self._files[stem] for stem in stems if stem in self._files), None)
+
+
+def _place(case: Case) -> str:
+    return f"{case.effect}/{case.source}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _pictures(folder: Path) -> dict[str, Path]:

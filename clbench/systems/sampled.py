@@ -68,6 +68,10 @@ class SampledSystem:
         yield from self._sampled([self._ask(case) for case in asked if case.probe != TWICE])
         yield from self._twice([case for case in asked if case.probe == TWICE])
 
+    def check(self, cases: Sequence[Case]) -> None:
+        """ClbenchError if a file of the backbone is missing or broken."""
+        backbone_folder(self.bench.world)
+
     @property
     def style(self) -> Style:
         """What the plain question is put in, as the card says."""
