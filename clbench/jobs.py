@@ -119,13 +119,13 @@ def _say_failures(folders: Sequence) -> None:
     for folder in folders:
         failed = [record for record in folder.read_edits().values() if record.status == "failed"]
         if failed:
-            say(
-                f"{folder.path.name}: {len(failed)} edits failed, the first: {failed[0].id}: "
-                f"{failed[0].reason}",
-                "yellow",
-            )
+            others = ", ".join(record.id for record in failed[1:SHOWN]) + (", ..." if len(failed) > SHOWN else "")
+            first = f"the first: {failed[0].id}: {failed[0].reason}" + (f"; further {others}" if others else "")
+            say(f"{folder.path.name}: {len(failed)} edits failed, {first}", "yellow")
 
 
+SHOWN = 20
+"""Failed edits that are named on the terminal; edits.jsonl has them all."""
 ALL = "all"
 NOT_IN_ALL = frozenset({"demo"})
 """Suites that ask nothing that another one does not ask on more sources."""
