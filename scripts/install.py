@@ -38,9 +38,7 @@ def main(folder: Path) -> None:
 
 
 def tested_versions(python: Path) -> list[str]:
-    """pip's arguments for the tested set; a torch that is already there keeps its version, as does an older Python."""
-    if sys.version_info < (3, 11):
-        return []
+    """pip's arguments for the tested set of this Python; a torch that is already there keeps its version."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     if good_torch(str(python)):
         lines = [line for line in lines if not line.startswith(("torch==", "torchvision=="))]
