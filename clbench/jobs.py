@@ -13,6 +13,7 @@ from clbench.suite import Suite, find_suite, load_suite, shipped_suites, suite_k
 from clbench.world import World, load_world
 
 if TYPE_CHECKING:
+    from clbench.edit import Asked
     from clbench.export import Format
     from clbench.results import RunFolder
     from clbench.systems import Bench
@@ -50,18 +51,14 @@ def edit(order: Order, beside: Sequence[Path] = ()) -> Path:
     """
     if order.suite == ALL:
         raise ClbenchError("`--suite all` is for `clbench eval`; `clbench edit` makes the pictures of one suite")
-    from clbench.edit import Asked, bench_for, borrow, checked_cases, prepare
+    from clbench.edit import borrow, prepare
     from clbench.lock import hold
-    from clbench.systems import open_system
 
     world, suite = load_world(order.world), load_suite(order.suite)
-    out = order.out or Path("runs") / f"{suite.name}-{world.name}"
-    bench = bench_for(world, suite, order.images, order.strict, order.skip_bad)
-    asked = Asked(names(order.effects), order.limit, order.overwrite, order.retry_failed)
-    systems = [open_system(name, bench) for name in chosen_systems(world, suite, order)]
-    cases = [checked_cases(world, suite, system, asked) for system in systems]
-    with hold(*(out / system.card.name for system in systems)):
-        work = [(system, *prepare(world, suite, system, mine, out, asked)) for system, mine in zip(systems, cases, strict=True)]
+    out = _folder(order, world, suite)
+    bench, asked, systems = _checked(order, world, suite)
+    with hold(*(out / system.card.name for system, _ in systems)):
+        work = [(system, *prepare(world, suite, system, cases, out, asked)) for system, cases in systems]
         work = [(system, folder, borrow(folder, pending, beside)) for system, folder, pending in work]
         _make_pictures(work)
     _say_failures([folder for _, folder, _ in work])
@@ -73,14 +70,24 @@ def edit(order: Order, beside: Sequence[Path] = ()) -> Path:
 def check(order: Order, world: World, suite: Suite) -> None:
     """What `edit` refuses, before anything is loaded: systems, adapters, sources, pictures, the folder of results."""
     from clbench.disk import check_possible
+
+    _checked(order, world, suite)
+    check_possible(_folder(order, world, suite))
+
+
+def _checked(order: Order, world: World, suite: Suite) -> tuple[Bench, Asked, list[tuple[System, list[Case]]]]:
+    """The systems asked for, opened, and the cases of each; ClbenchError for what they cannot work with."""
     from clbench.edit import Asked, bench_for, checked_cases
     from clbench.systems import open_system
 
     bench = bench_for(world, suite, order.images, order.strict, order.skip_bad)
     asked = Asked(names(order.effects), order.limit, order.overwrite, order.retry_failed)
-    for name in chosen_systems(world, suite, order):
-        checked_cases(world, suite, open_system(name, bench), asked)
-    check_possible(order.out or Path("runs") / f"{suite.name}-{world.name}")
+    systems = [open_system(name, bench) for name in chosen_systems(world, suite, order)]
+    return bench, asked, [(system, checked_cases(world, suite, system, asked)) for system in systems]
+
+
+def _folder(order: Order, world: World, suite: Suite) -> Path:
+    return order.out or Path("runs") / f"{suite.name}-{world.name}"
 
 
 def _make_pictures(work: Sequence[tuple[System, RunFolder, list[Case]]]) -> None:
