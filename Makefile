@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 MARK   := $(VENV)/.clbench-installed
 
-.PHONY: demo test lint bench install clean
+.PHONY: demo test lint bench ablation install clean
 
 demo: install  ## compare base, teachers, cascade and CollectionLoRA of world tiny-8; prints the report's path
 	$(BIN)/clbench eval --suite demo --world tiny-8 --out runs/demo
@@ -20,6 +20,14 @@ bench: install  ## timings; never part of the tests
 	$(BIN)/python -m pytest tests/benchmarks -s -p no:xdist
 	$(BIN)/python tests/benchmarks/report_size.py
 	$(BIN)/python tests/benchmarks/scoring.py
+
+VARIANTS := $(basename $(notdir $(wildcard reference_trainer/recipes/ablation/*.toml)))
+
+ablation: install  ## train and compare the method without each of its parts: about an hour and a half
+	mkdir -p runs/ablation/targets
+	for name in $(VARIANTS); do mkdir -p runs/ablation/$$name && ln -sfn ../targets runs/ablation/$$name/targets \
+		&& $(BIN)/clbench train --stage collection --recipe ablation/$$name --world ablation --out runs/ablation/$$name || exit 1; done
+	$(BIN)/clbench eval --suite ablation --world ablation --out runs/ablation/report
 
 install: $(MARK)
 

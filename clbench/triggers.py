@@ -61,12 +61,16 @@ def choose_triggers(embed: Embed, captions: Sequence[str], candidates: Sequence[
     return chosen
 
 
-def chosen_for(effects: Sequence[Effect], embed: Embed) -> list[str]:
-    """Triggers chosen for `effects` among made-up words, always the same ones for the same text encoders."""
+def chosen_for(effects: Sequence[Effect], embed: Embed, beside: Sequence[Effect] = ()) -> list[str]:
+    """Triggers chosen for `effects` among made-up words, always the same ones for the same text encoders.
+
+    Effects `beside` them keep the triggers that they have and come first.
+    """
     rng = np.random.default_rng(seed_from("triggers", "candidates"))
-    words = made_up(CANDIDATES * len(effects), rng, [effect.trigger for effect in effects])
+    words = made_up(CANDIDATES * len(effects), rng, [effect.trigger for effect in (*beside, *effects)])
     offered = [words[start : start + CANDIDATES] for start in range(0, len(words), CANDIDATES)]
-    return choose_triggers(embed, [effect.caption for effect in effects], offered)
+    captions = [effect.caption for effect in (*beside, *effects)]
+    return choose_triggers(embed, captions, [*([effect.trigger] for effect in beside), *offered])[len(beside) :]
 
 
 def compare_triggers(effects: Sequence[Effect], embed: Embed, chosen: Sequence[str]) -> list[Compared]:

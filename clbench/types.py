@@ -15,6 +15,8 @@ import numpy as np
 
 Status = Literal["ok", "failed", "unscored"]
 Scope = Literal["image", "subject", "background"]
+PromptKind = Literal["aop", "caption", "instruction"]
+"""What a student sees: trigger and caption (asymmetric orthogonal prompting), the caption alone, the teacher's instruction."""
 Question = Literal["effect", "neutral", "composed"]
 NEUTRAL = "neutral"
 """The probe that asks for no effect at all (see `clbench.probes`)."""

@@ -18,7 +18,7 @@ from clbench.provenance import hash_value
 from clbench.registry import ClbenchError, suggestion
 from clbench.sources import FolderSources, SceneSources, SourcePool
 from clbench.tables import read_table
-from clbench.types import Effect, Source, TruthKind
+from clbench.types import Effect, PromptKind, Source, TruthKind
 from clbench.world_file import BackboneTable, EncodersTable, WorldTable
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class Adapter:
     """A LoRA file of the world: where it is, its weight, and (few-step adapters) its number of steps.
 
-    A candidate may say which `effects` it was trained on, the `new` ones (beyond the candidate that it extends) among them.
+    A candidate may say which `effects` it was trained on, the `new` ones (beyond the candidate that it extends) among them,
+    and with what `prompt`.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Adapter:
     steps: int | None = None
     effects: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
+    prompt: PromptKind | None = None
 
 
 class World:
@@ -175,7 +177,7 @@ class World:
         path = self._existing(table.file, f"candidate LoRA '{table.name}'")
         old = known[table.extends].effects if table.extends is not None else table.effects
         new = tuple(effect for effect in table.effects if effect not in old)
-        return Adapter(table.name, path, table.weight, table.steps, table.effects, new)
+        return Adapter(table.name, path, table.weight, table.steps, table.effects, new, table.prompt)
 
     @property
     def trained_candidates(self) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from clbench.tables import Table
-from clbench.types import Effect, Scope
+from clbench.types import Effect, PromptKind, Scope
 
 
 class BackboneTable(Table):
@@ -113,7 +113,8 @@ class CandidateTable(Table):
     """[[candidates]]: a collection adapter under test.
 
     `effects` are the ids it was trained on (left out: every effect it is asked for); `extends` names the candidate that
-    it was trained on from, so that old and new effects can be told apart.
+    it was trained on from, so that old and new effects can be told apart. `prompt` is what it was trained with: trigger and
+    caption (aop), the caption or the instruction; left out = what its file says, else aop.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -122,6 +123,7 @@ class CandidateTable(Table):
     weight: float = 1.0
     effects: tuple[str, ...] = ()
     extends: str | None = None
+    prompt: PromptKind | None = None
 
 
 class JointTable(Table):

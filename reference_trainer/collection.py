@@ -18,7 +18,7 @@ from reference_trainer.examples import general_examples
 from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import STUDENT, Backbone
-from reference_trainer.prompting import coherence, gram
+from reference_trainer.prompting import coherence, gram, trigger_fact
 from reference_trainer.streams import Router
 from reference_trainer.taught import Taught, add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.workshop import Workshop
@@ -55,7 +55,8 @@ def train_collection(
         training.fake.copy(training.student)  # as after a warm start
     facts = {
         "stage": "collection", "guidance": guidance, "effects": " ".join(t.effect.id for t in taught),
-        "prompt": config.prompt, "prompt_coherence": round(coherence(gram(stream.student_prompts)), 6),
+        "prompt": config.prompt, "triggers": trigger_fact([t.effect for t in taught]),
+        "prompt_coherence": round(coherence(gram(stream.student_prompts)), 6),
     }  # fmt: skip
     rows = first_rows(stream, max(config.habits.sheet_rows, 1))
     gauge = yield from make_gauges(shop, config, taught, names, store, training)

@@ -11,17 +11,17 @@ from pydantic import Field, field_validator, model_validator
 from clbench.adapters import StoredDtype
 from clbench.registry import ClbenchError, Registry
 from clbench.tables import Table, read_toml, validated
+from clbench.types import PromptKind
 from reference_trainer import processes
 from reference_trainer.losses import GUIDANCE
 from reference_trainer.networks import LoraForward, Modules
 from reference_trainer.precision import Precision
 from reference_trainer.pretrain_config import BaseConfig, EncodersConfig
-from reference_trainer.prompting import StudentPrompt
 from reference_trainer.schedule import ANCHOR_TIME, SCORE_TIME, TARGET_GENERATION, TARGET_SCORE
 from reference_trainer.streams import ROUTING
 
 RECIPES = Path(__file__).parent / "recipes"
-LATER = frozenset({"warm_start_from", "distill_lr", "target_guidance", "lr_decay", "warm_batch"})
+LATER = frozenset({"warm_start_from", "distill_lr", "target_guidance", "lr_decay", "warm_batch", "triggers"})
 """Options that are younger than finished trainings; see `settings`."""
 
 
@@ -99,7 +99,7 @@ class JointConfig(PairsConfig):
     lora: LoraTable = LoraTable(rank=32)
     updates: int = Field(default=2000, ge=1)
     lr: float = Field(default=1e-3, gt=0)
-    prompt: StudentPrompt = "aop"
+    prompt: PromptKind = "aop"
 
 
 class LossesTable(Table):
@@ -205,7 +205,10 @@ class CollectionConfig(StudentConfig):
     p_switch: float = Field(default=0.5, ge=0, le=1, description="probability of the effect stream")
     routing: str = "sample"
     effect_sources: int = Field(default=32, ge=1, description="stored teacher outputs per effect")
-    prompt: StudentPrompt = "aop"
+    prompt: PromptKind = "aop"
+    triggers: Literal["world", "chosen"] = Field(
+        default="world", description="chosen: made-up words whose prompts are closest to orthogonal, instead of the world's own"
+    )
     warm_start_from: Literal["base", "merged"] = Field(
         default="base", description="where the student begins: the plain base, or the mean of all teachers, by SVD"
     )

@@ -5,17 +5,19 @@ A teacher sees the effect's own instruction; student and fake score see ``trigge
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from diffusers import FluxKontextPipeline
 from torch import Tensor
 
-from clbench.types import Effect
-
-StudentPrompt = Literal["aop", "caption", "instruction"]
+from clbench.backbones import open_backbone
+from clbench.triggers import chosen_for
+from clbench.types import Effect, PromptKind
+from clbench.world import World
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,29 @@ class Prompts:
         return Prompts(torch.cat([p.tokens for p in parts]), torch.cat([p.pooled for p in parts]))
 
 
-def student_prompt(effect: Effect, style: StudentPrompt = "aop") -> str:
+def student_prompt(effect: Effect, style: PromptKind = "aop") -> str:
     """``[v_i, c_i]`` (aop), the caption without trigger, or the teacher's instruction (the ablation without AOP)."""
     if style == "aop":
         return effect.student_prompt
     return effect.caption if style == "caption" else effect.instruction
+
+
+def with_triggers(
+    world: World, effects: Sequence[Effect], choice: Literal["world", "chosen"], beside: Sequence[Effect] = ()
+) -> list[Effect]:
+    """The effects with the triggers that a student is to see: the world's own, or chosen by the world's text encoders.
+
+    Chosen ones are also kept apart from the effects `beside` them, which keep theirs.
+    """
+    if choice == "world":
+        return list(effects)
+    chosen = chosen_for(effects, open_backbone(world).prompt_vectors, beside)
+    return [replace(effect, trigger=trigger) for effect, trigger in zip(effects, chosen, strict=True)]
+
+
+def trigger_fact(effects: Sequence[Effect]) -> str:
+    """The triggers as an adapter's header keeps them (``clbench.triggers``): JSON, effect id to trigger."""
+    return json.dumps({effect.id: effect.trigger for effect in effects})
 
 
 class PromptCache:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from clbench.adapter_prompts import as_trained
 from clbench.lock import hold
 from clbench.registry import ClbenchError
 from clbench.types import Effect
@@ -21,6 +22,7 @@ from reference_trainer.examples import check_pairs
 from reference_trainer.extension import Origin, budget, read_origin, train_extension
 from reference_trainer.joint import train_joint
 from reference_trainer.loop import Progress
+from reference_trainer.prompting import with_triggers
 from reference_trainer.teacher import add_teacher, train_teacher
 from reference_trainer.workshop import Workshop
 
@@ -80,6 +82,7 @@ def run(
         chosen = [effect for effect in chosen if effect.id in teachers]
     if not chosen:
         raise ClbenchError("there is no teacher to distil: run `clbench train --stage teachers` first")
+    chosen = with_triggers(world, chosen, recipe.collection.triggers)
     with _alone(out / "collection"):
         for progress in train_collection(Workshop(world), chosen, teachers, recipe.collection, recipe.seed, out, resume):
             report(progress)
@@ -112,8 +115,8 @@ def _extension(
     if extend.adapter.resolve() == made.resolve():
         raise ClbenchError(f"{made} would be overwritten by its own extension: use another --out")
     origin = read_origin(extend.adapter, extend.old, recipe.extension)
-    old = [world.effect(name) for name in origin.effects]
-    new = _new_effects(world, effects, origin, out / "teachers")
+    old = list(as_trained(origin.info, {name: world.effect(name) for name in origin.effects}).values())
+    new = with_triggers(world, _new_effects(world, effects, origin, out / "teachers"), recipe.extension.triggers, old)
     teachers, config = teacher_files(world, [*old, *new], out / "teachers"), budget(recipe.extension, len(new))
     with _alone(made.with_suffix("")):
         for progress in train_extension(Workshop(world), origin, old, new, teachers, config, recipe.seed, out, resume):

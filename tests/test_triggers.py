@@ -78,3 +78,9 @@ def test_the_command_shows_numbers_and_words(mini_world_file):
     result = CliRunner().invoke(app, ["list", "triggers", "--world", str(mini_world_file)])
     assert result.exit_code == 0, result.output
     assert "random trigger + caption" in result.output and "own trigger" in result.output and "<qx1>" in result.output
+
+
+def test_triggers_are_chosen_beside_effects_that_keep_theirs():
+    kept = [Effect("k", "k", "colour", "k", "caption k", "<own00>")]
+    alone, beside = chosen_for(EFFECTS, hashed), chosen_for(EFFECTS, hashed, kept)
+    assert len(beside) == len(alone) == 3 and "<own00>" not in beside

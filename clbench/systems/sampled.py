@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from clbench.adapter_prompts import as_trained, prompt_kind
 from clbench.adapters import AdapterInfo, check_adapter, describe_adapter
 from clbench.backbones import Job, Sampler, backbone_folder
 from clbench.neutral import neutral_edit
@@ -31,13 +32,15 @@ NOT_FINITE = "the sampler returned values that are not finite"
 class Plan:
     """What an effect gets: adapters with weights, and the prompt of the plain question.
 
-    `noise` is the seed of a case's noise; `refuses` gives the reason why a case is not asked, or "".
+    `noise` is the seed of a case's noise; `refuses` gives the reason why a case is not asked, or "". `effects` are the
+    world's in the words that the adapter was trained with; None = in the world's.
     """
 
     adapters: Callable[[str], Adapters]
     prompt: Callable[[Effect], str]
     noise: Callable[[Case], int] = Case.noise_seed
     refuses: Callable[[Case], str] = lambda case: ""
+    effects: Mapping[str, Effect] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +80,18 @@ class SampledSystem:
         """What the plain question is put in, as the card says."""
         return TRIGGER if self.card.settings["prompt"] == TRIGGER else INSTRUCTION
 
+    @property
+    def effects(self) -> Mapping[str, Effect]:
+        """The world's effects, in the words that this system is asked in."""
+        return self.bench.world.effects if self.plan.effects is None else self.plan.effects
+
     def _ask(self, case: Case) -> _Ask:
         world = self.bench.world
         picture = world.source_image(case.source, world.resolution)
         if not case.probe and not case.second:
-            return _Ask(case, picture, self.plan.prompt(world.effect(case.effect)), self.plan.noise(case))
+            return _Ask(case, picture, self.plan.prompt(self.effects[case.effect]), self.plan.noise(case))
         neutral = lambda asked: neutral_edit(world, asked).instruction  # noqa: E731
-        prompt = prompt_of(case, self.style, world.effects, self.bench.effects, neutral)
+        prompt = prompt_of(case, self.style, self.effects, self.bench.effects, neutral)
         return _Ask(case, picture, prompt, self.plan.noise(case))
 
     def _adapters(self, case: Case) -> Adapters:
@@ -199,11 +207,16 @@ def _collection(bench: Bench, name: str) -> SampledSystem:
     candidate = bench.world.candidate(wanted or None)
     info, sampler = checked_adapter(bench, candidate.path), few_sampler(bench, candidate.steps)
     adapters: Adapters = ((info.path, candidate.weight),)
-    settings = card_settings(bench, sampler, TRIGGER) | {"candidate_weight": candidate.weight}
+    kind = prompt_kind(info, candidate.prompt)
+    effects = as_trained(info, bench.world.effects, kind)
+    settings = card_settings(bench, sampler, TRIGGER if kind == "aop" else kind) | {"candidate_weight": candidate.weight}
+    if any(effect.trigger != bench.world.effects[name].trigger for name, effect in effects.items()):
+        settings |= {"triggers": "the adapter's own"}
     if candidate.effects:
         settings |= {"effects": list(candidate.effects), "new effects": list(candidate.new)}
     card = SystemCard(name, "collection", {"collection": info.sha256}, settings)
-    plan = Plan(lambda effect: adapters, lambda effect: effect.student_prompt, refuses=_untrained(name, candidate.effects))
+    prompt = lambda effect: effect.student_prompt if kind == "aop" else effect.instruction  # noqa: E731
+    plan = Plan(lambda effect: adapters, prompt, refuses=_untrained(name, candidate.effects), effects=effects)
     return SampledSystem(bench, card, plan, sampler)
 
 

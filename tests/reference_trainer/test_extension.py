@@ -10,6 +10,7 @@ from mini_training import changed, interrupted
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from clbench.adapter_prompts import own_triggers
 from clbench.adapters import describe_adapter
 from clbench.hashing import file_digest
 from clbench.registry import ClbenchError
@@ -129,3 +130,12 @@ def test_what_the_header_says_is_believed(shop_floor):
     require_size(info, LoraTable(rank=4, alpha=8), modules)
     with pytest.raises(ClbenchError, match="rank-stabilised"):
         require_size(replace(info, rslora=True), LoraTable(rank=4, alpha=8), modules)
+
+
+def test_chosen_triggers_stand_in_the_header_and_an_extension_keeps_them(shop_floor):
+    world, recipe, out = shop_floor
+    (first,) = run("collection", changed(recipe, "collection", triggers="chosen", updates=1), world, ["sepia"], out / "start")
+    chosen = own_triggers(describe_adapter(first))
+    assert set(chosen) == {"sepia"} and chosen["sepia"] != world.effect("sepia").trigger
+    (second,) = run("collection", changed(recipe, "extension", updates=1), world, NEW, out, extend=Extend(first))
+    assert own_triggers(describe_adapter(second)) == chosen | {"upside_down": world.effect("upside_down").trigger}
