@@ -15,7 +15,7 @@ from clbench import stats
 EFFECTS = [f"e{index}" for index in range(8) for _ in range(6)]
 SOURCES = [f"s{index}" for _ in range(8) for index in range(6)]
 amounts = arrays(np.float64, 48, elements=st.floats(0.125, 4, width=32))
-outcomes = arrays(np.int64, 48, elements=st.integers(0, 1)).filter(lambda found: found.any()).map(lambda found: found.astype(float))
+outcomes = arrays(np.float64, 48, elements=st.sampled_from([0.0, 1.0])).filter(np.any)
 
 
 def ratio(one, two, share: bool = False, seed: int = 0, effects=EFFECTS, sources=SOURCES) -> stats.Ratio:
