@@ -22,9 +22,10 @@ REACH = 4.0
 """The drawing of an interval goes from the target divided by this to the target times this."""
 
 LEAD = (
-    f"The paper ({PAPER}) reports one LoRA of 50 effects for a base of 20B parameters, judged by a language model; values cannot "
-    "be compared with these, ratios of two systems can. Its distance is DreamSim where this is «perceptual» (ST-LPIPS or LPIPS), "
-    "its subject score DINO where this is «subject»: other measures of the same thing. It has no figure of leak."
+    f"What the paper ({PAPER}) says of one LoRA of 50 effects, measured here. Its figures are of a base of 20B parameters and "
+    "the judgement of a language model, so ratios of two systems can be compared with them, values cannot. Its distance is "
+    "DreamSim where this is «perceptual» (ST-LPIPS or LPIPS), its subject score DINO where this is «subject»: other measures of "
+    "the same thing. It has no figure of leak."
 )
 NOTE = (
     "Ratio of the nested means on the cases that both systems have, each at its usual number of steps, with a 95 % interval over "
@@ -67,8 +68,8 @@ def published_table(results: Results, candidate: Entry) -> TableView | None:
     if not any(one.claim.target is not None and one.ratio.n_pairs for one in shown):
         return None
     heads = [
-        Head("Claim", numeric=False), Head("Means", sub="first, second"), Head("Ratio", sub="95 % interval"), Head("Target"),
-        Head("Paper", sub="its figures"), Head("Reading", numeric=False),
+        Head("Claim", numeric=False), Head("Ratio", sub="95 % interval"), Head("Target"), Head("Reading", numeric=False),
+        Head("Paper", sub="its figures"), Head("Means", sub="first, second"),
     ]  # fmt: skip
     rows = [_row(one, candidate) for one in shown]
     caption = f"{candidate.label} against the published figures"
@@ -102,17 +103,17 @@ def _reaches(claim: Claim, value: float) -> bool:
 
 def _row(one: Found, candidate: Entry) -> Row:
     claim, found, said = one.claim, one.ratio, reading(one.claim, one.ratio)
-    names = (candidate.system if name == "collection" else name for name in (claim.first, claim.second))
+    names = [candidate.system if name == "collection" else name for name in (claim.first, claim.second)]
     css = {"met": "diff better", "missed": "diff worse"}.get(said, "diff open")
     means = ", ".join(metric_value(claim.metric, mean) for mean in (found.first, found.second))
     dropped = f", {found.n_dropped} dropped" if found.n_dropped else ""
     cells = [
         Cell(claim.words, " / ".join(names), css="name"),
-        Cell(means, f"{plural(found.n_pairs, 'case')}, {plural(found.n_effects, 'effect')}{dropped}", title=short(claim.metric)),
         _ratio_cell(one, css),
         Cell(_target(claim)),
-        _paper_cell(claim),
         Cell(said, css=f"text {css}"),
+        _paper_cell(claim),
+        Cell(means, f"{plural(found.n_pairs, 'case')}, {plural(found.n_effects, 'effect')}{dropped}", title=short(claim.metric)),
     ]
     return Row(cells)
 
@@ -145,7 +146,7 @@ def _target(claim: Claim) -> str:
     if claim.target is None:
         return ""
     sign = "≥" if METRICS.get(claim.metric).direction == "higher" else "≤"
-    return f"{sign} {told(claim, claim.target)}"
+    return f"{sign} {told(claim, claim.target) if claim.change else f'{claim.target:g}'}"
 
 
 def _paper_cell(claim: Claim) -> Cell:
