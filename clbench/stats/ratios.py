@@ -58,13 +58,13 @@ def paired_ratio(
         raise ValueError("a ratio of means needs values of 0 or more")
     sides = [effect_means(np.where(both, side, np.nan), effects, sources) for side in (one, two)]
     pairs, count, nan = int(both.sum()), len(sides[0].labels), float("nan")
-    means = [float(side.means.mean()) if count else nan for side in sides]
-    counts = (*means, pairs, len(one) - pairs, count)
+    above, below = (float(side.means.mean()) if count else nan for side in sides)
+    counts = (above, below, pairs, len(one) - pairs, count)
     if not count:
         return Ratio(nan, nan, nan, *counts, "no case was scored for both")
-    if means[1] <= NO_VARIATION:
+    if below <= NO_VARIATION:
         return Ratio(nan, nan, nan, *counts, "no ratio: the second is 0 in every case")
-    value = means[0] / means[1]
+    value = above / below
     if count < 2:
         return Ratio(value, nan, nan, *counts, "no interval from a single effect")
     if np.array_equal(one[both], two[both]):
