@@ -1,7 +1,6 @@
 """Accuracy of the router that picks an adapter for a query, and the failure rates published for each system. Pure.
 
-Source: arXiv 2605.25378, deployment over 200 queries (accuracy) and the main results table (BCR, 50 effects on
-Qwen-Image-Edit-2509).
+Source: arXiv 2605.25378, deployment over 200 queries (accuracy); failure rates from `clbench.published`.
 """
 
 from __future__ import annotations
@@ -11,11 +10,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from clbench.published import MAIN_RESULTS
 from clbench.registry import ClbenchError
 
 PAPER_ACCURACY = {1: 1.0, 10: 0.99, 20: 0.94, 50: 0.87, 100: 0.85, 150: 0.76}
 """Choices -> accuracy as published; one choice needs no router."""
-PAPER_BCR = {"teacher": 0.141, "cascade": 0.168, "copies": 0.168, "collection": 0.087}
+PAPER_BCR = {name: MAIN_RESULTS[name].bcr for name in ("teacher", "cascade", "collection")}
+PAPER_BCR["copies"] = PAPER_BCR["cascade"]
 """Published share of outputs judged bad; `copies` are the cascade's LoRAs fused in, so they make the same pictures."""
 PAPER_LOAD_SECONDS = 1.2
 """Published seconds to load one adapter from disk."""

@@ -11,7 +11,7 @@ import numpy as np
 from clbench import stats
 from clbench.metrics.derived import SHARES
 from clbench.report.data import Entry, Results
-from clbench.stats import Difference, Estimate
+from clbench.stats import Difference, Estimate, Ratio
 from clbench.types import Case, Direction, MetricCard, seed_from
 
 K = TypeVar("K", bound=Hashable)
@@ -97,11 +97,21 @@ def judged(found: Mapping[K, Difference], direction: Direction) -> dict[K, Compa
 
 def _difference(entry: Entry, reference: Entry, metric: str) -> Difference:
     """Mean of entry - reference over the questions that either one was asked; unpaired ones are dropped and counted."""
-    keys = list(dict.fromkeys([*entry.position, *reference.position]))
-    first, second = (_values(each, metric, keys) for each in (entry, reference))
-    effects, sources = [key.effect for key in keys], [key.source for key in keys]
-    drawn = generator("difference", metric)
-    return stats.paired_difference(first, second, effects, sources, drawn, metric in SHARES)
+    return stats.paired_difference(*_paired(entry, reference, metric), generator("difference", metric), metric in SHARES)
+
+
+def _paired(entry: Entry, other: Entry, metric: str) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
+    """Values of both ``(N,)`` for every question that either one was asked, NaN where it was not; its effects and sources."""
+    keys = list(dict.fromkeys([*entry.position, *other.position]))
+    first, second = (_values(each, metric, keys) for each in (entry, other))
+    return first, second, [key.effect for key in keys], [key.source for key in keys]
+
+
+def ratio(entry: Entry, other: Entry, metric: str) -> Ratio | None:
+    """Mean of `entry` by that of `other` on the questions of both; None where either one was not scored on the metric."""
+    if metric not in entry.columns or metric not in other.columns:
+        return None
+    return stats.paired_ratio(*_paired(entry, other, metric), generator("ratio", metric), metric in SHARES)
 
 
 def difference(entry: Entry, reference: Entry, metric: str) -> Difference | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clbench.report import accounts, curves, figures, matrices, origin, pareto, questions, tables
+from clbench.report import accounts, against, curves, figures, matrices, origin, pareto, questions, tables
 from clbench.report.blocks import Command, Facts, Filter, Fold, Section, Side, folded, there
 from clbench.report.cells import anchor, plural
 from clbench.report.data import Entry
@@ -124,6 +124,7 @@ def extra(material: Material) -> list[Section]:
 SECTIONS: tuple[Callable[[Material], Section | list[Section] | None], ...] = (
     summary,
     paired,
+    against.published,
     effects,
     bleeding,
     questions.probes,

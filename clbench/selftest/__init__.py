@@ -80,6 +80,7 @@ class Group:
 
 GROUPS: Registry[Group] = Registry("group of checks")
 GROUPS.add("statistics", Group("clbench.selftest.statistics", "coverage of intervals, power, false alarms"))
+GROUPS.add("ratios", Group("clbench.selftest.ratios", "coverage of intervals of ratios of failure rates"))
 GROUPS.add("parity", Group("clbench.selftest.parity", "metrics against other people's code"))
 GROUPS.add("meter", Group("clbench.selftest.meter", "the bleeding meter on outputs with a known dose of another effect"))
 GROUPS.add("scoring", Group("clbench.selftest.scoring", "the whole scoring path on systems whose scores are known"))

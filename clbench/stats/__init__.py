@@ -8,7 +8,8 @@ about other sources; where sources matter much, intervals for "any effect on any
 
 - `nested`: the order of aggregation;
 - `intervals`: a bootstrap over effects; for shares of 0/1 scores with the help of a model (`beta_binomial`);
-- `comparisons`: paired differences, sign flips, Holm's correction, the detectable difference.
+- `comparisons`: paired differences, sign flips, Holm's correction, the detectable difference;
+- `ratios`: paired ratios, for claims that are to carry over from another benchmark.
 
 All intervals were chosen by simulated coverage, see `clbench.selftest.statistics`.
 """
@@ -31,11 +32,14 @@ from clbench.stats.intervals import (
     estimate,
     share_interval,
     share_intervals,
+    shows_both,
 )
 from clbench.stats.nested import NO_VARIATION, EffectMeans, effect_means
+from clbench.stats.ratios import Ratio, paired_ratio, ratio_intervals, recovered_ratios
 
 __all__ = [
-    "NO_VARIATION", "Difference", "EffectMeans", "Estimate", "bootstrap_interval", "bootstrap_intervals",
+    "NO_VARIATION", "Difference", "EffectMeans", "Estimate", "Ratio", "bootstrap_interval", "bootstrap_intervals",
     "detectable_difference", "effect_means", "estimate", "few_differ", "holm", "model_interval", "model_intervals",
-    "paired_difference", "recovered_intervals", "share_interval", "share_intervals", "sign_flip_p", "sign_flip_ps",
+    "paired_difference", "paired_ratio", "ratio_intervals", "recovered_intervals", "recovered_ratios", "share_interval",
+    "share_intervals", "shows_both", "sign_flip_p", "sign_flip_ps",
 ]  # fmt: skip

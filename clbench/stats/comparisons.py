@@ -96,15 +96,20 @@ def recovered_intervals(
 ) -> tuple[Floats, Floats]:
     """Bounds ``(B,)`` of mean(one) - mean(two), both ``(B, K)``, recovered from the bounds ``(B,)`` of each mean."""
     first, second = one.mean(axis=1), two.mean(axis=1)
-    apart_one, apart_two = one - first[:, None], two - second[:, None]
-    length = np.sqrt((apart_one**2).sum(axis=1) * (apart_two**2).sum(axis=1))
-    alike = np.divide((apart_one * apart_two).sum(axis=1), length, out=np.zeros_like(length), where=length > NO_VARIATION)
+    alike = correlation(one, two)
 
     def reach(a: Floats, b: Floats) -> Floats:
         return np.sqrt(np.maximum(a**2 - 2 * alike * a * b + b**2, 0.0))
 
     low = first - second - reach(first - one_bounds[0], two_bounds[1] - second)
     return low, first - second + reach(one_bounds[1] - first, second - two_bounds[0])
+
+
+def correlation(one: Floats, two: Floats) -> Floats:
+    """Pearson's correlation ``(B,)`` of two sets of effect means ``(B, K)``; 0 where one of them does not vary."""
+    apart_one, apart_two = one - one.mean(axis=1, keepdims=True), two - two.mean(axis=1, keepdims=True)
+    length = np.sqrt((apart_one**2).sum(axis=1) * (apart_two**2).sum(axis=1))
+    return np.divide((apart_one * apart_two).sum(axis=1), length, out=np.zeros_like(length), where=length > NO_VARIATION)
 
 
 def sign_flip_p(means: Floats, generator: np.random.Generator, draws: int = FLIPS) -> float:

@@ -55,14 +55,26 @@ def bootstrap_intervals(
     A percentile bootstrap whose tails are widened by the t quantile (Hesterberg, "What teachers should know about
     the bootstrap", 2015, section 5.4): a plain percentile interval covers only 87-91 % with 8 clusters.
     """
-    count = means.shape[1]
+    tail = widened_tail(means.shape[1], level)
+    low, high = np.quantile(drawn_means(means, resample_weights(means.shape[1], generator, resamples)), [tail, 1 - tail], axis=1)
+    return low, high
+
+
+def resample_weights(count: int, generator: np.random.Generator, resamples: int = RESAMPLES) -> Floats:
+    """How much each of `count` effects weighs in every resample, ``(R, count)``; rows sum to 1."""
     picks = generator.integers(0, count, size=(resamples, count))
     flat = picks + count * np.arange(resamples)[:, None]
-    weights = np.bincount(flat.ravel(), minlength=resamples * count).reshape(resamples, count) / count
-    drawn = np.einsum("bk,rk->br", means, weights)  # not BLAS, whose last bits depend on its number of threads
-    tail = ndtr(-stdtrit(count - 1, 0.5 + level / 2) * np.sqrt(count / (count - 1)))
-    low, high = np.quantile(drawn, [tail, 1 - tail], axis=1)
-    return low, high
+    return np.bincount(flat.ravel(), minlength=resamples * count).reshape(resamples, count) / count
+
+
+def drawn_means(means: Floats, weights: Floats) -> Floats:
+    """Means ``(B, R)`` of the tables `means` ``(B, K)`` in every resample of `weights` ``(R, K)``."""
+    return np.einsum("bk,rk->br", means, weights)  # not BLAS, whose last bits depend on its number of threads
+
+
+def widened_tail(count: int, level: float = 0.95) -> float:
+    """Share of resamples of `count` >= 2 effects that lies below an interval, and above it (see `bootstrap_intervals`)."""
+    return float(ndtr(-stdtrit(count - 1, 0.5 + level / 2) * np.sqrt(count / (count - 1))))
 
 
 def share_interval(

@@ -1,0 +1,68 @@
+"""What was published about CollectionLoRA, and what is claimed of it in ratios, which carry over to other worlds. Pure.
+
+Source: arXiv 2605.25378, table of main results (EffectBench, 50 effects x 100 pictures, Qwen-Image-Edit-2509 of 20B
+parameters; failures judged by a language model, no intervals given).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PAPER = "arXiv 2605.25378"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One row of the main results: DreamSim distance, DINO similarity, and BCR, the share of outputs judged bad."""
+
+    dreamsim: float
+    dino: float
+    bcr: float
+
+
+MAIN_RESULTS = {
+    "teacher": Published(0.434, 0.611, 0.141),
+    "cascade": Published(0.441, 0.612, 0.168),
+    "joint+accelerator": Published(0.468, 0.611, 0.217),
+    "collection": Published(0.425, 0.600, 0.087),
+}
+"""System, by its name here, -> what the paper reports of it."""
+COLUMNS = {"bcr": ("bcr", "BCR"), "perceptual": ("dreamsim", "DreamSim"), "subject": ("dino", "DINO")}
+"""Metric -> the column of `Published` that is nearest to it, and its name in the paper."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The mean of `metric` of system `first` by that of system `second`, and the `target` that it should reach.
+
+    At most the target where lower is better, at least the target where higher is better; None where nothing is claimed and
+    the ratio only says how the two compare there and here. `change`: told as the ratio's distance to 1, in per cent.
+    """
+
+    metric: str
+    words: str
+    first: str
+    second: str
+    target: float | None = None
+    change: bool = False
+
+    @property
+    def published(self) -> tuple[str, float, float] | None:
+        """The paper's name of the measure and its figures of both systems; None where the paper has no such figure."""
+        if self.metric not in COLUMNS:
+            return None
+        field, name = COLUMNS[self.metric]
+        return name, getattr(MAIN_RESULTS[self.first], field), getattr(MAIN_RESULTS[self.second], field)
+
+
+CLAIMS = (
+    Claim("bcr", "Failure rate", "collection", "teacher", 1.0),
+    Claim("bcr", "Failure rate", "collection", "cascade", 0.52),
+    Claim("bcr", "Failure rate", "collection", "joint+accelerator", 0.40),
+    Claim("perceptual", "Perceptual distance", "collection", "cascade", 1 - 0.036, change=True),
+    Claim("perceptual", "Perceptual distance", "collection", "joint+accelerator", 1 - 0.092, change=True),
+    Claim("leak_total", "Leak", "collection", "cascade", 0.5),
+    Claim("subject", "Subject score", "collection", "teacher", 1 - 0.018, change=True),
+    Claim("bcr", "Failure rate", "cascade", "teacher"),
+    Claim("bcr", "Failure rate", "joint+accelerator", "teacher"),
+)

@@ -1,0 +1,163 @@
+"""What is claimed of CollectionLoRA in ratios, measured here beside the paper's own figures (`clbench.published`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clbench.metrics.cards import METRICS
+from clbench.published import CLAIMS, PAPER, Claim
+from clbench.report.blocks import Section, folded
+from clbench.report.cells import MISSING, Cell, Head, Row, TableView, Whisker, metric_value, number, plural
+from clbench.report.data import Entry, Results
+from clbench.report.material import Material
+from clbench.report.numbers import ratio
+from clbench.report.tables import LAST, short
+from clbench.stats import Ratio
+
+REACH = 4.0
+"""The drawing of an interval goes from the target divided by this to the target times this."""
+
+LEAD = (
+    f"What the paper ({PAPER}) says of one LoRA of 50 effects, measured here. Its figures are of a base of 20B parameters and "
+    "the judgement of a language model, so ratios of two systems can be compared with them, values cannot. Its distance is "
+    "DreamSim where this is «perceptual» (ST-LPIPS or LPIPS), its subject score DINO where this is «subject»: other measures of "
+    "the same thing. It has no figure of leak."
+)
+NOTE = (
+    "Ratio of the nested means on the cases that both systems have, each at its usual number of steps, with a 95 % interval over "
+    "effects (both systems drawn together). «met» and «missed» are said of the measured ratio; «not certain» means that the "
+    "interval also holds ratios of the other kind, «open» that there is no ratio. The drawing shows the interval around the "
+    "target, from a quarter of it to four times as much. Lines without a target show what the baselines do there and here."
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A claim with what was measured."""
+
+    claim: Claim
+    ratio: Ratio
+
+
+def published(material: Material) -> Section | None:
+    """Every collection against teacher, cascade and joint LoRA with accelerator, beside the paper; None without such a pair."""
+    results = material.results
+    views = [view for entry in usual(results) if _collection(entry) and (view := published_table(results, entry)) is not None]
+    if not views:
+        return None
+    return Section("published", "Against the published figures", LEAD, [views[0], *map(folded, views[1:])])
+
+
+def usual(results: Results) -> list[Entry]:
+    """Systems at the number of steps that their cards name, on questions about single effects."""
+    own = [entry for entry in results.systems if entry.steps in (None, entry.info.system.card["settings"].get("steps"))]
+    return [entry for entry in own if not any(case.second for case in entry.cases)]
+
+
+def _collection(entry: Entry) -> bool:
+    return entry.info.system.card["kind"] == "collection"
+
+
+def published_table(results: Results, candidate: Entry) -> TableView | None:
+    """One row per claim that could be measured for `candidate`; None where none could on common cases."""
+    shown = measured(results, candidate)
+    if not any(one.claim.target is not None and one.ratio.n_pairs for one in shown):
+        return None
+    heads = [
+        Head("Claim", numeric=False), Head("Ratio", sub="95 % interval"), Head("Target"), Head("Reading", numeric=False),
+        Head("Paper", sub="its figures"), Head("Means", sub="first, second"),
+    ]  # fmt: skip
+    rows = [_row(one, candidate) for one in shown]
+    caption = f"{candidate.label} against the published figures"
+    note = f"{NOTE} {_left_out(shown)}".strip()
+    return TableView(f"t-published-{candidate.system}", caption, heads, rows, note, "differences", sortable=False)
+
+
+def measured(results: Results, candidate: Entry) -> list[Found]:
+    """The claims both of whose systems were scored, in their order; `candidate` stands for the collection."""
+    entries = {entry.system: entry for entry in usual(results) if not _collection(entry)} | {"collection": candidate}
+    pairs = [(claim, entries.get(claim.first), entries.get(claim.second)) for claim in CLAIMS]
+    found = [(claim, ratio(one, two, claim.metric)) for claim, one, two in pairs if one is not None and two is not None]
+    return [Found(claim, one) for claim, one in found if one is not None]
+
+
+def reading(claim: Claim, found: Ratio) -> str:
+    """``met``, ``missed``, either with ``not certain`` where the interval (or its absence) leaves that open, or ``open``."""
+    if claim.target is None:
+        return ""
+    if math.isnan(found.value):
+        return "open"
+    held = [_reaches(claim, end) for end in (found.low, found.value, found.high)]
+    sure = not math.isnan(found.low) and len(set(held)) == 1
+    return f"{'met' if held[1] else 'missed'}{'' if sure else ', not certain'}"
+
+
+def _reaches(claim: Claim, value: float) -> bool:
+    assert claim.target is not None
+    return value >= claim.target if METRICS.get(claim.metric).direction == "higher" else value <= claim.target
+
+
+def _row(one: Found, candidate: Entry) -> Row:
+    claim, found, said = one.claim, one.ratio, reading(one.claim, one.ratio)
+    names = [candidate.system if name == "collection" else name for name in (claim.first, claim.second)]
+    css = {"met": "diff better", "missed": "diff worse"}.get(said, "diff open")
+    means = ", ".join(metric_value(claim.metric, mean) for mean in (found.first, found.second))
+    dropped = f", {found.n_dropped} dropped" if found.n_dropped else ""
+    cells = [
+        Cell(claim.words, " / ".join(names), css="name"),
+        _ratio_cell(one, css),
+        Cell(_target(claim)),
+        Cell(said, css=f"text {css}"),
+        _paper_cell(claim),
+        Cell(means, f"{plural(found.n_pairs, 'case')}, {plural(found.n_effects, 'effect')}{dropped}", title=short(claim.metric)),
+    ]
+    return Row(cells)
+
+
+def _ratio_cell(one: Found, css: str) -> Cell:
+    claim, found = one.claim, one.ratio
+    if math.isnan(found.value):
+        return Cell(MISSING, found.reason, LAST, title=found.reason, css="missing")
+    if math.isnan(found.low):
+        return Cell(told(claim, found.value), found.reason, found.value)
+    top = "no upper bound" if math.isinf(found.high) else told(claim, found.high)
+    high = float("nan") if math.isinf(found.high) else found.high
+    drawn = None if claim.target is None else Whisker(*_places(claim.target, (found.low, found.value, found.high)), zero=50.0)
+    sub = f"[{told(claim, found.low)}, {top}]"
+    return Cell(told(claim, found.value), sub, found.value, title=found.reason, css=css, whisker=drawn, bounds=(found.low, high))
+
+
+def _places(target: float, ends: Sequence[float]) -> list[float]:
+    """Where ratios stand on a logarithmic scale around the target, 0 to 100; beyond `REACH` at the end."""
+    inside = np.clip(np.asarray(ends) / target, 1 / REACH, REACH)
+    return [round(float(place), 1) for place in 50 + 50 * np.log(inside) / np.log(REACH)]
+
+
+def told(claim: Claim, value: float) -> str:
+    """A ratio as its claim is told: to three decimals, or as a change in per cent."""
+    return f"{number(100 * (value - 1), 1, signed=True)} %" if claim.change else number(value, 3)
+
+
+def _target(claim: Claim) -> str:
+    if claim.target is None:
+        return ""
+    sign = "≥" if METRICS.get(claim.metric).direction == "higher" else "≤"
+    return f"{sign} {told(claim, claim.target) if claim.change else f'{claim.target:g}'}"
+
+
+def _paper_cell(claim: Claim) -> Cell:
+    if claim.published is None:
+        return Cell(MISSING, "no figure", css="missing")
+    name, first, second = claim.published
+    return Cell(told(claim, first / second), f"{name} {number(first)} / {number(second)}", first / second)
+
+
+def _left_out(shown: Sequence[Found]) -> str:
+    """Which claims could not be measured, by the systems and metrics that they need."""
+    kept = {one.claim for one in shown}
+    words = [f"{claim.words.lower()} {claim.first} / {claim.second}" for claim in CLAIMS if claim.target and claim not in kept]
+    return f"Not run or not scored here: {'; '.join(words)}." if words else ""

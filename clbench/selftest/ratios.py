@@ -1,0 +1,43 @@
+"""Do intervals of ratios of failure rates cover what they say? Simulated benchmarks at the published rates.
+
+The benchmarks are those of `clbench.selftest.statistics`: pairs of systems on the same effects, 8 x 24 and 50 x 20 cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from clbench import stats
+from clbench.selftest import Check
+from clbench.selftest.statistics import HIGH, LOW, RESAMPLES, SIZES, WITHIN, Counts, Floats, Pair, draw_pair
+from clbench.types import seed_from
+
+PUBLISHED = tuple(Pair(0.087, other, within, 0.8) for other in (0.141, 0.168, 0.217) for within in WITHIN)
+"""Failure rates of arXiv 2605.25378: one LoRA against teachers, cascade and joint LoRA with accelerator."""
+ALSO_TRIED = (Pair(0.087, 0.168, 0.1, 0.0), Pair(0.03, 0.06, 0.1, 0.8), Pair(0.22, 0.21, 0.3, 0.8))
+
+
+def checks() -> Iterator[Check]:
+    """Coverage of 95 % intervals; benchmarks in which the second system never fails have no ratio and are left out."""
+    for effects, sources in SIZES:
+        for pair in (*PUBLISHED, *ALSO_TRIED):
+            rng = np.random.default_rng(seed_from("selftest", "ratios", str(effects), pair.words))
+            first, second = draw_pair(pair, effects, sources, rng)
+            kept = second.any(axis=1)
+            low, high = ratio_bounds(first[kept], second[kept], sources, rng)
+            covered = float(np.mean((low <= pair.first / pair.second) & (pair.first / pair.second <= high)))
+            name = f"coverage, ratio of failure rates: {effects} effects x {sources} sources, {pair.words}"
+            yield Check(name, covered, LOW, HIGH, reported=pair not in PUBLISHED or effects < 50)
+
+
+def ratio_bounds(first: Counts, second: Counts, sources: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """`stats.paired_ratio`'s rule for many tables of failures out of `sources` at once: ``(B, K)`` -> bounds ``(B,)``."""
+    one, two = first / sources, second / sources
+    low, high = stats.ratio_intervals(one, two, rng, resamples=RESAMPLES)
+    some = ~(stats.shows_both(one) & stats.shows_both(two))
+    if some.any():
+        sides = [stats.share_intervals(side[some], sources, rng, resamples=RESAMPLES) for side in (first, second)]
+        low[some], high[some] = stats.recovered_ratios(one[some], sides[0], two[some], sides[1])
+    return low, high

@@ -1,0 +1,128 @@
+"""Two systems on the same cases: the ratio of their nested means, for metrics that are never negative.
+
+A ratio carries over from one benchmark to another where a difference does not: 9 % failures against 17 % is half as many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from clbench.stats.comparisons import correlation
+from clbench.stats.intervals import RESAMPLES, drawn_means, resample_weights, share_interval, shows_both, widened_tail
+from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
+
+UNBOUNDED = "no upper bound: in other effects the second may be 0"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Mean of `first` by mean of `second` over the cases that both have, with its interval.
+
+    `value` is NaN, and `reason` says why, where there is no case or the second mean is 0; `low` and `high` are NaN for a
+    single effect. `high` is infinite, never without a `reason`, where the second mean may be 0 in other effects.
+    """
+
+    value: float
+    low: float
+    high: float
+    first: float
+    second: float
+    n_pairs: int
+    n_dropped: int
+    n_effects: int
+    reason: str = ""
+
+
+def paired_ratio(
+    first: ArrayLike,
+    second: ArrayLike,
+    effects: Sequence[str],
+    sources: Sequence[str],
+    generator: np.random.Generator,
+    share: bool = False,
+    level: float = 0.95,
+) -> Ratio:
+    """Ratio of the nested means of `first` and `second` ``(N,)``, both >= 0; a case that either one lacks is dropped.
+
+    A bootstrap over effects that draws both systems together (`ratio_intervals`). It is too narrow for shares (0/1 scores)
+    where some effect shows one outcome only; there the two share intervals are combined (`recovered_ratios`). Values that
+    are equal case by case have the ratio 1 in whatever effects, hence [1, 1]. ValueError for negative values.
+    """
+    one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    both = np.isfinite(one) & np.isfinite(two)
+    if (one[both] < 0).any() or (two[both] < 0).any():
+        raise ValueError("a ratio of means needs values of 0 or more")
+    sides = [effect_means(np.where(both, side, np.nan), effects, sources) for side in (one, two)]
+    pairs, count, nan = int(both.sum()), len(sides[0].labels), float("nan")
+    above, below = (float(side.means.mean()) if count else nan for side in sides)
+    counts = (above, below, pairs, len(one) - pairs, count)
+    if not count:
+        return Ratio(nan, nan, nan, *counts, "no case was scored for both")
+    if below <= NO_VARIATION:
+        return Ratio(nan, nan, nan, *counts, "no ratio: the second is 0 in every case")
+    value = above / below
+    if count < 2:
+        return Ratio(value, nan, nan, *counts, "no interval from a single effect")
+    if np.array_equal(one[both], two[both]):
+        return Ratio(1.0, 1.0, 1.0, *counts)
+    low, high = _bounds(sides[0], sides[1], generator, share, level)
+    return Ratio(value, min(low, value), max(high, value), *counts, UNBOUNDED if np.isinf(high) else "")
+
+
+def _bounds(one: EffectMeans, two: EffectMeans, generator: np.random.Generator, share: bool, level: float) -> tuple[float, float]:
+    tables = one.means[None], two.means[None]
+    if share and not all(shows_both(table)[0] for table in tables):
+        first, second = (_as_tables(share_interval(side.means, side.sources, generator, level)) for side in (one, two))
+        low, high = recovered_ratios(tables[0], first, tables[1], second)
+    else:
+        low, high = ratio_intervals(*tables, generator, level)
+    return float(low[0]), float(high[0])
+
+
+def _as_tables(bounds: tuple[float, float]) -> tuple[Floats, Floats]:
+    return np.array(bounds[:1]), np.array(bounds[1:])
+
+
+def ratio_intervals(
+    one: Floats, two: Floats, generator: np.random.Generator, level: float = 0.95, resamples: int = RESAMPLES
+) -> tuple[Floats, Floats]:
+    """Bootstrap bounds ``(B,)`` of mean(one) / mean(two), tables of effect means ``(B, K)``, K >= 2, values >= 0.
+
+    Percentiles with the widened tails of `bootstrap_intervals`; the same as asking for which r an interval of
+    mean(one - r two) covers 0. A resample whose second mean is 0 is therefore infinite, and one in which both are 0 goes
+    with any ratio: it counts as 0 for the lower bound and as infinite for the upper one.
+    """
+    weights = resample_weights(one.shape[1], generator, resamples)
+    above, below = drawn_means(one, weights), drawn_means(two, weights)
+    drawn = np.divide(above, below, out=np.full_like(above, np.inf), where=below > NO_VARIATION)
+    nothing = (below <= NO_VARIATION) & (above <= NO_VARIATION)
+    last = resamples - 1
+    place = int(widened_tail(one.shape[1], level) * last)  # order statistics, since nothing lies between x and infinity
+    low = np.partition(np.where(nothing, 0.0, drawn), place, axis=1)[:, place]
+    return low, np.partition(drawn, last - place, axis=1)[:, last - place]
+
+
+def recovered_ratios(
+    one: Floats, one_bounds: tuple[Floats, Floats], two: Floats, two_bounds: tuple[Floats, Floats]
+) -> tuple[Floats, Floats]:
+    """Bounds ``(B,)`` of mean(one) / mean(two), both ``(B, K)``, recovered from the bounds ``(B,)`` of each mean.
+
+    The ratios r for which the interval of mean(one) - r mean(two) by `recovered_intervals` covers 0: roots of
+    (m1 - r m2)^2 = d1^2 - 2 rho r d1 d2 + r^2 d2^2, with d the distances of the means m to their bounds (Donner and Zou,
+    Statistical Methods in Medical Research 21, 2012). Infinite above where the lower bound of the second mean is 0.
+    """
+    first, second, alike = one.mean(axis=1), two.mean(axis=1), correlation(one, two)
+
+    def terms(d1: Floats, d2: Floats) -> tuple[Floats, Floats, Floats]:
+        """a, c and b + sqrt(b^2 - a c) of a r^2 - 2 b r + c = 0."""
+        a, b, c = second**2 - d2**2, first * second - alike * d1 * d2, first**2 - d1**2
+        return a, c, b + np.sqrt(np.maximum(b**2 - a * c, 0.0))
+
+    _, c, reach = terms(first - one_bounds[0], two_bounds[1] - second)
+    low = np.divide(c, reach, out=np.zeros_like(c), where=(c > 0) & (reach > NO_VARIATION))
+    a, _, reach = terms(one_bounds[1] - first, second - two_bounds[0])
+    return low, np.divide(reach, a, out=np.full_like(a, np.inf), where=a > NO_VARIATION)

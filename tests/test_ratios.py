@@ -1,0 +1,111 @@
+"""Laws of paired ratios. Their coverage at the sizes of the suites: tests/selftest."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from clbench import stats
+
+EFFECTS = [f"e{index}" for index in range(8) for _ in range(6)]
+SOURCES = [f"s{index}" for _ in range(8) for index in range(6)]
+amounts = arrays(np.float64, 48, elements=st.floats(0.125, 4, width=32))
+outcomes = arrays(np.float64, 48, elements=st.sampled_from([0.0, 1.0])).filter(np.any)
+
+
+def ratio(one, two, share: bool = False, seed: int = 0, effects=EFFECTS, sources=SOURCES) -> stats.Ratio:
+    return stats.paired_ratio(one, two, effects, sources, np.random.default_rng(seed), share)
+
+
+def bounds(found: stats.Ratio) -> tuple[float, float, float]:
+    return found.value, found.low, found.high
+
+
+@given(amounts, outcomes)
+@settings(max_examples=30, deadline=None)
+def test_a_system_is_as_good_as_itself(values: np.ndarray, failures: np.ndarray) -> None:
+    assert bounds(ratio(values, values)) == (1, 1, 1)
+    assert bounds(ratio(failures, failures, share=True)) == (1, 1, 1)
+
+
+@given(amounts, amounts, st.floats(0.1, 10))
+@settings(max_examples=30, deadline=None)
+def test_units_scale_the_ratio_or_nothing(one: np.ndarray, two: np.ndarray, unit: float) -> None:
+    plain = ratio(one, two)
+    assert plain.value == pytest.approx(one.mean() / two.mean()) and plain.low <= plain.value <= plain.high
+    assert bounds(ratio(unit * one, two)) == pytest.approx([unit * each for each in bounds(plain)])
+    assert bounds(ratio(unit * one, unit * two)) == pytest.approx(bounds(plain))
+    assert bounds(ratio(unit * two, two)) == pytest.approx((unit, unit, unit))
+
+
+@given(amounts, amounts, outcomes, outcomes)
+@settings(max_examples=30, deadline=None)
+def test_the_other_way_round_is_the_reciprocal(one: np.ndarray, two: np.ndarray, fails: np.ndarray, misses: np.ndarray) -> None:
+    for first, second, share in ((one, two, False), (fails, misses, True)):
+        forth, back = ratio(first, second, share), ratio(second, first, share)
+        turned = [1 / back.value, 1 / back.high, 1 / back.low if back.low else np.inf]
+        assert bounds(forth) == pytest.approx(turned, rel=1e-6)
+
+
+@given(amounts, amounts, outcomes, outcomes, st.permutations(range(48)))
+@settings(max_examples=25, deadline=None)
+def test_the_order_of_cases_changes_nothing(one, two, fails, misses, order: list[int]) -> None:
+    effects, sources = [EFFECTS[index] for index in order], [SOURCES[index] for index in order]
+    for first, second, share in ((one, two, False), (fails, misses, True)):
+        moved = ratio(first[order], second[order], share, effects=effects, sources=sources)
+        assert astuple(moved)[:8] == pytest.approx(astuple(ratio(first, second, share))[:8])
+
+
+def test_only_common_cases_count_and_effects_weigh_the_same() -> None:
+    one, two = np.array([1.0, 3.0, 8.0, 9.0, np.nan]), np.array([2.0, 2.0, 4.0, np.nan, 5.0])
+    found = ratio(one, two, effects=["a", "a", "b", "b", "b"], sources=["x", "y", "x", "y", "z"])
+    assert (found.first, found.second, found.value) == (5.0, 3.0, pytest.approx(5 / 3)), "means of (2, 8) and of (2, 4)"
+    assert (found.n_pairs, found.n_dropped, found.n_effects) == (3, 2, 2)
+    none = ratio(np.full(48, np.nan), np.ones(48))
+    assert np.isnan(none.value) and none.reason == "no case was scored for both" and none.n_pairs == 0
+    single = ratio([1.0, 2.0], [2.0, 4.0], effects=["a", "a"], sources=["x", "y"])
+    assert single.value == 0.5 and np.isnan(single.low) and single.reason == "no interval from a single effect"
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_nothing_is_divided_by_zero(share: bool) -> None:
+    zeros, ones = np.zeros(48), np.ones(48)
+    for first in (zeros, ones):
+        found = ratio(first, zeros, share)
+        assert np.isnan([found.value, found.low, found.high]).all()
+        assert found.reason == "no ratio: the second is 0 in every case" and found.first == first[0]
+    best = ratio(zeros, ones, share)
+    assert best.value == best.low == 0 and np.isfinite(best.high)
+    assert best.high > 0.05 if share else best.high == 0, "eight effects without a failure may hide a ninth that fails"
+
+
+def test_a_denominator_that_may_be_zero_leaves_the_ratio_open_above() -> None:
+    rare = np.zeros(48)
+    rare[0] = 1.0
+    found = ratio(np.linspace(1, 2, 48), rare)
+    assert np.isinf(found.high) and found.reason == "no upper bound: in other effects the second may be 0"
+    assert 0 < found.low < found.value < np.inf
+    both = ratio(2 * rare, rare)  # one effect alone says something, and is missing from a third of the resamples
+    assert (both.value, both.low) == (2, 0) and np.isinf(both.high) and both.reason
+    counted = ratio(np.roll(rare, 6), rare, share=True)
+    assert counted.low < 0.2 and 5 < counted.high < np.inf, "a rate that was seen once is not 0"
+
+
+def test_negative_values_have_no_ratio() -> None:
+    with pytest.raises(ValueError, match="0 or more"):
+        ratio(-np.ones(48), np.ones(48))
+
+
+@pytest.mark.parametrize("effects", [8, 50])
+def test_a_planted_ratio_is_covered(effects: int) -> None:
+    """Skewed values whose effects are alike in both systems: a true ratio of 0.8, 400 benchmarks."""
+    rng = np.random.default_rng(effects)
+    difficulty = rng.gamma(4, size=(400, effects))
+    one, two = (scale * difficulty * rng.gamma(8, 1 / 8, size=difficulty.shape) for scale in (0.8, 1.0))
+    low, high = stats.ratio_intervals(one, two, rng, resamples=1000)
+    assert 0.92 <= np.mean((low <= 0.8) & (high >= 0.8)) <= 0.98
