@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 MARK   := $(VENV)/.clbench-installed
 
-.PHONY: demo test lint bench ablation install clean
+.PHONY: demo test lint bench ablation ranks capacity install clean
 
 demo: install  ## compare base, teachers, cascade and CollectionLoRA of world tiny-8; prints the report's path
 	$(BIN)/clbench eval --suite demo --world tiny-8 --out runs/demo
@@ -28,6 +28,22 @@ ablation: install  ## train and compare the method without each of its parts: ab
 	for name in $(VARIANTS); do mkdir -p runs/ablation/$$name && ln -sfn ../targets runs/ablation/$$name/targets \
 		&& $(BIN)/clbench train --stage collection --recipe ablation/$$name --world ablation --out runs/ablation/$$name || exit 1; done
 	$(BIN)/clbench eval --suite ablation --world ablation --out runs/ablation/report
+
+RANKS := 4 8 16 32 64
+
+ranks: install  ## train and compare adapters of several ranks for fifty effects: about an hour
+	mkdir -p runs/ranks/targets
+	for rank in $(RANKS); do mkdir -p runs/ranks/rank-$$rank && ln -sfn ../targets runs/ranks/rank-$$rank/targets \
+		&& $(BIN)/clbench train --stage collection --recipe capacity/rank-$$rank --world ranks --out runs/ranks/rank-$$rank || exit 1; done
+	$(BIN)/clbench eval --suite capacity --world ranks --out runs/ranks/report
+
+CROWDS := 5 10 25
+
+capacity: install  ## train and compare adapters of 5, 10 and 25 effects with the shipped one of fifty: about an hour
+	mkdir -p runs/capacity/targets
+	for n in $(CROWDS); do mkdir -p runs/capacity/n$$n && ln -sfn ../targets runs/capacity/n$$n/targets \
+		&& $(BIN)/clbench train --stage collection --recipe capacity/n$$n --world capacity --candidate n$$n --out runs/capacity/n$$n || exit 1; done
+	$(BIN)/clbench eval --suite capacity --world capacity --out runs/capacity/report
 
 install: $(MARK)
 

@@ -43,6 +43,16 @@ def train(
                 show(str(path))
 
 
+def chosen_effects(world_name: str, effects: Sequence[str], candidate: str | None) -> Sequence[str]:
+    """The effects named, or those that a candidate of the world file names; ClbenchError for both at once, or for neither there."""
+    if candidate is None:
+        return effects
+    if effects:
+        raise ClbenchError("--effects and --candidate both say what to train: give one of them")
+    world = load_world(world_name)
+    return world.candidate_effects(candidate)
+
+
 def _follow(bar: Any) -> Callable[[Any], None]:
     """A function that moves the bar of what it is told about."""
     tasks: dict[str, Any] = {}

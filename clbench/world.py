@@ -179,6 +179,15 @@ class World:
         new = tuple(effect for effect in table.effects if effect not in old)
         return Adapter(table.name, path, table.weight, table.steps, table.effects, new, table.prompt)
 
+    def candidate_effects(self, name: str) -> tuple[str, ...]:
+        """The effects that a candidate's table names, whether or not its file is there yet; ClbenchError if it names none."""
+        known = {candidate.name: candidate for candidate in self.table.candidates}
+        if name not in known:
+            raise ClbenchError(f"unknown candidate '{name}' in world {self.name}.{suggestion(name, known)}")
+        if not known[name].effects:
+            raise ClbenchError(f"{self.file}: candidate '{name}' names no effects; add effects = [...] to its table")
+        return known[name].effects
+
     @property
     def trained_candidates(self) -> list[str]:
         """Names of the candidates whose file is there, in the order of the world file."""

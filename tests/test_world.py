@@ -9,6 +9,7 @@ import pytest
 
 from clbench.images import hash_pixels, read_rgb, write_png
 from clbench.registry import ClbenchError
+from clbench.training import chosen_effects
 from clbench.world import find_world, load_world, shipped_worlds
 
 
@@ -261,3 +262,17 @@ def test_code_is_hashed_by_what_it_does(tmp_path):
     assert code_digest(tmp_path) == before
     file.write_text("def f(x):\n    return x + 2\n")
     assert code_digest(tmp_path) != before
+
+
+def test_effects_of_a_candidate_are_known_before_its_file_is_there(mini_world_file):
+    text = mini_world_file.read_text(encoding="utf-8")
+    text += '\n[[candidates]]\nname = "later"\nfile = "nowhere.safetensors"\neffects = ["sepia"]\n'
+    mini_world_file.write_text(text, encoding="utf-8")
+    world = load_world(mini_world_file)
+    assert world.candidate_effects("later") == ("sepia",)
+    with pytest.raises(ClbenchError, match="unknown candidate 'latter'"):
+        world.candidate_effects("latter")
+    with pytest.raises(ClbenchError, match="names no effects"):
+        world.candidate_effects(world.table.candidates[0].name)
+    with pytest.raises(ClbenchError, match="--effects and --candidate"):
+        chosen_effects(str(mini_world_file), ["sepia"], "later")

@@ -79,6 +79,9 @@ def train(
         list[str] | None,
         typer.Option("--effects", help="Effect ids, repeated or with commas. Default: the recipe's."),
     ] = None,
+    candidate: Annotated[
+        str | None, typer.Option("--candidate", help="The effects that this candidate of the world file names.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Default: runs/train-<world>.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew instead of finishing what is there.")
@@ -101,4 +104,5 @@ def train(
     """
     from clbench import training
 
-    training.train(stage.value if stage else None, recipe, world, effects or (), out, not fresh, pairs, extend, old or ())
+    chosen = training.chosen_effects(world, effects or (), candidate)
+    training.train(stage.value if stage else None, recipe, world, chosen, out, not fresh, pairs, extend, old or ())
