@@ -44,7 +44,7 @@ def train(
 
 
 def chosen_effects(world_name: str, effects: Sequence[str], candidate: str | None) -> Sequence[str]:
-    """The effects named, or those that a candidate of the world file names; ClbenchError for both at once, or for neither there."""
+    """The effects named, or those that a candidate of the world file names; ClbenchError for both at once, or for none there."""
     if candidate is None:
         return effects
     if effects:
