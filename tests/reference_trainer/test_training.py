@@ -221,8 +221,8 @@ def test_after_a_warm_start_the_fake_score_starts_as_the_student(shop_floor, mon
         seen.append(all(torch.equal(mine[key], student[key]) for key in mine))
         return original(self, batch, samples)
 
-    original = Objective.fake_loss
-    monkeypatch.setattr(Objective, "fake_loss", look)
+    original = Objective.fake_pieces
+    monkeypatch.setattr(Objective, "fake_pieces", look)
     recipe = changed(recipe, "collection", fake_start=start, p_switch=1.0)
     run("teachers", recipe, world, None, out)
     run("collection", recipe, world, None, out)
@@ -233,14 +233,14 @@ def test_after_a_warm_start_the_fake_score_starts_as_the_student(shop_floor, mon
 def test_beside_a_merged_start_the_fake_score_starts_as_the_student(shop_floor, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     world, recipe, out = shop_floor
-    seen, original = [], Objective.fake_loss
+    seen, original = [], Objective.fake_pieces
 
     def look(self, batch, samples):
         mine, student = self.backbone.parameters("fake_score"), self.backbone.parameters("student")
         seen.append(all(torch.equal(mine[key], student[key]) for key in mine))
         return original(self, batch, samples)
 
-    monkeypatch.setattr(Objective, "fake_loss", look)
+    monkeypatch.setattr(Objective, "fake_pieces", look)
     run("teachers", changed(recipe, "teachers", lr=0.05), world, None, out)
     run("collection", changed(recipe, "collection", warm_start_from="merged", warm_start=0, updates=1), world, None, out)
     assert seen[0]
