@@ -124,11 +124,16 @@ def test_pieces_of_a_batch_add_up_to_it(setup, rows):
 
 
 def test_a_pass_holds_no_more_rows_than_allowed(setup, monkeypatch):
-    seen = []
     objective, batch, path, _ = setup(rows=2)
-    objective.backbone.rows = 2
-    forward = objective.backbone._forward
-    monkeypatch.setattr(objective.backbone, "_forward", lambda inputs, groups: (seen.append(len(inputs)), forward(inputs, groups))[1])
+    backbone, seen = objective.backbone, []
+    forward = backbone._forward
+
+    def look(inputs, groups):
+        seen.append(len(inputs))
+        return forward(inputs, groups)
+
+    backbone.rows = 2
+    monkeypatch.setattr(backbone, "_forward", look)
     for piece in objective.student_pieces(batch, path):
         piece.loss.backward()
     assert max(seen) == 2 and sum(seen) == 7 + 3 * 5  # the student's rows, and three scores of all but the anchored ones
