@@ -288,15 +288,15 @@ def test_the_distillation_phase_has_a_learning_rate_of_its_own(shop_floor, monke
     from reference_trainer.learner import Learner
 
     world, recipe, out = shop_floor
-    rates, real = [], Learner.step
+    rates, real = [], Learner.move
 
-    def step(self, loss, update):
-        norm = real(self, loss, update)
+    def move(self, update):
+        norm = real(self, update)
         if self.name == "student":
             rates.append(self.optimizer.param_groups[0]["lr"])
         return norm
 
-    monkeypatch.setattr(Learner, "step", step)
+    monkeypatch.setattr(Learner, "move", move)
     apart = changed(recipe, "collection", updates=6, warm_start=2, warmup=2, lr=2e-3, distill_lr=1e-4, p_switch=1.0)
     (whole,) = run("collection", apart, world, None, out / "whole")
     assert rates == pytest.approx([1e-3, 2e-3, 5e-5, 1e-4, 1e-4, 1e-4])
