@@ -33,7 +33,7 @@ def train_accelerator(shop: Workshop, config: AcceleratorConfig, seed: int, out:
     if resume and is_finished(adapter, key):
         yield Progress("accelerator", config.updates, config.updates, {})
         return
-    backbone = shop.backbone(config.lora_forward, config.precision)
+    backbone = shop.backbone(config.lora_forward, config.precision, config.rows, config.checkpoint_blocks)
     store = target_store(shop, config, backbone, out)
     stream = yield from general_stream(shop, config, examples, store)
     add_roles(backbone, config, seed, "accelerator")

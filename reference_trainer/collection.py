@@ -40,7 +40,7 @@ def train_collection(
     if resume and is_finished(adapter, key):
         yield Progress("collection", config.updates, config.updates, {})
         return
-    backbone = shop.backbone(config.lora_forward, config.precision)
+    backbone = shop.backbone(config.lora_forward, config.precision, config.rows, config.checkpoint_blocks)
     names = add_teachers(backbone, taught)
     store = target_store(shop, config, backbone, out)
     stream = yield from effect_stream(shop, config, taught, names, store)

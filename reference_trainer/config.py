@@ -23,6 +23,8 @@ from reference_trainer.streams import ROUTING
 RECIPES = Path(__file__).parent / "recipes"
 LATER = frozenset({"warm_start_from", "distill_lr", "target_guidance", "lr_decay", "warm_batch", "triggers"})
 """Options that are younger than finished trainings; see `settings`."""
+BESIDE = frozenset({"habits", "folder", "pictures", "lora_forward", "rows", "checkpoint_blocks"})
+"""Options that change no number but by rounding; see `settings`."""
 
 
 def _known(registry: Registry, name: str) -> str:
@@ -172,6 +174,12 @@ class StudentConfig(Table):
     target_guidance: float | None = Field(default=None, ge=0, description="guidance of stored outputs; None: the world's")
     pictures: str | None = Field(default=None, description="folder of source pictures; None: the world's distillation scenes")
     lora_forward: LoraForward = "merged"
+    rows: int | None = Field(
+        default=None, ge=1, description="most rows of one pass through the transformer; None: all. Fewer need less memory"
+    )
+    checkpoint_blocks: bool = Field(
+        default=False, description="compute a block's inner values again in the backward pass instead of keeping them"
+    )
     precision: Precision = "float32"
     habits: HabitsTable = HabitsTable()
 
@@ -252,12 +260,12 @@ class Recipe(Table):
 
 
 def settings(table: PairsConfig | StudentConfig) -> dict[str, Any]:
-    """What of a table decides the result: not how often it is looked at, nor how a layer computes, nor where pictures lie.
+    """What of a table decides the result: not how often it is looked at, nor how passes compute, nor where pictures lie.
 
     Keys of finished trainings are made of it, so an option that came later is left out while it has its default value. The
     batch is that of all processes.
     """
-    values = table.model_dump(mode="json", exclude={"habits", "folder", "pictures", "lora_forward"})
+    values = table.model_dump(mode="json", exclude=BESIDE)
     defaults = {name: type(table).model_fields[name].default for name in LATER & values.keys()}
     values = {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
     for name in ("batch", "warm_batch"):

@@ -20,7 +20,8 @@ from reference_trainer.dice import Dice
 from reference_trainer.learner import Later, Learner
 from reference_trainer.loop import Job, Progress, train
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone
-from reference_trainer.objective import Objective
+from reference_trainer.objective import Logs, Objective, Pieces
+from reference_trainer.processes import Mean
 from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import Trajectory, simulate
 from reference_trainer.sheets import write_sheet
@@ -44,8 +45,7 @@ class Distillation:
         """One round: K fake-score updates, then one student update (or a warm-start update of the student)."""
         batch = self._draw(update)
         if update < self.config.warm_start:
-            loss, logs = self.objective.warm_start_loss(batch)
-            return logs | self._step(loss, update)
+            return self._student_step(self.objective.warm_start_pieces(batch), update)[1]
         if update == self.config.warm_start > 0 and self.config.fake_start == "student":
             self.fake.copy(self.student)  # else it would push the student away from the base until it has caught up
         trajectory = self._rollout(batch)
@@ -55,13 +55,13 @@ class Distillation:
                 batch = self._draw(update)
                 trajectory = self._rollout(batch)
             step, row = trajectory.exits(self.dice)
-            loss, logs = self.objective.fake_loss(batch, trajectory.predictions[step, row])
-            logs["grad/fake_score"] = self.fake.step(loss, update - self.config.warm_start)
+            _, logs = add_up(self.objective.fake_pieces(batch, trajectory.predictions[step, row]), self.fake)
+            logs["grad/fake_score"] = self.fake.move(update - self.config.warm_start)
         if self.config.rollout == "fresh":
             batch = self._draw(update)
             trajectory = self._rollout(batch)
-        loss, student_logs = self.objective.student_loss(batch, trajectory)
-        return logs | student_logs | self._step(loss, update)
+        loss, student_logs = self._student_step(self.objective.student_pieces(batch, trajectory), update)
+        return logs | student_logs | {"loss/student": Mean(loss, len(batch))}
 
     @property
     def _needs_fake(self) -> bool:
@@ -74,10 +74,23 @@ class Distillation:
     def _rollout(self, batch: Batch) -> Trajectory:
         return simulate(self.backbone, self.objective.sigmas, batch.source, batch.student_prompts, self.dice)
 
-    def _step(self, loss: Tensor, update: int) -> dict[str, float]:
+    def _student_step(self, pieces: Pieces, update: int) -> tuple[float, Logs]:
+        """Loss and logs of one update of the student."""
+        loss, logs = add_up(pieces, self.student)
         # without any row that a switched-on loss applies to, there is nothing to learn from this batch
-        teaches = processes.total(loss.requires_grad) > 0
-        return {"grad/student": self.student.step(loss, update) if teaches else 0.0}
+        teaches = processes.total(bool(logs)) > 0
+        return loss, logs | {"grad/student": self.student.move(update) if teaches else 0.0}
+
+
+def add_up(pieces: Pieces, learner: Learner) -> tuple[float, Logs]:
+    """Put the gradients of all pieces together, of which one is held at a time, for `learner` to move; their loss and logs."""
+    learner.clear()
+    loss, logs = 0.0, []
+    for piece in pieces:
+        piece.loss.backward()
+        loss += float(piece.loss.detach())
+        logs.append(piece.logs)
+    return loss, dict(processes.pooled(logs))
 
 
 def add_roles(backbone: Backbone, config: StudentConfig, seed: int, stage: str) -> None:

@@ -107,7 +107,7 @@ def train_extension(
     if resume and is_finished(adapter, key):
         yield Progress("extension", config.updates, config.updates, {})
         return
-    backbone = shop.backbone(config.lora_forward, config.precision)
+    backbone = shop.backbone(config.lora_forward, config.precision, config.rows, config.checkpoint_blocks)
     start_roles(backbone, config, origin.info, seed)
     names = add_teachers(backbone, [*taught, *known])
     store = target_store(shop, config, backbone, out)

@@ -67,9 +67,23 @@ class Learner:
 
     def step(self, loss: Tensor, update: int) -> float:
         """One update; returns the gradient norm before clipping. NonFiniteError leaves the weights untouched."""
-        self.optimizer.zero_grad(set_to_none=True)
-        if loss.requires_grad:  # false where only other processes have rows that teach something
+        self.clear()
+        if loss.requires_grad:
             loss.backward()
+        return self.move(update)
+
+    def clear(self) -> None:
+        """Drop the gradients: between updates they would only take memory."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def move(self, update: int) -> float:
+        """`step` by the gradients that lie there, which are dropped; none where only other processes have rows that teach."""
+        try:
+            return self._move(update)
+        finally:
+            self.clear()
+
+    def _move(self, update: int) -> float:
         average_gradients(list(self.parameters.values()))
         parameters = [p for p in self.parameters.values() if p.grad is not None]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))

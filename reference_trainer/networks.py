@@ -22,6 +22,7 @@ from diffusers import FluxTransformer2DModel
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from clbench.adapters import check_adapter, describe_adapter, load_tensors, lora_config
 from clbench.registry import ClbenchError
@@ -90,7 +91,8 @@ class Backbone:
     `embedded_guidance` the value for models with a guidance embedding, `precision` that of the matrix products.
     `lora_forward` chooses how a layer adds its adapter: ``merged`` forms W + s B A first (faster where tokens
     outnumber the width, as in the tiny world), ``low-rank`` adds s B (A x) (smaller, for large models). Both give
-    the same numbers up to rounding.
+    the same numbers up to rounding. So does `rows`, the most rows of one pass without gradient (None: all), and so does
+    `checkpoint_blocks`, which lets a pass with gradient keep the inputs of blocks alone and compute the rest again backwards.
     """
 
     def __init__(
@@ -101,6 +103,8 @@ class Backbone:
         lora_forward: LoraForward = "merged",
         embedded_guidance: float = 1.0,
         precision: Precision = "float32",
+        rows: int | None = None,
+        checkpoint_blocks: bool = False,
     ) -> None:
         self.transformer = transformer.requires_grad_(False).eval()
         self.device = transformer.device
@@ -109,6 +113,9 @@ class Backbone:
         self.lora_forward: LoraForward = lora_forward
         self.embedded_guidance = embedded_guidance
         self.precision: Precision = precision
+        self.rows = rows
+        if checkpoint_blocks:
+            self.transformer.enable_gradient_checkpointing(self._checkpointed)
         self._shapes = {n: tuple(m.weight.shape) for n, m in transformer.named_modules() if isinstance(m, nn.Linear)}
         self._plan: list[Group] = []
         self._layers: dict[str, LoraLayer] = {}
@@ -202,10 +209,15 @@ class Backbone:
             raise ValueError("a pass with gradient must belong to one role, got a mix of adapters")
         order = sorted(range(len(names)), key=lambda i: names[i] or "")
         groups = _groups([names[i] for i in order])
-        if len(groups) == 1:
+        size = len(names) if self.rows is None or torch.is_grad_enabled() else self.rows
+        if len(groups) == 1 and len(names) <= size:
             return self._forward(inputs, groups)
-        index = torch.tensor(order, device=self.device)
-        return self._forward(inputs.take(index), groups)[torch.argsort(index)]
+        parts = [order[start : start + size] for start in range(0, len(order), size)]
+        made = [self._forward(inputs.take(self._index(part)), _groups([names[i] for i in part])) for part in parts]
+        return torch.cat(made)[torch.argsort(self._index(order))]
+
+    def _index(self, rows: Sequence[int]) -> Tensor:
+        return torch.tensor(rows, device=self.device)
 
     def _forward(self, inputs: Inputs, groups: list[Group]) -> Tensor:
         guidance = None
@@ -238,6 +250,18 @@ class Backbone:
             self._plan = []
             for layer in self._layers.values():
                 object.__delattr__(layer, "forward")
+
+    def _checkpointed(self, block: nn.Module, *given: object) -> tuple[Tensor, ...]:
+        """The block's outputs; its inner values are computed again in the backward pass, by the plan of this pass."""
+        plan = self._plan
+
+        def run(*values: object) -> tuple[Tensor, ...]:
+            if self._plan is plan:
+                return block(*values)
+            with self._routed(plan), training_precision(self.precision, self.device.type):
+                return block(*values)
+
+        return checkpoint(run, *given, use_reentrant=False)
 
     def _layer_forward(self, name: str, layer: LoraLayer, x: Tensor) -> Tensor:
         base = _base(layer)

@@ -4,11 +4,14 @@ Student, on every row:       w_bs DMD_BS                (own few-step samples ag
 Student, where y is stored:  w_ts DMD_TS + w_ta TA-FM   (fine and coarse anchoring to the teacher's output)
 Fake score, K times first:   flow matching on the student's own detached samples
 
-Teacher and base never get a gradient; one pass serves all student losses, one serves all scores.
+Teacher and base never get a gradient; one pass serves all student losses, one serves all scores. Where the recipe's
+`rows` allows less, a batch comes in pieces, each a pass with a loss of its own, and the sum of their gradients is the
+batch's: every random number is drawn for the whole batch beforehand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +51,41 @@ class Part:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def cut(self, start: int, stop: int) -> Part:
+        """Rows start..stop of this part; what lies outside of it is left out."""
+        piece = slice(max(start, 0), max(stop, 0))
+        return Part(self.rows[piece], self.noisy[piece], self.time[piece])
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one pass with gradient gives: its share of a batch's loss (a scalar), and means over its rows."""
+
+    loss: Tensor
+    logs: dict[str, Mean]
+
+
+Pieces = Iterator[Piece]
+
+
+def joined(pieces: Iterable[Piece]) -> tuple[Tensor, dict[str, Mean]]:
+    """Loss and logs of a batch from those of its pieces; a loss of 0 without gradient where there are none."""
+    every = list(pieces)
+    loss = torch.stack([piece.loss for piece in every]).sum() if every else torch.zeros((), dtype=torch.float64)
+    return loss, processes.pooled([piece.logs for piece in every])
+
+
+def cut(parts: Sequence[Part], rows: int | None) -> Iterator[list[Part]]:
+    """`parts`, laid one after the other, in pieces of at most `rows` rows; nothing where there is no row."""
+    total = sum(len(part) for part in parts)
+    size = total if rows is None else rows
+    for start in range(0, total, max(size, 1)):
+        piece, begin = [], start
+        for part in parts:
+            piece.append(part.cut(begin, begin + size))
+            begin -= len(part)
+        yield piece
+
 
 def _part(rows: Tensor, noisy: Tensor, time: Tensor) -> Part:
     """The given rows of a whole batch; numbers are drawn for whole batches so that switches leave the dice alone."""
@@ -71,6 +109,11 @@ class Objective:
     # ---- student ----------------------------------------------------------------------------------------------
     def student_loss(self, batch: Batch, trajectory: Trajectory) -> tuple[Tensor, Logs]:
         """The student's loss (a float64 scalar) on one batch and the numbers worth logging."""
+        loss, logs = joined(self.student_pieces(batch, trajectory))
+        return loss, logs | {"loss/student": Mean(loss.detach(), len(batch))}
+
+    def student_pieces(self, batch: Batch, trajectory: Trajectory) -> Pieces:
+        """The same loss piece by piece: whoever adds them up does so before asking for the next one, to spare memory."""
         losses = self.config.losses
         everywhere, anchored = torch.arange(len(batch), device=self.dice.device), batch.has_target.nonzero().flatten()
         t_bs = self._score_time(self.dice, len(batch), self.config.shift)
@@ -82,13 +125,15 @@ class Objective:
         ts = self._target_simulated(batch, anchored if losses.dmd_ts else anchored[:0])
         ta = _part(anchored if losses.ta_fm else anchored[:0], add_noise(batch.target, eps_ta, t_ta), t_ta)
         eps_bs, eps_ts = self._noise(batch), self._noise(batch)
-        if not len(bs) + len(ts) + len(ta):
-            return torch.zeros((), dtype=torch.float64), {"loss/student": Mean(0.0, len(batch))}
+        for piece in cut([bs, ts, ta], self.config.rows):
+            yield self._student_piece(batch, piece, (t_bs, t_ts), (eps_bs, eps_ts), eps_ta)
 
-        v_bs, v_ts, v_ta = self._student_pass(batch, [bs, ts, ta])
+    def _student_piece(self, batch: Batch, parts: Sequence[Part], times: Twice, noise: Twice, eps_ta: Tensor) -> Piece:
+        """One pass of the student on rows of all three parts; `times`, `noise` and `eps_ta` are the whole batch's."""
+        losses, (bs, ts, ta) = self.config.losses, parts
+        v_bs, v_ts, v_ta = self._student_pass(batch, parts)
         x_bs, x_ts = to_x0(bs.noisy, v_bs, bs.time), to_x0(ts.noisy, v_ts, ts.time)
-        g_bs, g_ts, logs = self._score(batch, bs, ts, x_bs, x_ts, (t_bs, t_ts), (eps_bs, eps_ts))
-
+        g_bs, g_ts, logs = self._score(batch, bs, ts, x_bs, x_ts, times, noise)
         terms = {
             "dmd_bs": losses.dmd_bs_weight * dmd(x_bs, g_bs).sum(),
             "dmd_ts": losses.dmd_ts_weight * dmd(x_ts, g_ts).sum(),
@@ -97,30 +142,38 @@ class Objective:
         loss = torch.stack(list(terms.values())).sum() / len(batch)
         counts = {"dmd_bs": len(bs), "dmd_ts": len(ts), "ta_fm": len(ta)}
         logs |= {f"loss/{name}": Mean(float(term.detach()) / n, n) for name, term in terms.items() if (n := counts[name])}
-        return loss, logs | {"loss/student": Mean(loss.detach(), len(batch))}
+        return Piece(loss, logs)
 
     def warm_start_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         """Joint flow matching of the student on stored targets at all times: TA-FM alone, before distillation."""
+        return joined(self.warm_start_pieces(batch))
+
+    def warm_start_pieces(self, batch: Batch) -> Pieces:
+        """The same loss piece by piece; none for a batch that is all general stream, without stored outputs."""
         rows = batch.has_target.nonzero().flatten()
         eps, time = self._noise(batch), ANCHOR_TIME.get("uniform")(self.dice, len(batch), 1.0, torch.empty(0))
         anchored = processes.total(len(rows))
-        if not len(rows):  # a batch that is all general stream, without stored outputs: nothing to learn from
-            return torch.zeros((), dtype=torch.float64), {}
-        part = _part(rows, add_noise(batch.target, eps, time), time)
-        (v,) = self._student_pass(batch, [part])
-        each = ta_fm(v, batch.target[rows], eps[rows]).double()
-        mean = Mean(each.detach().mean(), len(rows))
-        # the mean over the rows of all processes, whose gradients are averaged afterwards
-        return each.sum() * processes.count() / anchored, {"loss/ta_fm": mean, "loss/student": mean}
+        for (part,) in cut([_part(rows, add_noise(batch.target, eps, time), time)], self.config.rows):
+            (v,) = self._student_pass(batch, [part])
+            each = ta_fm(v, batch.target[part.rows], eps[part.rows]).double()
+            mean = Mean(each.detach().mean(), len(part))
+            # the mean over the rows of all processes, whose gradients are averaged afterwards
+            yield Piece(each.sum() * processes.count() / anchored, {"loss/ta_fm": mean, "loss/student": mean})
 
     # ---- fake score -------------------------------------------------------------------------------------------
     def fake_loss(self, batch: Batch, samples: Tensor) -> tuple[Tensor, Logs]:
         """Flow matching of the fake score on the student's detached samples ``(B, T, C)``, a scalar."""
+        return joined(self.fake_pieces(batch, samples))
+
+    def fake_pieces(self, batch: Batch, samples: Tensor) -> Pieces:
+        """The same loss piece by piece."""
         samples, eps = samples.detach(), self._noise(batch)
         time = self._fake_time(self.dice, len(batch), self.config.shift)
-        inputs = Inputs(add_noise(samples, eps, time), batch.source, time, batch.student_prompts)
-        loss = flow_matching(self.backbone.predict(inputs, FAKE_SCORE), samples, eps).mean()
-        return loss, {"loss/fake_score": float(loss.detach())}
+        whole = _part(torch.arange(len(batch), device=self.dice.device), add_noise(samples, eps, time), time)
+        for (part,) in cut([whole], self.config.rows):
+            inputs = Inputs(part.noisy, batch.source[part.rows], part.time, batch.student_prompts.take(part.rows))
+            loss = flow_matching(self.backbone.predict(inputs, FAKE_SCORE), samples[part.rows], eps[part.rows]).mean()
+            yield Piece(loss * (len(part) / len(batch)), {"loss/fake_score": Mean(loss.detach(), len(part))})
 
     # ---- the passes -------------------------------------------------------------------------------------------
     def _noise(self, batch: Batch) -> Tensor:
@@ -136,7 +189,7 @@ class Objective:
         time = self.fine_sigmas[self.dice.integers(len(batch), len(self.fine_sigmas))]
         return _part(rows, add_noise(batch.target, self._noise(batch), time), time)
 
-    def _student_pass(self, batch: Batch, parts: list[Part]) -> list[Tensor]:
+    def _student_pass(self, batch: Batch, parts: Sequence[Part]) -> list[Tensor]:
         """The student's velocities for all parts in one forward pass with gradient."""
         rows = torch.cat([p.rows for p in parts])
         noisy, time = torch.cat([p.noisy for p in parts]), torch.cat([p.time for p in parts])
@@ -146,7 +199,7 @@ class Objective:
     @torch.no_grad()
     def _score(
         self, batch: Batch, bs: Part, ts: Part, x_bs: Tensor, x_ts: Tensor, times: Twice, noise: Twice
-    ) -> tuple[Tensor, Tensor, Logs]:
+    ) -> tuple[Tensor, Tensor, dict[str, Mean]]:
         """DMD gradients of both parts: fake score, teacher and unconditional teacher in one mixed forward pass.
 
         `times` and `noise` are those of the whole batch, for bs and for ts.
@@ -160,7 +213,7 @@ class Objective:
         fake, cond, uncond = self._three_scores(batch, rows, noisy, time, teachers)
         real = self._guide(cond, uncond, self.guidance)
         gradient = dmd_gradient(x, fake, real)
-        logs: Logs = {
+        logs = {
             "score/matching": Mean(per_sample_mean((fake - cond).abs()).mean(), len(rows)),
             "score/guidance": Mean(per_sample_mean((real - cond).abs()).mean(), len(rows)),
             "score/distance": Mean(per_sample_mean((x - real).abs()).mean(), len(rows)),

@@ -123,10 +123,22 @@ def joined(logs: Mapping[str, float]) -> dict[str, float]:
     gathered: list[dict[str, tuple[float, int]]] = [{} for _ in range(count())]
     mine = {name: (float(value), value.samples if isinstance(value, Mean) else 1) for name, value in logs.items()}
     distributed.all_gather_object(gathered, mine)
-    names = dict.fromkeys(name for each in gathered for name in each)
-    return {name: _weighted([each[name] for each in gathered if name in each]) for name in names}
+    return {name: _weighted(values) for name, values in _by_name(gathered).items()}
+
+
+def pooled(logs: Sequence[Mapping[str, Mean]]) -> dict[str, Mean]:
+    """The means of several parts of a batch as those of the whole."""
+    parts = _by_name([{name: (float(mean), mean.samples) for name, mean in each.items()} for each in logs])
+    return {name: Mean(_weighted(values), sum(number for _, number in values)) for name, values in parts.items()}
+
+
+def _by_name(logs: Sequence[Mapping[str, tuple[float, int]]]) -> dict[str, list[tuple[float, int]]]:
+    names = dict.fromkeys(name for each in logs for name in each)
+    return {name: [each[name] for each in logs if name in each] for name in names}
 
 
 def _weighted(values: Sequence[tuple[float, int]]) -> float:
     samples = sum(number for _, number in values)
+    if len(values) == 1 and samples:
+        return values[0][0]  # as it is, without the rounding of a product and a quotient
     return sum(value * number for value, number in values) / samples if samples else 0.0

@@ -47,12 +47,15 @@ class Workshop:
         """sha256 of the backbone's files and of how the world samples it."""
         return tree_digest(self.folder)
 
-    def backbone(self, lora_forward: LoraForward, precision: Precision = "float32") -> Backbone:
+    def backbone(
+        self, lora_forward: LoraForward, precision: Precision = "float32", rows: int | None = None, checkpoint: bool = False
+    ) -> Backbone:
         """The frozen transformer without adapters; one per workshop, since adapters stay in it."""
         table = self.world.backbone
         return Backbone(
-            self.pipe.transformer, self.space.ids(), table.max_sequence_length, lora_forward, table.embedded_guidance, precision
-        )
+            self.pipe.transformer, self.space.ids(), table.max_sequence_length, lora_forward, table.embedded_guidance, precision,
+            rows, checkpoint,
+        )  # fmt: skip
 
     def full_sigmas(self, steps: int | None = None) -> Tensor:
         """The times ``(steps,)`` of the pipeline's full-step sampling, as the `teacher` system uses them."""

@@ -1,6 +1,7 @@
 """One backbone for all roles against three copies of the transformer: student steps a second and memory, in one run.
 
     python tests/benchmarks/three_copies.py [--world tiny] [--recipe tiny] [--batch 8] [--updates 2] [--rounds 2]
+        [--one SETTING ...]
 
 The second layout is the one that the method's public code is described with: student, fake score and teacher are three
 whole transformers with one adapter each; a teacher is put in place by copying its LoRA weights; every forward pass
@@ -11,10 +12,13 @@ world's shapes, since numbers do not change the time; transformer, teachers and 
 recipe's.
 
 Each layout runs in processes of its own, in turns. Both clocks are shown: on a machine that does other work as well,
-with one thread (OMP_NUM_THREADS=1), processor time is the one to compare. Memory is what the process holds above its
-level before the transformer was loaded; on a small model activations weigh more than weights, so the weights (with
-gradients and optimizer state) are shown apart, and `--batch 1` takes the activations' advantage of batch 1 away.
-`--lora-forward low-rank` measures the one backbone without merged weights, of which it keeps one set per adapter.
+with one thread (OMP_NUM_THREADS=1), processor time is the one to compare. Memory is shown three times: what the process
+holds at most above its level before the transformer was loaded; what tensors take at most, counted one by one in an
+update of its own (`tensor_memory.py`), which knows nothing of libraries and allocators; and the weights with
+gradients and optimizer state alone, below which no way of passing a batch can come.
+
+`--one` measures the one backbone with other settings, joined by +: `merged` or `low-rank` (of which merged weights keep
+one set per adapter), `rows=N` (most rows of a pass), `checkpoint` (blocks computed again). `whole` is the recipe's.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from benchmarks.tensor_memory import LiveTensors
 from benchmarks.three_copies_layout import SEED, Lora, ThreeCopies, ThreeCopiesTraining
 from diffusers import FluxKontextPipeline, FluxTransformer2DModel
 from peft import LoraConfig
@@ -47,20 +52,21 @@ from clbench.world import World, load_world
 from reference_trainer.config import CollectionConfig, load_recipe
 from reference_trainer.dice import Dice
 from reference_trainer.distill import add_roles, prepare
-from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, LoraForward
+from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone
 from reference_trainer.prompting import Prompts
 from reference_trainer.streams import Router, Stream
 
-LAYOUTS = ("one backbone", "three copies")
+ONE, THREE = "whole", "three copies"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one process found: clock and processor seconds per update, and bytes."""
+    """What one process found: clock and processor seconds per update, and bytes; `tensors` at the peak of an update."""
 
     seconds: list[float]
     busy: list[float]
     peak: int
+    tensors: int
     trained: int
     frozen: int
 
@@ -107,13 +113,26 @@ class Setting:
         return Router(effects, general, self.config.p_switch, self.config.routing, SEED), prompts(1)
 
 
-def setting(world_name: str, recipe: str, batch: int, effects: int, lora_forward: LoraForward | None) -> Setting:
+def passes(words: str) -> dict[str, object]:
+    """The recipe's options that a setting such as ``low-rank+rows=4`` names; ValueError for any other word."""
+    options: dict[str, object] = {}
+    for word in words.split("+"):
+        if word in ("merged", "low-rank"):
+            options["lora_forward"] = word
+        elif word == "checkpoint":
+            options["checkpoint_blocks"] = True
+        elif word.startswith("rows="):
+            options["rows"] = int(word.removeprefix("rows="))
+        elif word not in (ONE, THREE):
+            raise ValueError(f"unknown setting '{word}', expected merged, low-rank, checkpoint, rows=N or {ONE}")
+    return options
+
+
+def setting(world_name: str, recipe: str, batch: int, effects: int, layout: str) -> Setting:
     world = load_world(world_name)
     found = {name: path for name in world.effects if (path := world.teacher_path(name)) is not None}
     paths = dict(list(found.items())[:effects])
-    changes: dict[str, object] = {"batch": batch, "warm_start": 0, "ema": 0.0, "rollout": "shared"}
-    if lora_forward is not None:
-        changes["lora_forward"] = lora_forward
+    changes = {"batch": batch, "warm_start": 0, "ema": 0.0, "rollout": "shared"} | passes(layout)
     config = load_recipe(recipe).collection.model_copy(update=changes)
     return Setting(world, config, {f"teacher_{i:04d}": path for i, path in enumerate(paths.values())})
 
@@ -122,7 +141,10 @@ def one_backbone(asked: Setting, transformer: FluxTransformer2DModel) -> Backbon
     """The trainer's layout with student and fake score as fresh adapters."""
     config = asked.config
     length = asked.world.backbone.max_sequence_length
-    backbone = Backbone(transformer, asked.ids(), length, config.lora_forward, precision=config.precision)
+    backbone = Backbone(
+        transformer, asked.ids(), length, config.lora_forward, precision=config.precision, rows=config.rows,
+        checkpoint_blocks=config.checkpoint_blocks,
+    )  # fmt: skip
     for name, path in asked.teachers.items():
         backbone.add_frozen(name, path)
     add_roles(backbone, config, SEED, "collection")
@@ -143,25 +165,26 @@ def three_copies(asked: Setting, transformer: FluxTransformer2DModel) -> ThreeCo
 
 
 def measure(layout: str, asked: Setting, updates: int) -> Measured:
-    """Two updates to warm up, then `updates` under the clocks."""
+    """One update to warm up, `updates` under the clocks, one with every tensor counted."""
     meter = Meter("cpu")
     before, transformer = meter.held(), asked.transformer()
     guidance = asked.world.backbone.guidance if asked.config.guidance is None else asked.config.guidance
     router, unconditional = asked.router(transformer.config)
     dice = Dice.seeded(SEED)
-    if layout == LAYOUTS[0]:
+    if layout != THREE:
         backbone = one_backbone(asked, transformer)
         models, aside = [transformer], 0
         training = prepare(backbone, asked.config, router, unconditional, guidance, dice)
+        kept = backbone._merged
     else:
         copies = three_copies(asked, transformer)
         models, aside = list(copies.copies.values()), sum(_bytes(lora.factors.values()) for lora in copies.teachers.values())
         training = ThreeCopiesTraining(copies, asked.config, router, unconditional, guidance, dice)
-    for update in range(2):
-        training.update(update)
+        kept = {}
+    training.update(0)
     meter.start()
     seconds, busy = [], []
-    for update in range(2, 2 + updates):
+    for update in range(1, 1 + updates):
         began, worked = time.perf_counter(), time.process_time()
         training.update(update)
         seconds.append(time.perf_counter() - began)
@@ -169,7 +192,13 @@ def measure(layout: str, asked: Setting, updates: int) -> Measured:
     parameters = [p for model in models for p in model.parameters()]
     trained = 4 * _bytes(p for p in parameters if p.requires_grad)  # weight, gradient, two moments
     frozen = aside + _bytes(p for p in parameters if not p.requires_grad)
-    return Measured(seconds, busy, meter.peak() - before, trained, frozen)
+    peak = meter.peak() - before
+    kept.clear()  # merged weights: they are made and counted again
+    for parameter in parameters:
+        parameter.grad = None
+    with LiveTensors() as live:
+        training.update(1 + updates)
+    return Measured(seconds, busy, peak, live.peak + frozen + trained // 4 * 3, trained, frozen)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
@@ -184,26 +213,30 @@ def measured_apart(layout: str, arguments: Sequence[str]) -> Measured:
 
 
 def tell(found: Mapping[str, Sequence[Measured]]) -> None:
-    """A line per layout and the ratios between them."""
-    middle: dict[str, dict[str, float]] = {}
-    for layout, runs in found.items():
-        middle[layout] = {
-            "clock": statistics.median(s for run in runs for s in run.seconds),
-            "processor": statistics.median(s for run in runs for s in run.busy),
-            "peak": statistics.median(run.peak for run in runs),
-            "weights": runs[0].frozen + runs[0].trained,
-        }
-        m = middle[layout]
+    """A line per layout, with its ratios to three copies."""
+    middle = {layout: middles(runs) for layout, runs in found.items()}
+    theirs = middle[THREE]
+    for layout, m in middle.items():
         print(
-            f"{layout:<13} {1 / m['clock']:.3f} student steps/s by the clock, {1 / m['processor']:.3f} by processor time; "
-            f"peak {m['peak'] / 2**20:.1f} MiB above the start, weights, gradients and moments {m['weights'] / 2**20:.1f} MiB"
+            f"{layout:<28} student steps/s {1 / m['clock']:.3f} by the clock, {1 / m['processor']:.3f} by processor time; "
+            f"MiB: peak {m['peak'] / 2**20:.1f}, tensors {m['tensors'] / 2**20:.1f}, weights {m['weights'] / 2**20:.1f}"
         )
-    ours, theirs = (middle[layout] for layout in LAYOUTS)
-    print(
-        f"one backbone is {theirs['clock'] / ours['clock']:.2f} x as fast by the clock, "
-        f"{theirs['processor'] / ours['processor']:.2f} x by processor time; peak memory {ours['peak'] / theirs['peak']:.2f} x, "
-        f"weights, gradients and moments {ours['weights'] / theirs['weights']:.2f} x"
-    )
+        print(
+            f"{'':<28} against three copies: {theirs['clock'] / m['clock']:.2f} x as fast by the clock, "
+            f"{theirs['processor'] / m['processor']:.2f} x by processor time; memory "
+            + ", ".join(f"{name} {m[name] / theirs[name]:.2f} x" for name in ("peak", "tensors", "weights"))
+        )
+
+
+def middles(runs: Sequence[Measured]) -> dict[str, float]:
+    """Medians of seconds per update and of bytes."""
+    return {
+        "clock": statistics.median(s for run in runs for s in run.seconds),
+        "processor": statistics.median(s for run in runs for s in run.busy),
+        "peak": statistics.median(run.peak for run in runs),
+        "tensors": statistics.median(run.tensors for run in runs),
+        "weights": runs[0].frozen + runs[0].trained,
+    }
 
 
 def main() -> None:
@@ -214,18 +247,20 @@ def main() -> None:
     parser.add_argument("--effects", type=int, default=4, help="teachers")
     parser.add_argument("--updates", type=int, default=2, help="measured student updates of each process")
     parser.add_argument("--rounds", type=int, default=2, help="processes of each layout, in turns")
-    parser.add_argument("--lora-forward", choices=("merged", "low-rank"), help="of the one backbone; default: the recipe's")
-    parser.add_argument("--layout", choices=LAYOUTS, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs="*", default=[ONE], metavar="SETTING", help="settings of the one backbone, see above")
+    parser.add_argument("--layout", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.layout:
-        shared = setting(asked.world, asked.recipe, asked.batch, asked.effects, asked.lora_forward)
+        shared = setting(asked.world, asked.recipe, asked.batch, asked.effects, asked.layout)
         found = measure(asked.layout, shared, asked.updates)
         print(json.dumps(asdict(found)))
         return
     print(f"effective batch {asked.batch}, {asked.effects} teachers, {torch.get_num_threads()} threads")
-    runs: dict[str, list[Measured]] = {layout: [] for layout in LAYOUTS}
-    for _ in range(asked.rounds):  # in turns, so that a slow minute of the machine hits both
-        for layout in LAYOUTS:
+    for words in asked.one:
+        passes(words)
+    runs: dict[str, list[Measured]] = {layout: [] for layout in (*asked.one, THREE)}
+    for _ in range(asked.rounds):  # in turns, so that a slow minute of the machine hits all
+        for layout in runs:
             runs[layout].append(measured_apart(layout, sys.argv[1:]))
     tell(runs)
 

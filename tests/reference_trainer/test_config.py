@@ -100,6 +100,11 @@ def test_a_finished_training_stays_recognised(config, digest):
     assert hash_value(settings(config)) == digest
 
 
+def test_how_passes_are_cut_is_no_part_of_a_training():
+    cut = CollectionConfig(rows=2, checkpoint_blocks=True, lora_forward="low-rank")
+    assert settings(cut) == settings(CollectionConfig())
+
+
 def test_an_option_that_came_later_counts_where_it_is_used():
     for option in ({"warm_start_from": "merged"}, {"distill_lr": 1e-4}, {"target_guidance": 1.0}):
         assert settings(CollectionConfig(**option)) != settings(CollectionConfig())

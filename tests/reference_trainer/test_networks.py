@@ -87,6 +87,36 @@ def test_both_forwards_have_the_same_gradient(make_backbone, make_inputs, pipe):
         torch.testing.assert_close(grads[0][key], grads[1][key], rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [1, 4, 6])
+def test_a_batch_in_several_passes_is_the_batch(make_backbone, make_inputs, rows):
+    backbone, inputs = make_backbone(), make_inputs(len(MIX))
+    with torch.no_grad():
+        for adapters in (MIX, "student"):
+            backbone.rows = None
+            whole = backbone.predict(inputs, adapters)
+            backbone.rows = rows
+            torch.testing.assert_close(backbone.predict(inputs, adapters), whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["merged", "low-rank"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_blocks_computed_again_give_the_same_gradient(make_backbone, make_inputs, mode, precision):
+    """The same kernels on the same values: bit for bit, also with our forward of a layer and written-out attention."""
+    backbone, inputs = make_backbone(mode), make_inputs(2)
+    backbone.precision = precision
+    found = []
+    for again in (False, True):
+        if again:
+            backbone.transformer.enable_gradient_checkpointing(backbone._checkpointed)
+        backbone.predict(inputs, "student").square().mean().backward()
+        parameters = backbone.parameters("student").values()
+        found.append([p.grad.clone() for p in parameters if p.grad is not None])
+        for parameter in parameters:
+            parameter.grad = None
+    kept, anew = found
+    assert len(kept) == len(anew) > 0 and all(torch.equal(a, b) for a, b in zip(kept, anew, strict=True))
+
+
 def test_mixed_batch_with_gradient_is_refused(make_backbone, make_inputs):
     with pytest.raises(ValueError, match="one role"):
         make_backbone().predict(make_inputs(2), ["student", None])

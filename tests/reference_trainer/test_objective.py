@@ -90,6 +90,55 @@ def test_switches_leave_the_dice_alone(setup):
     assert all(torch.equal(states[0], state) for state in states)
 
 
+def gradients(objective, role: str, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What `loss` leaves at the role's parameters, where they are clean afterwards."""
+    loss.backward()
+    parameters = objective.backbone.parameters(role)
+    found = {key: p.grad.clone() for key, p in parameters.items() if p.grad is not None}
+    for parameter in parameters.values():
+        parameter.grad = None
+    return found
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 7])
+def test_pieces_of_a_batch_add_up_to_it(setup, rows):
+    """Seven rows in the student's pass (three, two, two): the same losses, logs, gradients and draws in pieces of any size.
+
+    To 1e-4 of the largest gradient and 1e-5 of a loss, both in float32.
+    """
+    found = []
+    for limit in (None, rows):
+        objective, batch, path, dice = setup(rows=limit)
+        objective.backbone.rows = limit
+        for role, loss, logs in (
+            ("student", *objective.student_loss(batch, path)),
+            ("fake_score", *objective.fake_loss(batch, path.predictions[-1])),
+            ("student", *objective.warm_start_loss(batch)),
+        ):
+            found.append((logs, gradients(objective, role, loss)))
+        found[-1][0]["dice"] = dice.uniform(1).item()
+    for (logs, grads), (other, pieces) in zip(found[:3], found[3:], strict=True):
+        assert logs == pytest.approx(other, rel=1e-5) and grads.keys() == pieces.keys()
+        bound = 1e-4 * max(float(g.abs().max()) for g in grads.values())
+        assert all(torch.allclose(grads[key], pieces[key], rtol=0, atol=bound) for key in grads)
+
+
+def test_a_pass_holds_no_more_rows_than_allowed(setup, monkeypatch):
+    objective, batch, path, _ = setup(rows=2)
+    backbone, seen = objective.backbone, []
+    forward = backbone._forward
+
+    def look(inputs, groups):
+        seen.append(len(inputs))
+        return forward(inputs, groups)
+
+    backbone.rows = 2
+    monkeypatch.setattr(backbone, "_forward", look)
+    for piece in objective.student_pieces(batch, path):
+        piece.loss.backward()
+    assert max(seen) == 2 and sum(seen) == 7 + 3 * 5  # the student's rows, and three scores of all but the anchored ones
+
+
 def test_student_loss_reaches_the_student_alone(setup):
     objective, batch, path, _ = setup()
     objective.student_loss(batch, path)[0].backward()

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from benchmarks.tensor_memory import LiveTensors
 from benchmarks.three_copies_layout import Lora, ThreeCopies, ThreeCopiesTraining, row
 
 from reference_trainer.config import StudentConfig
@@ -65,3 +66,18 @@ def test_a_teacher_is_copied_in_and_never_trained(layouts):
     name = other.copies._in_place
     held = other.copies.teachers[name].factors
     assert all(torch.equal(value, held[key]) for key, value in other.copies.parameters["teacher"].items())
+
+
+def test_live_tensors_are_counted_to_the_byte():
+    """Made, kept by a graph, freed by its backward pass; views, changes in place and what was there before count nothing."""
+    before = torch.zeros(1000, requires_grad=True)
+    with LiveTensors() as live:
+        kept = before * 2
+        kept.view(10, 100).detach().add_(1)
+        assert live.now == 4000
+        loss = kept.exp().exp().sum()  # both exponentials keep what they gave
+        assert live.now == 12004
+        loss.backward()
+        del loss
+        assert live.now == 8000  # `kept`, and the gradient of what was there before
+        assert live.peak > 12004

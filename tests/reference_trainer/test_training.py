@@ -33,6 +33,21 @@ def test_resumed_run_ends_with_the_same_weights(shop_floor, stage):
     assert any(float(t.abs().sum()) > 0 for key, t in whole.items() if "lora_B" in key)
 
 
+def test_a_collection_in_small_passes_is_the_same(shop_floor):
+    """Passes of two rows, blocks computed again: logged numbers as in one pass, to 1e-3 (after updates they drift apart)."""
+    world, recipe, out = shop_floor
+    run("collection", recipe, world, None, out / "whole")
+    small = changed(recipe, "collection", rows=2, checkpoint_blocks=True)
+    run("collection", small, world, None, out / "small")
+    whole, cut = (read_log(out / name / "collection" / "log.jsonl") for name in ("whole", "small"))
+    for mine, other in zip(whole, cut, strict=True):
+        numbers = {key for key in mine if key.startswith(("loss/", "grad/", "score/"))}
+        assert {key: other[key] for key in numbers} == pytest.approx({key: mine[key] for key in numbers}, rel=1e-3)
+    before = (out / "whole" / "collection.safetensors").stat().st_mtime_ns
+    run("collection", small, world, None, out / "whole")  # finished, whatever its passes
+    assert (out / "whole" / "collection.safetensors").stat().st_mtime_ns == before
+
+
 def test_files_of_a_collection_and_what_its_header_says(shop_floor):
     from safetensors import safe_open
 
@@ -221,8 +236,8 @@ def test_after_a_warm_start_the_fake_score_starts_as_the_student(shop_floor, mon
         seen.append(all(torch.equal(mine[key], student[key]) for key in mine))
         return original(self, batch, samples)
 
-    original = Objective.fake_loss
-    monkeypatch.setattr(Objective, "fake_loss", look)
+    original = Objective.fake_pieces
+    monkeypatch.setattr(Objective, "fake_pieces", look)
     recipe = changed(recipe, "collection", fake_start=start, p_switch=1.0)
     run("teachers", recipe, world, None, out)
     run("collection", recipe, world, None, out)
@@ -233,14 +248,14 @@ def test_after_a_warm_start_the_fake_score_starts_as_the_student(shop_floor, mon
 def test_beside_a_merged_start_the_fake_score_starts_as_the_student(shop_floor, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     world, recipe, out = shop_floor
-    seen, original = [], Objective.fake_loss
+    seen, original = [], Objective.fake_pieces
 
     def look(self, batch, samples):
         mine, student = self.backbone.parameters("fake_score"), self.backbone.parameters("student")
         seen.append(all(torch.equal(mine[key], student[key]) for key in mine))
         return original(self, batch, samples)
 
-    monkeypatch.setattr(Objective, "fake_loss", look)
+    monkeypatch.setattr(Objective, "fake_pieces", look)
     run("teachers", changed(recipe, "teachers", lr=0.05), world, None, out)
     run("collection", changed(recipe, "collection", warm_start_from="merged", warm_start=0, updates=1), world, None, out)
     assert seen[0]
@@ -273,15 +288,15 @@ def test_the_distillation_phase_has_a_learning_rate_of_its_own(shop_floor, monke
     from reference_trainer.learner import Learner
 
     world, recipe, out = shop_floor
-    rates, real = [], Learner.step
+    rates, real = [], Learner.move
 
-    def step(self, loss, update):
-        norm = real(self, loss, update)
+    def move(self, update):
+        norm = real(self, update)
         if self.name == "student":
             rates.append(self.optimizer.param_groups[0]["lr"])
         return norm
 
-    monkeypatch.setattr(Learner, "step", step)
+    monkeypatch.setattr(Learner, "move", move)
     apart = changed(recipe, "collection", updates=6, warm_start=2, warmup=2, lr=2e-3, distill_lr=1e-4, p_switch=1.0)
     (whole,) = run("collection", apart, world, None, out / "whole")
     assert rates == pytest.approx([1e-3, 2e-3, 5e-5, 1e-4, 1e-4, 1e-4])
