@@ -265,7 +265,7 @@ def settings(table: PairsConfig | StudentConfig) -> dict[str, Any]:
     Keys of finished trainings are made of it, so an option that came later is left out while it has its default value. The
     batch is that of all processes.
     """
-    values = table.model_dump(mode="json", exclude=BESIDE)
+    values = table.model_dump(mode="json", exclude=set(BESIDE))
     defaults = {name: type(table).model_fields[name].default for name in LATER & values.keys()}
     values = {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
     for name in ("batch", "warm_batch"):

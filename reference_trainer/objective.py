@@ -68,11 +68,11 @@ class Piece:
 Pieces = Iterator[Piece]
 
 
-def joined(pieces: Iterable[Piece]) -> tuple[Tensor, dict[str, Mean]]:
+def joined(pieces: Iterable[Piece]) -> tuple[Tensor, Logs]:
     """Loss and logs of a batch from those of its pieces; a loss of 0 without gradient where there are none."""
     every = list(pieces)
     loss = torch.stack([piece.loss for piece in every]).sum() if every else torch.zeros((), dtype=torch.float64)
-    return loss, processes.pooled([piece.logs for piece in every])
+    return loss, {**processes.pooled([piece.logs for piece in every])}
 
 
 def cut(parts: Sequence[Part], rows: int | None) -> Iterator[list[Part]]:

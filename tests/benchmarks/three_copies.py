@@ -1,7 +1,7 @@
 """One backbone for all roles against three copies of the transformer: student steps a second and memory, in one run.
 
     python tests/benchmarks/three_copies.py [--world tiny] [--recipe tiny] [--batch 8] [--updates 2] [--rounds 2]
-        [--one SETTING ...]
+        [--one SETTING ...] [--profile]
 
 The second layout is the one that the method's public code is described with: student, fake score and teacher are three
 whole transformers with one adapter each; a teacher is put in place by copying its LoRA weights; every forward pass
@@ -19,6 +19,7 @@ gradients and optimizer state alone, below which no way of passing a batch can c
 
 `--one` measures the one backbone with other settings, joined by +: `merged` or `low-rank` (of which merged weights keep
 one set per adapter), `rows=N` (most rows of a pass), `checkpoint` (blocks computed again). `whole` is the recipe's.
+`--profile` shows where the processor time of one update goes instead, by operation.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from clbench.memory.meter import Meter
 from clbench.world import World, load_world
 from reference_trainer.config import CollectionConfig, load_recipe
 from reference_trainer.dice import Dice
-from reference_trainer.distill import add_roles, prepare
+from reference_trainer.distill import Distillation, add_roles, prepare
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone
 from reference_trainer.prompting import Prompts
 from reference_trainer.streams import Router, Stream
@@ -164,23 +165,39 @@ def three_copies(asked: Setting, transformer: FluxTransformer2DModel) -> ThreeCo
     return ThreeCopies(transformer, asked.ids(), length, student, fake, teachers, asked.config.precision)
 
 
+def profiled(layout: str, asked: Setting, updates: int) -> None:
+    """Show the operations of an update that take the most processor time themselves, with their calls."""
+    training = built(layout, asked, asked.transformer())[0]
+    training.update(0)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for update in range(1, 1 + updates):
+            training.update(update)
+    averages = sorted(profile.key_averages(), key=lambda each: -each.self_cpu_time_total)
+    total = sum(each.self_cpu_time_total for each in averages)
+    print(f"{layout}: {total / 1e6 / updates:.2f} s in {sum(each.count for each in averages) // updates} calls an update")
+    for each in averages[:12]:
+        print(f"  {each.self_cpu_time_total / total:6.1%} {each.count // updates:>7} x {each.key}")
+
+
+def built(
+    layout: str, asked: Setting, transformer: FluxTransformer2DModel
+) -> tuple[Distillation | ThreeCopiesTraining, list[FluxTransformer2DModel], int]:
+    """The training of a layout, the transformers that it holds, and the bytes of teachers that lie aside."""
+    guidance = asked.world.backbone.guidance if asked.config.guidance is None else asked.config.guidance
+    router, unconditional = asked.router(transformer.config)
+    rest = (asked.config, router, unconditional, guidance, Dice.seeded(SEED))
+    if layout != THREE:
+        return prepare(one_backbone(asked, transformer), *rest), [transformer], 0
+    copies = three_copies(asked, transformer)
+    aside = _bytes(factor for lora in copies.teachers.values() for factor in lora.factors.values())
+    return ThreeCopiesTraining(copies, *rest), list(copies.copies.values()), aside
+
+
 def measure(layout: str, asked: Setting, updates: int) -> Measured:
     """One update to warm up, `updates` under the clocks, one with every tensor counted."""
     meter = Meter("cpu")
     before, transformer = meter.held(), asked.transformer()
-    guidance = asked.world.backbone.guidance if asked.config.guidance is None else asked.config.guidance
-    router, unconditional = asked.router(transformer.config)
-    dice = Dice.seeded(SEED)
-    if layout != THREE:
-        backbone = one_backbone(asked, transformer)
-        models, aside = [transformer], 0
-        training = prepare(backbone, asked.config, router, unconditional, guidance, dice)
-        kept = backbone._merged
-    else:
-        copies = three_copies(asked, transformer)
-        models, aside = list(copies.copies.values()), sum(_bytes(lora.factors.values()) for lora in copies.teachers.values())
-        training = ThreeCopiesTraining(copies, asked.config, router, unconditional, guidance, dice)
-        kept = {}
+    training, models, aside = built(layout, asked, transformer)
     training.update(0)
     meter.start()
     seconds, busy = [], []
@@ -193,7 +210,8 @@ def measure(layout: str, asked: Setting, updates: int) -> Measured:
     trained = 4 * _bytes(p for p in parameters if p.requires_grad)  # weight, gradient, two moments
     frozen = aside + _bytes(p for p in parameters if not p.requires_grad)
     peak = meter.peak() - before
-    kept.clear()  # merged weights: they are made and counted again
+    if isinstance(training, Distillation):
+        training.backbone._merged.clear()  # they are made, and counted, again
     for parameter in parameters:
         parameter.grad = None
     with LiveTensors() as live:
@@ -248,6 +266,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=2, help="measured student updates of each process")
     parser.add_argument("--rounds", type=int, default=2, help="processes of each layout, in turns")
     parser.add_argument("--one", nargs="*", default=[ONE], metavar="SETTING", help="settings of the one backbone, see above")
+    parser.add_argument("--profile", action="store_true", help="show where time goes, by operation")
     parser.add_argument("--layout", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.layout:
@@ -258,6 +277,11 @@ def main() -> None:
     print(f"effective batch {asked.batch}, {asked.effects} teachers, {torch.get_num_threads()} threads")
     for words in asked.one:
         passes(words)
+    if asked.profile:
+        for layout in (*asked.one, THREE):
+            shared = setting(asked.world, asked.recipe, asked.batch, asked.effects, layout)
+            profiled(layout, shared, asked.updates)
+        return
     runs: dict[str, list[Measured]] = {layout: [] for layout in (*asked.one, THREE)}
     for _ in range(asked.rounds):  # in turns, so that a slow minute of the machine hits all
         for layout in runs:
