@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from clbench.cost.bases import find_base
@@ -14,6 +15,7 @@ from clbench.cost.routing import PAPER_LOAD_SECONDS
 from clbench.cost.shapes import Base
 from clbench.cost.targets import adapter_bytes, dtype_bytes, select
 from clbench.cost.worlds import AdapterPrediction, WorldSizes, world_sizes
+from clbench.provenance import portable_path
 from clbench.registry import ClbenchError
 
 SCHEMA = 1
@@ -80,7 +82,8 @@ def _world(options: Options) -> Found:
         raise ClbenchError(f"--{asked[0].replace('_', '-')} does not go with --world, whose files decide it")
     sizes = world_sizes(load_world(str(options.world)))
     largest = max(sizes.teachers.values(), key=lambda one: one.predicted)
-    said = [f"base of world {options.world}: {sizes.base.parameters:,} parameters, {sizes.dtype}; adapters as stored"]
+    named = portable_path(str(options.world), Path())
+    said = [f"base of world {named}: {sizes.base.parameters:,} parameters, {sizes.dtype}; adapters as stored"]
     if any(one.predicted != largest.predicted for one in sizes.teachers.values()):
         said.append(f"teachers differ in size; every effect counts as much as the largest, {largest.name}")
     fast = sizes.accelerator.predicted if sizes.accelerator else 0
