@@ -23,7 +23,7 @@ bench: install  ## timings; never part of the tests
 
 VARIANTS := $(basename $(notdir $(wildcard reference_trainer/recipes/ablation/*.toml)))
 
-ablation: install  ## train and compare the method without each of its parts: about an hour and a half
+ablation: install  ## train and compare the method without each of its parts: more than an hour
 	mkdir -p runs/ablation/targets
 	for name in $(VARIANTS); do mkdir -p runs/ablation/$$name && ln -sfn ../targets runs/ablation/$$name/targets \
 		&& $(BIN)/clbench train --stage collection --recipe ablation/$$name --world ablation --out runs/ablation/$$name || exit 1; done
@@ -31,7 +31,7 @@ ablation: install  ## train and compare the method without each of its parts: ab
 
 RANKS := 4 8 16 32 64
 
-ranks: install  ## train and compare adapters of several ranks for fifty effects: about an hour
+ranks: install  ## train and compare adapters of several ranks for fifty effects
 	mkdir -p runs/ranks/targets
 	for rank in $(RANKS); do mkdir -p runs/ranks/rank-$$rank && ln -sfn ../targets runs/ranks/rank-$$rank/targets \
 		&& $(BIN)/clbench train --stage collection --recipe capacity/rank-$$rank --world ranks --out runs/ranks/rank-$$rank || exit 1; done
@@ -39,7 +39,7 @@ ranks: install  ## train and compare adapters of several ranks for fifty effects
 
 CROWDS := 5 10 25
 
-capacity: install  ## train and compare adapters of 5, 10 and 25 effects with the shipped one of fifty: about an hour
+capacity: install  ## train and compare adapters of 5, 10 and 25 effects with the shipped one of fifty
 	mkdir -p runs/capacity/targets
 	for n in $(CROWDS); do mkdir -p runs/capacity/n$$n && ln -sfn ../targets runs/capacity/n$$n/targets \
 		&& $(BIN)/clbench train --stage collection --recipe capacity/n$$n --world capacity --candidate n$$n --out runs/capacity/n$$n || exit 1; done

@@ -23,14 +23,12 @@ def prompt_kind(info: AdapterInfo, said: PromptKind | None = None) -> PromptKind
 
     ClbenchError where both speak and differ, and for a header with an unknown word.
     """
-    written = info.header.get(PROMPT_KEY)
-    for kind in get_args(PromptKind):
-        if written == kind and said in (None, kind):
-            return kind
-    if written is None:
-        return said or "aop"
-    if written not in get_args(PromptKind):
-        raise ClbenchError(f"{info.path}: {PROMPT_KEY} is '{written}'; expected one of {', '.join(get_args(PromptKind))}")
+    written = info.header.get(PROMPT_KEY, said or "aop")
+    kinds: dict[str, PromptKind] = {kind: kind for kind in get_args(PromptKind)}
+    if written not in kinds:
+        raise ClbenchError(f"{info.path}: {PROMPT_KEY} is '{written}'; expected one of {', '.join(kinds)}")
+    if said in (None, written):
+        return kinds[written]
     raise ClbenchError(f"{info.path} was trained with prompt = '{written}', but the world file says prompt = '{said}'")
 
 

@@ -19,7 +19,7 @@ from clbench.registry import ClbenchError, suggestion
 from clbench.sources import FolderSources, SceneSources, SourcePool
 from clbench.tables import read_table
 from clbench.types import Effect, PromptKind, Source, TruthKind
-from clbench.world_file import BackboneTable, EncodersTable, WorldTable
+from clbench.world_file import BackboneTable, CandidateTable, EncodersTable, WorldTable
 
 if TYPE_CHECKING:
     from clbench.scenes import Pool, Scene
@@ -168,25 +168,27 @@ class World:
 
     def candidate(self, name: str | None = None) -> Adapter:
         """The candidate of that name (None: the first); ClbenchError if unknown or its file is missing."""
-        known = {candidate.name: candidate for candidate in self.table.candidates}
-        if not known:
-            raise ClbenchError(f"world {self.name} names no candidate: add [[candidates]] to {self.file}")
-        if name is not None and name not in known:
-            raise ClbenchError(f"unknown candidate '{name}' in world {self.name}.{suggestion(name, known)}")
-        table = known[name] if name is not None else self.table.candidates[0]
+        table = self._candidate_table(name)
         path = self._existing(table.file, f"candidate LoRA '{table.name}'")
-        old = known[table.extends].effects if table.extends is not None else table.effects
+        old = self._candidate_table(table.extends).effects if table.extends is not None else table.effects
         new = tuple(effect for effect in table.effects if effect not in old)
         return Adapter(table.name, path, table.weight, table.steps, table.effects, new, table.prompt)
 
     def candidate_effects(self, name: str) -> tuple[str, ...]:
         """The effects that a candidate's table names, whether or not its file is there yet; ClbenchError if it names none."""
-        known = {candidate.name: candidate for candidate in self.table.candidates}
-        if name not in known:
-            raise ClbenchError(f"unknown candidate '{name}' in world {self.name}.{suggestion(name, known)}")
-        if not known[name].effects:
+        table = self._candidate_table(name)
+        if not table.effects:
             raise ClbenchError(f"{self.file}: candidate '{name}' names no effects; add effects = [...] to its table")
-        return known[name].effects
+        return table.effects
+
+    def _candidate_table(self, name: str | None) -> CandidateTable:
+        """The table of that candidate (None: the first); ClbenchError if unknown."""
+        known = {candidate.name: candidate for candidate in self.table.candidates}
+        if not known:
+            raise ClbenchError(f"world {self.name} names no candidate: add [[candidates]] to {self.file}")
+        if name is not None and name not in known:
+            raise ClbenchError(f"unknown candidate '{name}' in world {self.name}.{suggestion(name, known)}")
+        return known[name] if name is not None else self.table.candidates[0]
 
     @property
     def trained_candidates(self) -> list[str]:
