@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 STEPS = 300
+TOGETHER = 16
+"""Problems that take their steps together: with 98 directions their matrices just fit in a processor's second cache."""
 
 
 def non_negative_mixture(gram: Tensor, match: Tensor, steps: int = STEPS) -> Tensor:
@@ -17,7 +19,11 @@ def non_negative_mixture(gram: Tensor, match: Tensor, steps: int = STEPS) -> Ten
     """
     step = 1 / torch.linalg.eigvalsh(gram)[:, -1].clamp_min(1e-9).view(-1, 1, 1)
     keep, pull = torch.eye(gram.shape[-1], dtype=gram.dtype) - step * gram, step * match
-    weights = torch.zeros_like(match)
+    return torch.cat([_descend(*part, steps) for part in zip(keep.split(TOGETHER), pull.split(TOGETHER), strict=True)])
+
+
+def _descend(keep: Tensor, pull: Tensor, steps: int) -> Tensor:
+    weights = torch.zeros_like(pull)
     ahead, momentum = weights, 1.0
     for _ in range(steps):
         moved = torch.baddbmm(pull, ahead, keep).clamp_min_(0)
