@@ -29,6 +29,15 @@ ablation: install  ## train and compare the method without each of its parts: mo
 		&& $(BIN)/clbench train --stage collection --recipe ablation/$$name --world ablation --out runs/ablation/$$name || exit 1; done
 	$(BIN)/clbench eval --suite ablation --world ablation --out runs/ablation/report
 
+STARTS := warm warm-no-aop warm-no-pdsr warm-chosen-triggers
+WARMED := $(filter-out $(STARTS),$(basename $(notdir $(wildcard reference_trainer/recipes/ablation-warm/*.toml))))
+
+ablation-warm: install  ## the same from a common warm start: more than an hour
+	mkdir -p runs/ablation-warm/targets
+	for name in $(STARTS) $(WARMED); do mkdir -p runs/ablation-warm/$$name && ln -sfn ../targets runs/ablation-warm/$$name/targets \
+		&& $(BIN)/clbench train --stage collection --recipe ablation-warm/$$name --world ablation-warm --out runs/ablation-warm/$$name || exit 1; done
+	$(BIN)/clbench eval --suite ablation --world ablation-warm --out runs/ablation-warm/report
+
 RANKS := 4 8 16 32 64
 
 ranks: install  ## train and compare adapters of several ranks for fifty effects
@@ -44,6 +53,15 @@ capacity: install  ## train and compare adapters of 5, 10 and 25 effects with th
 	for n in $(CROWDS); do mkdir -p runs/capacity/n$$n && ln -sfn ../targets runs/capacity/n$$n/targets \
 		&& $(BIN)/clbench train --stage collection --recipe capacity/n$$n --world capacity --candidate n$$n --out runs/capacity/n$$n || exit 1; done
 	$(BIN)/clbench eval --suite capacity --world capacity --out runs/capacity/report
+
+REPLAYS := replay no-replay
+
+extension: install  ## add ten effects to the shipped adapter, with and without replay, and compare old and new ones
+	mkdir -p runs/extension/targets
+	for name in $(REPLAYS); do mkdir -p runs/extension/$$name && ln -sfn ../targets runs/extension/$$name/targets \
+		&& $(BIN)/clbench train --stage collection --recipe extension/$$name --world extension \
+		--extend suites/worlds/tiny/collection.safetensors --out runs/extension/$$name || exit 1; done
+	$(BIN)/clbench eval --suite incremental --world extension --out runs/extension/report
 
 install: $(MARK)
 

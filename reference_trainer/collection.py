@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from clbench.adapters import describe_adapter, load_tensors
+from clbench.adapters import AdapterInfo, describe_adapter, load_tensors
 from clbench.merging import Merge, Part, merged_file, usual_weight
 from clbench.provenance import hash_value
+from clbench.registry import ClbenchError
 from clbench.types import Effect, seed_from
 from reference_trainer import processes
 from reference_trainer.accelerator import describe, general_stream, guidance_of, target_store
@@ -17,8 +18,9 @@ from reference_trainer.distill import add_roles, is_finished, prepare, run_disti
 from reference_trainer.examples import general_examples
 from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
-from reference_trainer.networks import STUDENT, Backbone
+from reference_trainer.networks import STUDENT, Backbone, target_modules
 from reference_trainer.prompting import coherence, gram, trigger_fact
+from reference_trainer.starts import require_prompt, require_size
 from reference_trainer.streams import Router
 from reference_trainer.taught import Taught, add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.workshop import Workshop
@@ -34,13 +36,16 @@ def train_collection(
     adapter = out / "collection.safetensors"
     taught = lessons(shop, effects, teachers, config)
     examples = general_examples(shop.world, config.general_sources, config.pictures) if config.p_switch < 1 else []
-    guidance = guidance_of(shop, config)
-    parts = [shop.digest, settings(config), guidance, seed, describe_taught(taught, config), describe(examples)]
+    guidance, start = guidance_of(shop, config), read_start(config)
+    named = config if start is None else config.model_copy(update={"warm_start_from": start.sha256})
+    parts = [shop.digest, settings(named), guidance, seed, describe_taught(taught, config), describe(examples)]
     key = hash_value([VERSION, "collection", *parts])
     if resume and is_finished(adapter, key):
         yield Progress("collection", config.updates, config.updates, {})
         return
     backbone = shop.backbone(config.lora_forward, config.precision, config.rows, config.checkpoint_blocks)
+    if start is not None:  # said before any long work
+        require_size(start, config.lora, target_modules(backbone.transformer, config.lora.modules), "collection")
     names = add_teachers(backbone, taught)
     store = target_store(shop, config, backbone, out)
     stream = yield from effect_stream(shop, config, taught, names, store)
@@ -48,10 +53,12 @@ def train_collection(
     add_roles(backbone, config, seed, "collection")
     if config.warm_start_from == "merged":
         start_from_merged(backbone, taught, config.lora)
+    elif start is not None:
+        backbone.load(STUDENT, load_tensors(start), str(start.path))
     router = Router(stream if config.p_switch > 0 else None, general, config.p_switch, config.routing, seed)
     dice = Dice.seeded(seed_from("collection", seed, "dice"), shop.device)
     training = prepare(backbone, config, router, shop.prompts.unconditional(), guidance, dice)
-    if config.warm_start_from == "merged" and config.fake_start == "student":
+    if config.warm_start_from != "base" and config.fake_start == "student":
         training.fake.copy(training.student)  # as after a warm start
     facts = {
         "stage": "collection", "guidance": guidance, "effects": " ".join(t.effect.id for t in taught),
@@ -61,6 +68,17 @@ def train_collection(
     rows = first_rows(stream, max(config.habits.sheet_rows, 1))
     gauge = yield from make_gauges(shop, config, taught, names, store, training)
     yield from run_distillation(shop, training, rows, "collection", adapter, key, facts, resume, gauge)
+
+
+def read_start(config: CollectionConfig) -> AdapterInfo | None:
+    """The adapter that `warm_start_from` names; ClbenchError if it is not there or was trained in other words."""
+    path = config.start_file
+    if path is None:
+        return None
+    if not path.is_file():
+        raise ClbenchError(f"[collection] warm_start_from = '{path}' is neither base, merged nor an adapter's file")
+    require_prompt(path, config.prompt, "collection")
+    return describe_adapter(path)
 
 
 def start_from_merged(backbone: Backbone, taught: Sequence[Taught], lora: LoraTable) -> None:

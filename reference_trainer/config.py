@@ -217,14 +217,20 @@ class CollectionConfig(StudentConfig):
     triggers: Literal["world", "chosen"] = Field(
         default="world", description="chosen: made-up words whose prompts are closest to orthogonal, instead of the world's own"
     )
-    warm_start_from: Literal["base", "merged"] = Field(
-        default="base", description="where the student begins: the plain base, or the mean of all teachers, by SVD"
+    warm_start_from: str = Field(
+        default="base",
+        description="where the student begins: base (plain), merged (the mean of all teachers, by SVD), or an adapter's file",
     )
 
     _routing = field_validator("routing")(lambda name: _known(ROUTING, name))
 
     def starts_elsewhere(self) -> bool:
-        return super().starts_elsewhere() or self.warm_start_from == "merged"
+        return super().starts_elsewhere() or self.warm_start_from != "base"
+
+    @property
+    def start_file(self) -> Path | None:
+        """The adapter that the student starts as a copy of, if `warm_start_from` is a file."""
+        return None if self.warm_start_from in ("base", "merged") else Path(self.warm_start_from).expanduser()
 
 
 class ExtensionConfig(CollectionConfig):

@@ -17,7 +17,7 @@ from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.types import Effect, seed_from
 from reference_trainer.accelerator import describe, general_stream, guidance_of, target_store
-from reference_trainer.config import ExtensionConfig, LoraTable, settings
+from reference_trainer.config import ExtensionConfig, settings
 from reference_trainer.dice import Dice
 from reference_trainer.distill import Distillation, SheetRows, add_roles, is_finished, prepare, run_distillation, show
 from reference_trainer.examples import distillation_sources, general_examples
@@ -25,6 +25,7 @@ from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, target_modules
 from reference_trainer.prompting import Prompts, coherence, gram, student_prompt, trigger_fact
+from reference_trainer.starts import require_prompt, require_size
 from reference_trainer.streams import Replay, Router, Stream
 from reference_trainer.taught import add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.workshop import Workshop
@@ -53,31 +54,13 @@ def read_origin(path: Path, given: Sequence[str] | None, config: ExtensionConfig
     effects = named or tuple(given or ())
     if config.replay > 0 and not effects:
         raise ClbenchError(f"{path} does not say which effects it knows: name them by --old, or set [extension] replay = 0")
-    prompt = header.get("clbench.prompt", config.prompt)
-    if prompt != config.prompt:
-        raise ClbenchError(f"{path} was trained with prompt = '{prompt}', but [extension] has prompt = '{config.prompt}'")
+    require_prompt(path, config.prompt, "extension")
     return Origin(describe_adapter(path), effects)
-
-
-def require_size(info: AdapterInfo, lora: LoraTable, modules: Sequence[str]) -> None:
-    """ClbenchError unless the adapter has rank, alpha and modules of `lora`; `modules` are the names those mean here."""
-    for what, mine, wanted in (("rank", info.ranks, lora.rank), ("alpha", info.alphas, lora.alpha_value)):
-        if set(mine.values()) != {wanted}:
-            found = ", ".join(f"{value:g}" for value in sorted(set(mine.values())))
-            raise ClbenchError(f"{info.path} has {what} {found}, but [extension] lora.{what} is {wanted:g}")
-    if info.rslora:
-        raise ClbenchError(f"{info.path} has rank-stabilised scales, which training does not know")
-    odd = sorted(set(info.shapes) ^ set(modules))
-    if odd:
-        raise ClbenchError(
-            f"{info.path} has other modules than [extension] lora.modules = '{lora.modules}' means for this backbone: "
-            f"{len(odd)} differ, the first is '{odd[0]}'"
-        )
 
 
 def start_roles(backbone: Backbone, config: ExtensionConfig, info: AdapterInfo, seed: int) -> None:
     """Student and fake score as copies of a finished adapter: at first the fake score knows the student exactly."""
-    require_size(info, config.lora, target_modules(backbone.transformer, config.lora.modules))
+    require_size(info, config.lora, target_modules(backbone.transformer, config.lora.modules), "extension")
     add_roles(backbone, config, seed, "extension")
     tensors = load_tensors(info)
     for name in (STUDENT, FAKE_SCORE):

@@ -13,6 +13,7 @@ from mini_training import changed, interrupted
 from safetensors.torch import load_file
 
 from clbench.registry import ClbenchError
+from reference_trainer.config import LoraTable
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.objective import Objective
@@ -259,6 +260,41 @@ def test_beside_a_merged_start_the_fake_score_starts_as_the_student(shop_floor, 
     run("teachers", changed(recipe, "teachers", lr=0.05), world, None, out)
     run("collection", changed(recipe, "collection", warm_start_from="merged", warm_start=0, updates=1), world, None, out)
     assert seen[0]
+
+
+def test_a_student_can_start_from_a_finished_adapter(shop_floor, tmp_path):
+    """A copy of it, known by its content: the same file elsewhere is the same training."""
+    from clbench.adapters import describe_adapter, load_tensors
+
+    world, recipe, out = shop_floor
+    run("teachers", recipe, world, None, out)
+    (path,) = run("collection", recipe, world, None, out)
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    for copy in (first, second):
+        copy.write_bytes(path.read_bytes())
+    still = {"warm_start": 0, "lr": 1e-12, "ema": 0.0, "updates": 1}
+    (again,) = run("collection", changed(recipe, "collection", warm_start_from=str(first), **still), world, None, tmp_path)
+    start, end = (load_tensors(describe_adapter(file)) for file in (first, again))
+    assert all(torch.allclose(start[key].float(), end[key].float(), atol=1e-6) for key in start)
+    made = again.read_bytes(), again.stat().st_mtime_ns
+    run("collection", changed(recipe, "collection", warm_start_from=str(second), **still), world, None, tmp_path)
+    assert (again.read_bytes(), again.stat().st_mtime_ns) == made
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"lora": LoraTable(rank=3)}, "lora.rank is 3"), ({"prompt": "caption"}, r"\[collection\] has prompt = 'caption'")],
+)
+def test_a_start_that_does_not_fit_is_refused_before_any_long_work(shop_floor, tmp_path, changes, message):
+    world, recipe, out = shop_floor
+    run("teachers", recipe, world, None, out)
+    (path,) = run("collection", recipe, world, None, out)
+    start = tmp_path / "start.safetensors"
+    start.write_bytes(path.read_bytes())
+    with pytest.raises(ClbenchError, match=message):
+        run("collection", changed(recipe, "collection", warm_start_from=str(start), **changes), world, None, tmp_path)
+    with pytest.raises(ClbenchError, match="neither base, merged nor an adapter's file"):
+        run("collection", changed(recipe, "collection", warm_start_from="nowhere.safetensors"), world, None, tmp_path)
 
 
 def test_a_student_can_start_from_the_mean_of_its_teachers(shop_floor, monkeypatch, tmp_path):
