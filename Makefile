@@ -29,7 +29,7 @@ ablation: install  ## train and compare the method without each of its parts: mo
 		&& $(BIN)/clbench train --stage collection --recipe ablation/$$name --world ablation --out runs/ablation/$$name || exit 1; done
 	$(BIN)/clbench eval --suite ablation --world ablation --out runs/ablation/report
 
-STARTS := warm warm-no-aop warm-no-pdsr warm-chosen-triggers
+STARTS := warm warm-no-aop warm-chosen-triggers
 WARMED := $(filter-out $(STARTS),$(basename $(notdir $(wildcard reference_trainer/recipes/ablation-warm/*.toml))))
 
 ablation-warm: install  ## the same from a common warm start: more than an hour

@@ -27,7 +27,7 @@ from clbench import dialects
 from clbench.factors import Factor, Pair, Record, module_shapes, of_modules, read_factors, read_pairs, read_record
 from clbench.hashing import file_digest
 from clbench.registry import ClbenchError
-from clbench.tensor_file import read_header, read_scalar
+from clbench.tensor_file import read_header, read_scalar, sort_strings
 
 if TYPE_CHECKING:
     import torch
@@ -211,6 +211,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], strings: Mapp
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(dict(tensors), part, metadata={"format": "pt", **strings})
+        sort_strings(part)
         describe_adapter(part)  # what is written must be readable
         os.replace(part, path)
     except OSError as error:

@@ -134,8 +134,8 @@ def _say_failures(folders: Sequence) -> None:
 SHOWN = 20
 """Failed edits that are named on the terminal; edits.jsonl has them all."""
 ALL = "all"
-NOT_IN_ALL = frozenset({"demo"})
-"""Suites that ask nothing that another one does not ask on more sources."""
+NOT_IN_ALL = frozenset({"demo", "ablation"})
+"""Suites that ask nothing that another one does not ask on as many sources."""
 
 
 def evaluate(order: Order) -> None:
@@ -193,7 +193,7 @@ def evaluate_all(order: Order) -> None:
 
     world = load_world(order.world)
     out = order.out or Path("runs") / f"{ALL}-{world.name}"
-    suites = answerable(world, names(order.effects))
+    suites = answerable(order, world, out)
     part = bool(order.systems or order.effects or order.limit or order.images)
     measured = [] if part else measurable(world)
     open_encoders(world, [metric for suite in suites for metric in suite.metrics])
@@ -222,22 +222,25 @@ def measurable(world: World) -> list[str]:
     return found
 
 
-def answerable(world: World, effects: Sequence[str]) -> list[Suite]:
-    """The shipped suites whose cases this world has; each of the others is said, with what it lacks."""
-    found = []
+def answerable(order: Order, world: World, out: Path) -> list[Suite]:
+    """The shipped suites for which this world has cases and adapters; each of the others is said, with what it lacks.
+
+    ClbenchError where none is left: with the reason, if all have the same one.
+    """
+    found, reasons = [], set()
     for name in shipped_suites():
         if name in NOT_IN_ALL:
             continue
         suite = load_suite(name)
         try:
-            suite.cases(world, effects)
-            suite.systems_in(world)
+            check(replace(order, suite=name, out=out / name), world, suite)
         except ClbenchError as error:
             say(f"suite {name} is left out: {error}", "yellow")
+            reasons.add(str(error))
             continue
         found.append(suite)
     if not found:
-        raise ClbenchError(f"world {world.name} can answer none of the shipped suites")
+        raise ClbenchError(reasons.pop() if len(reasons) == 1 else f"world {world.name} can answer none of the shipped suites")
     return found
 
 

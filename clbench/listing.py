@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clbench.registry import ClbenchError
 from clbench.world import World, load_world, shipped_worlds
 
 Rows = tuple[str, list[str], list[list[str]]]
@@ -107,9 +108,16 @@ def list_worlds() -> Rows:
         table = world.table
         rows.append(
             [name, f"{world.resolution} px", world.backbone.kind, str(len(world.effects)),
-             str(len(world.taught)), ", ".join(c.name for c in table.candidates)]
+             _teachers(world), ", ".join(c.name for c in table.candidates)]
         )  # fmt: skip
     return "worlds", ["name", "size", "backbone", "effects", "teachers", "candidates"], rows
+
+
+def _teachers(world: World) -> str:
+    try:
+        return str(len(world.taught))
+    except ClbenchError as error:  # one world that lacks a file is no reason to show none
+        return str(error)
 
 
 def list_sources(world: World) -> Rows:

@@ -35,7 +35,7 @@ DIGITS = 7
 """Significant digits of a stored value: below the stated tolerance of 1e-6, above what batching can change."""
 
 NOT_FINITE = {
-    "vsa": "the edit succeeded, but its subject could not be scored",
+    "vsa": "its subject could not be scored",
     "order_change": "there is no picture of the other order",
 }
 
@@ -272,9 +272,10 @@ class Batch:
 
 
 def _vsa(success: Tensor, subject: Values) -> Values:
-    """0 for a failure, else the subject score; a success whose subject is unknown stays unknown (NaN)."""
-    score = subject if isinstance(subject, Tensor) else torch.full_like(success, math.nan)
-    return torch.where(success > 0, score, torch.zeros_like(score))
+    """0 for a failure, else the subject score; unknown where the subject is, for failures too, or they alone would count."""
+    if isinstance(subject, str):
+        return subject
+    return torch.where(subject.isnan() | (success > 0), subject, torch.zeros_like(subject))
 
 
 def tensor(truth: Truth) -> Tensor:

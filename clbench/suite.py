@@ -127,6 +127,7 @@ class Suite:
             count = asked if limit is None else min(asked, limit)
             return [source for group in self.table.groups for source in world.source_group(group, count)]
         if isinstance(asked, int):
+            asked = asked if limit is None else min(asked, limit)
             if asked > len(world.sources):
                 raise ClbenchError(
                     f"suite {self.name} asks for {asked} sources, but world {world.name} has "

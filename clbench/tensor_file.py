@@ -40,6 +40,22 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def sort_strings(path: Path) -> None:
+    """Put the header's strings in the order of their names, in place: safetensors writes them in another one each time.
+
+    So equal tensors with equal strings make equal files, which are known by their sha256.
+    """
+    with path.open("r+b") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        written = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(written) > length:
+            raise ClbenchError(f"{path}: the sorted header has {len(written)} bytes, more than the {length} of the file's")
+        stream.seek(8)
+        stream.write(written.ljust(length))
+
+
 def read_scalar(path: Path, name: str, entry: Mapping[str, Any]) -> float:
     """The one number that tensor `name` holds; `entry` is its line in the header."""
     begin, end = entry["data_offsets"]

@@ -220,6 +220,8 @@ class World:
         """
         elsewhere = {"path", "hub", "revision", "device", "dtype", "fast_products", "batch", "fold"}  # or no pixel's business
         settings = self.backbone.model_dump(exclude=elsewhere)
+        if settings["few_sampler"] == "stochastic":  # worlds that do not name it keep the hash that they had before it came
+            del settings["few_sampler"]
         by_teacher = [e for e in self.effects if self.truth_kind(e) == "teacher"]
         teachers = {e: file_digest(path) for e in by_teacher if (path := self.teacher_path(e)) is not None}
         return {

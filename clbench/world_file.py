@@ -27,6 +27,7 @@ class BackboneTable(Table):
     guidance: float = Field(4.0, ge=1.0)
     embedded_guidance: float = Field(3.5, gt=0)
     negative_prompt: str = ""
+    few_sampler: Literal["stochastic", "euler"] = "stochastic"
     shift: float = Field(3.0, gt=0)
     full_shift: float | None = Field(None, gt=0)
     max_sequence_length: int = Field(512, ge=1)

@@ -90,7 +90,7 @@ class Checkpoints:
         mark = read_json(path / "complete.json")
         if mark["key"] != self.key:
             raise ClbenchError(
-                f"{path} was made by another recipe, world or version; use another --out, or --no-resume to start anew"
+                f"{path} was made by another recipe, world or version; use another --out, or --fresh to start anew"
             )
         state = path / "state.safetensors"
         if not state.is_file() or file_digest(state) != mark["sha256"]:
@@ -105,6 +105,12 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def forget(folder: Path, mark: Path | None = None) -> None:
+    """Start the training in `folder` anew: its checkpoints and its completion mark are removed, what it made stays until then."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / "complete.json" if mark is None else mark).unlink(missing_ok=True)
+
+
 def finish(mark: Path, key: str, adapter: Path, facts: Mapping[str, Any]) -> None:
     """The completion mark of a finished adapter: written last, by an atomic rename."""
     write_json(mark, {"schema": SCHEMA, "key": key, "adapter": adapter.name, "sha256": file_digest(adapter), **facts})
@@ -117,7 +123,7 @@ def finished(mark: Path, key: str, adapter: Path) -> bool:
     made = read_json(mark)
     if made["key"] != key:
         raise ClbenchError(
-            f"{adapter} was made by another recipe, world or version; use another --out, or --no-resume to make it anew"
+            f"{adapter} was made by another recipe, world or version; use another --out, or --fresh to make it anew"
         )
     return adapter.is_file() and file_digest(adapter) == made["sha256"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from clbench.adapter_prompts import own_triggers
 from clbench.adapters import AdapterInfo, describe_adapter, load_tensors
 from clbench.merging import Merge, Part, merged_file, usual_weight
 from clbench.provenance import hash_value
@@ -34,9 +35,10 @@ def train_collection(
 ) -> Iterator[Progress]:  # fmt: skip
     """Train ``out/collection.safetensors`` from the teachers of `effects`; nothing is done when it is complete."""
     adapter = out / "collection.safetensors"
+    start = read_start(config, effects, adapter)
     taught = lessons(shop, effects, teachers, config)
     examples = general_examples(shop.world, config.general_sources, config.pictures) if config.p_switch < 1 else []
-    guidance, start = guidance_of(shop, config), read_start(config)
+    guidance = guidance_of(shop, config)
     named = config if start is None else config.model_copy(update={"warm_start_from": start.sha256})
     parts = [shop.digest, settings(named), guidance, seed, describe_taught(taught, config), describe(examples)]
     key = hash_value([VERSION, "collection", *parts])
@@ -44,8 +46,11 @@ def train_collection(
         yield Progress("collection", config.updates, config.updates, {})
         return
     backbone = shop.backbone(config.lora_forward, config.precision, config.rows, config.checkpoint_blocks)
+    modules = target_modules(backbone.transformer, config.lora.modules)
     if start is not None:  # said before any long work
-        require_size(start, config.lora, target_modules(backbone.transformer, config.lora.modules), "collection")
+        require_size(start, config.lora, modules, "collection")
+    if config.warm_start_from == "merged":
+        require_same_modules([item.teacher for item in taught], config.lora, modules)
     names = add_teachers(backbone, taught)
     store = target_store(shop, config, backbone, out)
     stream = yield from effect_stream(shop, config, taught, names, store)
@@ -70,15 +75,44 @@ def train_collection(
     yield from run_distillation(shop, training, rows, "collection", adapter, key, facts, resume, gauge)
 
 
-def read_start(config: CollectionConfig) -> AdapterInfo | None:
-    """The adapter that `warm_start_from` names; ClbenchError if it is not there or was trained in other words."""
+def read_start(config: CollectionConfig, effects: Sequence[Effect], adapter: Path) -> AdapterInfo | None:
+    """The adapter that `warm_start_from` names.
+
+    ClbenchError if it is not there, was trained in other words than `effects` are asked in now, or is `adapter`, which this
+    training writes.
+    """
     path = config.start_file
     if path is None:
         return None
     if not path.is_file():
         raise ClbenchError(f"[collection] warm_start_from = '{path}' is neither base, merged nor an adapter's file")
+    if path.resolve() == adapter.resolve():
+        raise ClbenchError(f"{path} would be overwritten by the training that starts from it: use another --out")
     require_prompt(path, config.prompt, "collection")
-    return describe_adapter(path)
+    info = describe_adapter(path)
+    triggers = own_triggers(info) if config.prompt == "aop" else {}
+    for effect in effects:
+        if triggers.get(effect.id, effect.trigger) != effect.trigger:
+            raise ClbenchError(
+                f"{path} was trained with trigger '{triggers[effect.id]}' for '{effect.id}', but it is '{effect.trigger}' now: "
+                "train with the same effects in the same order and the same [collection] triggers"
+            )
+    return info
+
+
+def require_same_modules(teachers: Sequence[Path], lora: LoraTable, modules: Sequence[str]) -> None:
+    """ClbenchError if a teacher has other modules than `lora` means here, or the rank is more than one of them has room for."""
+    for path in teachers:
+        info = describe_adapter(path)
+        odd = sorted(set(info.shapes) ^ set(modules))
+        if odd:
+            raise ClbenchError(
+                f"{path} has other modules than [collection] lora.modules = '{lora.modules}' means for this backbone: "
+                f"{len(odd)} differ, the first is '{odd[0]}', so the mean of all teachers is no start for it"
+            )
+        side, module = min((min(shape), module) for module, shape in info.shapes.items())
+        if lora.rank > side:
+            raise ClbenchError(f"[collection] lora.rank is {lora.rank}, but '{module}' of the merged teachers has {side} at most")
 
 
 def start_from_merged(backbone: Backbone, taught: Sequence[Taught], lora: LoraTable) -> None:

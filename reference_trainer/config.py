@@ -158,7 +158,9 @@ class StudentConfig(Table):
     distill_lr: float | None = Field(
         default=None, gt=0, description="the student's after warm_start, with a warm-up of its own; None: lr, without one"
     )
-    lr_decay: bool = Field(default=False, description="cosine decay of the student's rate to a tenth, in each phase")
+    lr_decay: bool = Field(
+        default=False, description="cosine decay of the student's rate to a tenth, in each phase where distill_lr parts them"
+    )
     fake_lr: float = Field(default=5e-4, gt=0)
     warmup: int = Field(default=10, ge=0, description="updates of linear warm-up, of the student again where distill_lr begins")
     weight_decay: float = Field(default=0.0, ge=0)
@@ -248,6 +250,8 @@ class ExtensionConfig(CollectionConfig):
             raise ValueError("an extension starts from its adapter: leave warm_start_from out")
         if self.fake_lora is not None and self.fake_lora != self.lora:
             raise ValueError("the fake score of an extension starts as a copy of the student: leave fake_lora out")
+        if self.fake_start != "student":
+            raise ValueError("the fake score of an extension starts as a copy of the student: leave fake_start out")
         return self
 
 

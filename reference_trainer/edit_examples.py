@@ -64,7 +64,10 @@ def make_chunk(pool: Pool, split: str, space: LatentSpace, first: int, edits: in
 def load_examples(
     pool: Pool, split: str, space: LatentSpace, scenes: int, edits: int, folder: Path, report: Callable[[int], None]
 ) -> EditExamples:
-    """The examples of the first `scenes` scenes; missing chunks are made and kept in `folder`."""
+    """The examples of the first `scenes` scenes, rounded up to whole chunks; missing chunks are made and kept in `folder`.
+
+    The folder's name must stand for everything else that they are made of: chunks that lie there are taken as they are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     sources, targets, source_of, instructions, kinds = [], [], [], [], []
     for first in range(0, scenes, CHUNK):

@@ -22,10 +22,11 @@ from torch import Tensor
 
 from clbench.effects import apply_operator
 from clbench.general import instruction_corpus
+from clbench.hashing import tree_digest
 from clbench.images import reduce_to
 from clbench.scenes import Pool, load_pool, scene_of
 from clbench.types import Effect, seed_from
-from reference_trainer.checkpoint import DiceState, finish, finished
+from reference_trainer.checkpoint import DiceState, finish, finished, forget
 from reference_trainer.config import HabitsTable
 from reference_trainer.dice import Dice
 from reference_trainer.loop import Job, Progress, train
@@ -124,10 +125,12 @@ def train_clip(
 ) -> Path:
     """Train into ``out/encoders/clip`` (an open_clip folder); a finished one is only named."""
     folder = out / "encoders" / "clip"
-    key = recipe_key("clip", config, resolution, [(e.id, e.caption) for e in effects])
+    key = recipe_key("clip", config, resolution, [(e.id, e.caption) for e in effects], tree_digest(sources))
     weights, mark = folder / "open_clip_model.safetensors", out / "encoders" / "clip.complete.json"
     if resume and finished(mark, key, weights):
         return folder
+    if not resume:
+        forget(out / "encoders" / "training", mark)
     corpus = [line for e in effects for line in (e.caption, e.name)] + instruction_corpus(load_pool(sources))
     tokenizer_files = unigram_tokenizer(corpus, config.vocab, config.context)
     table = model_config(config, len(tokenizer_files), resolution)

@@ -1,7 +1,7 @@
 """Further effects for a finished CollectionLoRA: training goes on from its adapter, with or without the old effects.
 
 The paper adds 4 effects to 50 with 100 student updates each. With `replay` a share of the effect stream keeps asking for
-the old effects; without it nothing but the general stream and the small budget protects them.
+the old effects; without it nothing but the small budget protects them, and the general stream once the warm start is over.
 """
 
 from __future__ import annotations

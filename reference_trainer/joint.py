@@ -32,7 +32,7 @@ from reference_trainer.sheets import write_sheet
 from reference_trainer.streams import Stream
 from reference_trainer.workshop import Workshop
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _key(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, seed: i
 
 
 def _prepare(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, seed: int) -> JointTraining:
-    backbone, lora = shop.backbone(config.lora_forward), config.lora
+    backbone, lora = shop.backbone(config.lora_forward, config.precision), config.lora
     generator = torch.Generator().manual_seed(seed_from("joint", seed, "weights"))
     backbone.add_new(STUDENT, lora.rank, lora.alpha_value, lora.modules, generator)
     learner = Learner(

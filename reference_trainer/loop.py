@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clbench.registry import ClbenchError
 from reference_trainer import processes
-from reference_trainer.checkpoint import Checkpoints, Stateful
+from reference_trainer.checkpoint import Checkpoints, Stateful, forget
 from reference_trainer.config import HabitsTable
 from reference_trainer.logs import Logbook
 from reference_trainer.losses import NonFiniteError
@@ -50,7 +50,7 @@ def train(job: Job, folder: Path, key: str, habits: HabitsTable, resume: bool = 
     """
     checkpoints = Checkpoints(folder / "checkpoints", key, habits.keep)
     if not resume and processes.first():
-        checkpoints.clear()
+        forget(folder)
     processes.wait()
     start = checkpoints.resume(job.state)
     processes.wait()  # nothing is written before all have read the same checkpoint

@@ -19,7 +19,7 @@ from clbench.hashing import tree_digest
 from clbench.images import reduce_to
 from clbench.scenes import Pool, load_pool, scene_of
 from clbench.types import Effect, seed_from
-from reference_trainer.checkpoint import DiceState, finish, finished
+from reference_trainer.checkpoint import DiceState, finish, finished, forget
 from reference_trainer.config import HabitsTable
 from reference_trainer.dice import Dice
 from reference_trainer.edit_examples import load_examples
@@ -70,10 +70,12 @@ def to_pictures(batch: torch.Tensor) -> np.ndarray:
 
 def train_vae(config: BaseConfig, sources: Path, out: Path, resume: bool, report: Report) -> AutoencoderKL:
     """Train the autoencoder into ``out/vae``; a finished one is only loaded."""
-    folder, key = out / "vae", recipe_key("vae", config.resolution, config.split, config.vae)
+    folder, key = out / "vae", recipe_key("vae", config.resolution, config.split, config.vae, tree_digest(sources))
     weights, mark = folder / "diffusion_pytorch_model.safetensors", out / "vae.complete.json"
     if resume and finished(mark, key, weights):
         return AutoencoderKL.from_pretrained(folder)
+    if not resume:
+        forget(out / "vae-training", mark)
     table = config.vae
     torch.manual_seed(table.seed)
     vae = build_vae(table, config.resolution)
@@ -134,17 +136,21 @@ def train_edits(
     config: BaseConfig, sources: Path, corpus: Sequence[str], vae: AutoencoderKL, out: Path, resume: bool, report: Report
 ) -> Path:
     """Train text encoders and transformer by flow matching into ``out/backbone``; a finished one is only named."""
-    folder, key = out / "backbone", recipe_key("base", config, list(corpus), tree_digest(out / "vae"))
+    made_of = [tree_digest(out / "vae"), tree_digest(sources)]
+    folder, key = out / "backbone", recipe_key("base", config, list(corpus), *made_of)
     weights, mark = folder / "transformer" / "diffusion_pytorch_model.safetensors", out / "backbone.complete.json"
     if resume and finished(mark, key, weights):
         return folder
+    if not resume:
+        forget(out / "edits-training", mark)
     table = config.edits
     pipe = build_pipeline(config, corpus, vae, table.seed)
     pipe.vae.requires_grad_(False)
     space = LatentSpace(pipe, config.resolution)
     examples = load_examples(
         load_pool(sources, config.split), config.split, space, table.scenes, table.edits_per_scene,
-        out / "edit-examples", lambda done: report(Progress("latents of edits", done, table.scenes, {})),
+        out / "edit-examples" / recipe_key(config.split, config.resolution, table.edits_per_scene, *made_of)[:16],
+        lambda done: report(Progress("latents of edits", done, table.scenes, {})),
     )  # fmt: skip
     modules = {"transformer": pipe.transformer, "t5": pipe.text_encoder_2, "clip": pipe.text_encoder}
     learner = PretrainLearner(modules, table.lr, table.muon_lr, table.ema, adam_only=ADAM_ONLY)

@@ -16,6 +16,7 @@ from clbench.types import Effect
 from clbench.world import World
 from reference_trainer import processes
 from reference_trainer.accelerator import train_accelerator
+from reference_trainer.checkpoint import forget
 from reference_trainer.collection import train_collection
 from reference_trainer.config import Recipe
 from reference_trainer.examples import check_pairs
@@ -51,7 +52,8 @@ def run(
     joint:       ``out/joint.safetensors``, from the pairs of all effects; no teacher is needed
 
     `effects` None means every effect of the world's collection pool (for the collection: of those, the ones that
-    have a teacher; for an extension: the ones of the extension pool that have a teacher). `report` is called after every
+    have a teacher; for the joint LoRA the same, or all of them where none has one; for an extension: the ones of the
+    extension pool that have a teacher). `report` is called after every
     update. The same call finishes an interrupted one; with `resume` false it starts anew. Mistakes raise ClbenchError
     before long work; so does another process that trains the same thing into `out`.
     """
@@ -74,6 +76,9 @@ def run(
                 report(progress)
         return [out / "accelerator.safetensors"]
     if stage == "joint":
+        if effects is None:  # of a world with teachers, the effects that they know: what the joint LoRA is compared with
+            taught = teacher_files(world, chosen, out / "teachers")
+            chosen = [effect for effect in chosen if not taught or effect.id in taught]
         return _joint(recipe, world, chosen, out, resume, report)
     if stage != "collection":
         raise ClbenchError(f"unknown stage '{stage}'; expected one of {', '.join(STAGES)}")
@@ -190,11 +195,15 @@ def _teachers(
     for effect in effects:
         check_pairs(world, effect, recipe.teachers.folder)
     with _alone(*(out / "work" / effect.id for effect in effects)):
+        if not resume and processes.first():  # all at once, so that a killed run is finished without --fresh
+            for effect in effects:
+                forget(out / "work" / effect.id)
+        processes.wait()
         shop = Workshop(world)
         backbone = shop.backbone(recipe.teachers.lora_forward, recipe.teachers.precision)
         add_teacher(backbone, recipe.teachers)
         for effect in effects:
-            for progress in train_teacher(shop, backbone, effect, recipe.teachers, recipe.seed, out, resume):
+            for progress in train_teacher(shop, backbone, effect, recipe.teachers, recipe.seed, out, True):
                 report(progress)
     return [out / f"{effect.id}.safetensors" for effect in effects]
 

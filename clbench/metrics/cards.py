@@ -65,7 +65,8 @@ _CARDS = (
         "BCR of CollectionLoRA (arXiv 2605.25378), measured instead of judged", frozenset({"truth", "source", "meter"}),
     ),
     MetricCard(
-        "vsa", 2, "higher", (0.0, 5.0), "0 if the case failed, else the subject score; so mean vsa <= 5 (1 - mean bcr).",
+        "vsa", 3, "higher", (0.0, 5.0),
+        "0 if the case failed, else the subject score; unscored where that is; so mean vsa <= 5 (1 - mean bcr) of these.",
         "VSA of CollectionLoRA (arXiv 2605.25378), measured instead of judged", frozenset({"truth", "source", "meter"}),
     ),
     MetricCard(

@@ -237,9 +237,14 @@ def full_sampler(bench: Bench) -> Sampler:
 
 
 def few_sampler(bench: Bench, steps: int | None) -> Sampler:
-    """The few-step student's sampler; `steps` None means the world's few steps."""
+    """The sampler of few-step systems, without guidance; `steps` None means the world's few steps.
+
+    Stochastic with the static shift, as CollectionLoRA's student; or Euler over the full-step schedule, as most published
+    accelerators are made for.
+    """
     table = bench.world.backbone
-    return Sampler(steps or table.few_steps, 1.0, True, table.shift)
+    stochastic = table.few_sampler == "stochastic"
+    return Sampler(steps or table.few_steps, 1.0, stochastic, table.shift if stochastic else table.full_shift)
 
 
 def card_settings(bench: Bench, sampler: Sampler, prompt: str) -> dict[str, Any]:
