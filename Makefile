@@ -54,11 +54,6 @@ capacity: install  ## train and compare adapters of 5, 10 and 25 effects with th
 		&& $(BIN)/clbench train --stage collection --recipe capacity/n$$n --world capacity --candidate n$$n --out runs/capacity/n$$n || exit 1; done
 	$(BIN)/clbench eval --suite capacity --world capacity --out runs/capacity/report
 
-SEEDS := cascade,collection,collection-seed-1,collection-4-steps,collection-2-steps,collection-1-step
-
-seeds: install  ## the shipped adapter of fifty effects, the same training from another seed, and fewer steps
-	$(BIN)/clbench eval --suite headline --world seeds --system $(SEEDS) --out runs/seeds/report
-
 REPLAYS := replay no-replay
 
 extension: install  ## add ten effects to the shipped adapter, with and without replay, and compare old and new ones

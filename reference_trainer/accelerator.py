@@ -29,7 +29,7 @@ def train_accelerator(shop: Workshop, config: AcceleratorConfig, seed: int, out:
     adapter = out / "accelerator.safetensors"
     examples = general_examples(shop.world, config.general_sources, config.pictures)
     guidance = guidance_of(shop, config)
-    key = hash_value([VERSION, "accelerator", shop.digest, settings(config), guidance, seed, describe(examples)])
+    key = hash_value([VERSION, "accelerator", shop.sampling_digest, settings(config), guidance, seed, describe(examples)])
     if resume and is_finished(adapter, key):
         yield Progress("accelerator", config.updates, config.updates, {})
         return

@@ -40,7 +40,7 @@ def train_collection(
     examples = general_examples(shop.world, config.general_sources, config.pictures) if config.p_switch < 1 else []
     guidance = guidance_of(shop, config)
     named = config if start is None else config.model_copy(update={"warm_start_from": start.sha256})
-    parts = [shop.digest, settings(named), guidance, seed, describe_taught(taught, config), describe(examples)]
+    parts = [shop.sampling_digest, settings(named), guidance, seed, describe_taught(taught, config), describe(examples)]
     key = hash_value([VERSION, "collection", *parts])
     if resume and is_finished(adapter, key):
         yield Progress("collection", config.updates, config.updates, {})

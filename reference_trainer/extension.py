@@ -85,7 +85,7 @@ def train_extension(
     known = lessons(shop, [effect for effect in old if replay or effect.id in teachers], teachers, config)
     examples = general_examples(shop.world, config.general_sources, config.pictures) if config.p_switch < 1 else []
     guidance = guidance_of(shop, config)
-    parts = [shop.digest, settings(config), guidance, seed, origin.info.sha256, describe_taught(taught, config)]
+    parts = [shop.sampling_digest, settings(config), guidance, seed, origin.info.sha256, describe_taught(taught, config)]
     key = hash_value([VERSION, "extension", *parts, describe_taught(known if replay else [], config), describe(examples)])
     if resume and is_finished(adapter, key):
         yield Progress("extension", config.updates, config.updates, {})

@@ -102,7 +102,7 @@ def _key(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, seed: i
     taught = [
         [lesson.prompt, pixels([p.source for p in lesson.pairs]), pixels([p.target for p in lesson.pairs])] for lesson in lessons
     ]
-    return hash_value([VERSION, "joint", shop.digest, settings(config), seed, taught])
+    return hash_value([VERSION, "joint", shop.sampling_digest, settings(config), seed, taught])
 
 
 def _prepare(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, seed: int) -> JointTraining:

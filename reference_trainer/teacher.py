@@ -90,7 +90,7 @@ def add_teacher(backbone: Backbone, config: TeachersConfig) -> None:
 
 def _key(shop: Workshop, effect: Effect, config: TeachersConfig, seed: int, pairs: list[Pair]) -> str:
     pictures = pixels([p.source for p in pairs]) + pixels([p.target for p in pairs])
-    return hash_value([VERSION, shop.digest, settings(config), seed, effect.instruction, pictures])
+    return hash_value([VERSION, shop.sampling_digest, settings(config), seed, effect.instruction, pictures])
 
 
 def _prepare(

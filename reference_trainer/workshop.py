@@ -14,6 +14,7 @@ from torch import Tensor
 from clbench.backbones import backbone_folder
 from clbench.backbones.common import open_pipeline
 from clbench.hashing import tree_digest
+from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.world import World
 from reference_trainer import processes
@@ -44,8 +45,15 @@ class Workshop:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the backbone's files and of how the world samples it."""
-        return tree_digest(self.folder)
+        """sha256 of the backbone's files and of what the world tells it besides a prompt: what decides a velocity."""
+        table = self.world.backbone
+        return hash_value([tree_digest(self.folder), table.negative_prompt, table.max_sequence_length, table.embedded_guidance])
+
+    @cached_property
+    def sampling_digest(self) -> str:
+        """sha256 of `digest` and of how the world samples: what, besides a recipe and its examples, decides a training."""
+        table = self.world.backbone
+        return hash_value([self.digest, table.full_steps, table.full_shift, table.guidance, table.shift])
 
     def backbone(
         self, lora_forward: LoraForward, precision: Precision = "float32", rows: int | None = None, checkpoint: bool = False

@@ -42,6 +42,17 @@ def test_description_of_a_saved_adapter(file, lora):
     assert all(torch.equal(loaded[name], factors[name]) for name in factors)
 
 
+def test_equal_adapters_are_equal_files(tmp_path, lora):
+    """Trainings know teachers and starts by their sha256, so a file made again from equal weights must be the same one."""
+    strings = {f"clbench.{name}": f"ä \"{name}\"\n" for name in "qwertyuiop"}
+    files = [tmp_path / f"{n}.safetensors" for n in range(4)]
+    for file in files:
+        adapters.save_adapter(file, *lora, extra=strings)
+    assert len({file.read_bytes() for file in files}) == 1
+    assert strings.items() <= adapters.read_header(files[0])["__metadata__"].items()
+    assert load_file(files[0]).keys() == {f"transformer.{name}" for name in lora[0]}
+
+
 def write(path, tensors, metadata=None):
     save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=metadata)
     return adapters.describe_adapter(path)

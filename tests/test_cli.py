@@ -252,6 +252,12 @@ def test_suite_all_runs_what_the_world_can_answer(mini_world_file, tmp_path, mon
             assert len(lines) == cases and (out / name / system / "scores.parquet").is_file()
     one, three = ((out / name / "collection" / "pictures" / "sepia" / "p0" / "s0.png").read_bytes() for name in ("one", "three"))
     assert one == three
+    files["joined"] = tmp_path / "joined.toml"
+    files["joined"].write_text(SUITE.replace('"small"', '"joined"').replace("systems = [", 'systems = ["joint", '))
+    result = clbench("eval", "--suite", "all", "--world", mini_world_file, "--out", out)
+    assert "suite joined is left out" in result.output + (result.stderr or "")
+    result = clbench("eval", "--suite", "all", "--world", mini_world_file, "--out", out, "--system", "teechr", code=2)
+    assert "Did you mean 'teacher'" in result.output + (result.stderr or "")
     clbench("edit", "--suite", "all", "--world", mini_world_file, code=2)
 
 

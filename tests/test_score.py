@@ -131,6 +131,16 @@ def test_vsa_stays_under_its_bound(scored):
         assert table(run, "vsa")["value"].mean() <= 5 * (1 - table(run, "bcr")["value"].mean()) + 1e-9
 
 
+def test_vsa_is_unknown_where_the_subject_is_for_failures_too():
+    """Otherwise failures alone would count there, and VSA be 0 in every world whose subjects nobody knows."""
+    from clbench.score_case import _vsa
+
+    success = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    known = _vsa(success, torch.tensor([4.0, 4.0, torch.nan, torch.nan]))
+    assert known[:2].tolist() == [4.0, 0.0] and bool(known[2:].isnan().all())
+    assert _vsa(success, "no mask") == "no mask"
+
+
 def test_missing_values_have_their_reason(scored):
     run = scored[1]["truth"]
     pixels = table(run, "psnr").set_index("effect")

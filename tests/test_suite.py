@@ -76,6 +76,7 @@ def test_names_that_the_world_does_not_have(suite_file, mini_world):
     suite_file.write_text(SUITE.replace("sources = 3", "sources = 5"))
     with pytest.raises(ClbenchError, match="asks for 5 sources, but world mini has 4"):
         load_suite(suite_file).cases(mini_world)
+    assert {case.source for case in load_suite(suite_file).cases(mini_world, limit=2)} == {s.id for s in mini_world.sources[:2]}
     suite_file.write_text(SUITE.replace('["upside_down", "sepia"]', '["sepia"]'))
     with pytest.raises(ClbenchError, match="'upside_down' is not part of suite mine"):
         load_suite(suite_file).cases(mini_world, ["upside_down"])

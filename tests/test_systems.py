@@ -10,7 +10,7 @@ from clbench.images import read_rgb, write_png
 from clbench.registry import ClbenchError
 from clbench.systems import ABOUT, SYSTEMS, Bench, open_system
 from clbench.types import Case, System
-from clbench.world import load_world
+from clbench.world import World, load_world
 
 
 class Recorder:
@@ -72,6 +72,18 @@ def test_cascade_and_collection_are_few_step_without_guidance(bench):
         assert sampler == Sampler(2, 1.0, True, 3.0)
     prompts = {job.prompt for job in bench.backbone.calls[-1][0]}
     assert prompts == {"<qx1> make it sepia", "<qx2> turn it upside down"}
+
+
+def test_a_few_step_sampler_can_be_euler(bench):
+    """On the schedule of the full steps, as published accelerators are made for; and that is another world."""
+    table = bench.world.table
+    euler = table.backbone.model_copy(update={"few_sampler": "euler", "full_shift": 1.15})
+    world = World(bench.world.file, table.model_copy(update={"backbone": euler}))
+    other = Bench(world, EFFECTS, _opened=[bench.backbone])
+    for name in ("cascade", "collection"):
+        list(open_system(name, other).edit(cases_of(world, EFFECTS[:1])))
+    assert [sampler for _, sampler in bench.backbone.calls] == [Sampler(2, 1.0, False, 1.15)] * 2
+    assert world.hash != bench.world.hash
 
 
 def test_steps_of_the_case_win_and_are_grouped(bench):

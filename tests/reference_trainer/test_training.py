@@ -13,6 +13,7 @@ from mini_training import changed, interrupted
 from safetensors.torch import load_file
 
 from clbench.registry import ClbenchError
+from clbench.world import World
 from reference_trainer.config import LoraTable
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
@@ -279,6 +280,79 @@ def test_a_student_can_start_from_a_finished_adapter(shop_floor, tmp_path):
     made = again.read_bytes(), again.stat().st_mtime_ns
     run("collection", changed(recipe, "collection", warm_start_from=str(second), **still), world, None, tmp_path)
     assert (again.read_bytes(), again.stat().st_mtime_ns) == made
+
+
+def test_a_start_with_other_triggers_or_the_training_s_own_file_is_refused(shop_floor, tmp_path):
+    world, recipe, out = shop_floor
+    run("teachers", recipe, world, None, out)
+    (path,) = run("collection", changed(recipe, "collection", triggers="chosen"), world, None, out)
+    start = tmp_path / "start.safetensors"
+    start.write_bytes(path.read_bytes())
+    recipe = changed(recipe, "collection", warm_start_from=str(start))
+    with pytest.raises(ClbenchError, match=r"was trained with trigger '.*' for 'sepia', but it is '<qx1>' now"):
+        run("collection", recipe, world, None, out / "other")
+    start.rename(tmp_path / "collection.safetensors")
+    recipe = changed(recipe, "collection", warm_start_from=str(tmp_path / "collection.safetensors"))
+    with pytest.raises(ClbenchError, match="would be overwritten by the training that starts from it"):
+        run("collection", recipe, world, None, tmp_path)
+
+
+def test_a_merged_start_that_does_not_fit_is_refused_before_any_target_is_made(shop_floor):
+    world, recipe, out = shop_floor
+    run("teachers", recipe, world, None, out)
+    for lora, message in ((LoraTable(rank=4, modules="attention"), "other modules"), (LoraTable(rank=4000), "at most")):
+        with pytest.raises(ClbenchError, match=message):
+            run("collection", changed(recipe, "collection", warm_start_from="merged", lora=lora), world, None, out)
+        assert not (out / "targets").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "setting"),
+    [("teachers", {"shift": 1.0}), ("collection", {"full_steps": 5}), ("joint", {"max_sequence_length": 6}),
+     ("accelerator", {"negative_prompt": "blurred"})],
+)  # fmt: skip
+def test_a_training_is_another_one_in_a_world_that_samples_otherwise(shop_floor, stage, setting):
+    world, recipe, out = shop_floor
+    run(stage, recipe, world, None, out)
+    backbone = world.table.backbone.model_copy(update=setting)
+    other = World(world.file, world.table.model_copy(update={"backbone": backbone}))
+    with pytest.raises(ClbenchError, match="was made by another recipe, world or version"):
+        run(stage, recipe, other, None, out)
+
+
+@pytest.mark.parametrize("stage", ["teachers", "collection", "joint"])
+def test_a_fresh_training_that_was_killed_is_finished_without_being_fresh_again(shop_floor, stage):
+    """Also where the recipe has changed since the training that it replaces."""
+    world, recipe, out = shop_floor
+    run(stage, recipe, world, None, out)
+    other = changed(recipe, stage, lr=1e-4)
+    (whole, *_) = run(stage, other, world, None, out / "whole")
+
+    def stop(progress):
+        if progress.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stage, other, world, None, out, resume=False, report=stop)
+    (again, *rest) = run(stage, other, world, None, out)
+    mine, wanted = load_file(again), load_file(whole)
+    assert all(torch.equal(mine[key], wanted[key]) for key in wanted) and all(path.is_file() for path in rest)
+
+
+def test_a_joint_lora_is_trained_on_the_effects_that_have_a_teacher(shop_floor):
+    """It is compared with their collection; a world without any teacher asks for all of its effects."""
+    from clbench.adapters import read_header
+
+    world, recipe, out = shop_floor
+
+    def trained_on(name: str) -> list[str]:
+        (path,) = run("joint", recipe, world, None, out / name)
+        return read_header(path)["__metadata__"]["clbench.effects"].split()
+
+    world.teacher_path("upside_down").unlink()
+    assert trained_on("one") == ["sepia"]
+    world.teacher_path("sepia").unlink()
+    assert set(trained_on("none")) == {"sepia", "upside_down"}
 
 
 @pytest.mark.parametrize(
