@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clbench.backbones import RoundTrip
 from clbench.effects import apply_operator
 from clbench.images import reduce_to
 from clbench.metrics.bleeding import BleedingMeter
@@ -19,8 +20,6 @@ from clbench.world import World
 PICTURES, EFFECTS_PER_PICTURE, VARIANTS = 12, 8, 3
 SPLIT = "distill"
 """Scenes for calibration come from this split, so no evaluation picture is among them."""
-
-RoundTrip = Callable[[Sequence[np.ndarray]], list[np.ndarray | None]]
 
 
 def fit_meter(world: World, scored: Sequence[str], round_trip: RoundTrip | None = None) -> BleedingMeter:
@@ -45,17 +44,16 @@ def fit_meter(world: World, scored: Sequence[str], round_trip: RoundTrip | None 
 def round_trip_of(world: World) -> RoundTrip | None:
     """Pictures through the VAE of the world's backbone, a batch at a time; None where its folder is not there.
 
-    A backbone named on a hub is left out: scoring never fetches one.
+    Of a backbone named on a hub it is the snapshot whose commit is in the world's hash, so it is on this machine.
     """
-    folder = world.backbone_path
-    if folder is None or not (folder / "model_index.json").is_file():
-        return None
-    from clbench.backbones import open_backbone
+    from clbench.backbones import hub_folder
 
-    backbone, batch = open_backbone(world), world.backbone.batch
-    return lambda pictures: [
-        returned for start in range(0, len(pictures), batch) for returned in backbone.reconstruct(pictures[start : start + batch])
-    ]
+    folder = world.backbone_path or hub_folder(str(world.backbone.hub), world.backbone.revision, local_only=True)
+    if not (folder / "vae" / "config.json").is_file():
+        return None
+    from clbench.backbones.vae import open_vae
+
+    return open_vae(folder, world.backbone)
 
 
 def meter_side(world: World) -> int:

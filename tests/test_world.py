@@ -9,8 +9,9 @@ import pytest
 
 from clbench.images import hash_pixels, read_rgb, write_png
 from clbench.registry import ClbenchError
+from clbench.tables import read_table
 from clbench.training import chosen_effects
-from clbench.world import find_world, load_world, shipped_worlds
+from clbench.world import find_world, load_world, shipped_folder, shipped_worlds
 
 
 def edit(file, old, new):
@@ -276,3 +277,11 @@ def test_effects_of_a_candidate_are_known_before_its_file_is_there(mini_world_fi
         world.candidate_effects(world.table.candidates[0].name)
     with pytest.raises(ClbenchError, match="--effects and --candidate"):
         chosen_effects(str(mini_world_file), ["sepia"], "later")
+
+
+@pytest.mark.parametrize("name", ["flux-kontext", "qwen-image-edit"])
+def test_templates_have_known_keys_only(name):
+    from clbench.world_file import WorldTable
+
+    table = read_table(shipped_folder() / "templates" / f"{name}.toml", WorldTable)
+    assert table.backbone.kind == name and table.backbone.few_sampler == "euler"

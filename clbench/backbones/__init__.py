@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -49,6 +49,14 @@ class Sampler:
         return asdict(self)
 
 
+RoundTrip = Callable[[Sequence[np.ndarray]], list[np.ndarray | None]]
+"""Pictures uint8 (H, W, 3) through the encoder and decoder of a backbone's VAE; None for one that comes back not finite."""
+
+
+PARTS = ["model_index.json", "*/*"]
+"""What is fetched of a hub model: the pipeline's folders, not the one-file checkpoints that may lie beside them."""
+
+
 class Backbone(Protocol):
     """A frozen image-editing model with switchable adapters."""
 
@@ -68,10 +76,6 @@ class Backbone(Protocol):
 
         ClbenchError where prompts are embedded together with the source picture.
         """
-        ...
-
-    def reconstruct(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray | None]:
-        """Each picture through the VAE's encoder (mode) and decoder."""
         ...
 
     def peak_memory(self) -> int:
@@ -115,7 +119,7 @@ def hub_folder(name: str, revision: str | None, local_only: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision, local_files_only=local_only))
+        return Path(snapshot_download(name, revision=revision, local_files_only=local_only, allow_patterns=PARTS))
     except Exception as error:  # the hub client raises many kinds; all mean that the model cannot be had
         raise ClbenchError(
             f"backbone '{name}' cannot be had from the hub ({type(error).__name__}): download it once with a "

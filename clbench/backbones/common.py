@@ -50,14 +50,16 @@ def open_pipeline(pipeline_class: Any, folder: Path, table: BackboneTable) -> An
     set_threads()
     hide_loading_bars()
     check_library()
+    return opened(pipeline_class, folder, table).to(pick_device(table.device))
+
+
+def opened(kind: Any, folder: Path, table: BackboneTable) -> Any:
+    """A pipeline or one of its models from a local folder; ClbenchError if it is something else."""
     try:
-        pipe = pipeline_class.from_pretrained(
-            folder, dtype=getattr(torch, table.dtype), local_files_only=True
-        )
+        return kind.from_pretrained(folder, dtype=getattr(torch, table.dtype), local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise ClbenchError(f"{folder} does not open as a {pipeline_class.__name__}: {reason}") from None
-    return pipe.to(pick_device(table.device))
+        raise ClbenchError(f"{folder} does not open as a {kind.__name__}: {reason}") from None
 
 
 class DiffusersBackbone:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from clbench.backbones import Job, Sampler
-from clbench.backbones.common import DiffusersBackbone, open_pipeline, to_tensor, to_uint8
+from clbench.backbones.common import DiffusersBackbone, open_pipeline, to_tensor
 from clbench.images import hash_pixels
 from clbench.world import BackboneTable, World
 
@@ -35,14 +35,6 @@ class FluxKontextBackbone(DiffusersBackbone):
 
         pipe = open_pipeline(FluxKontextPipeline, folder, world.backbone)
         return cls(pipe, world.backbone, world.resolution, world.name)
-
-    @torch.inference_mode()
-    def reconstruct(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray | None]:
-        """See `Backbone.reconstruct`."""
-        vae = self.pipe.vae
-        batch = to_tensor(pictures, self.device, vae.dtype) * 2 - 1
-        decoded = vae.decode(vae.encode(batch).latent_dist.mode()).sample
-        return to_uint8(((decoded + 1) / 2).float().permute(0, 2, 3, 1).cpu().numpy())
 
     @torch.inference_mode()
     def prompt_vectors(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:

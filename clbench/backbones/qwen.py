@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from clbench.backbones import Job, Sampler
-from clbench.backbones.common import DiffusersBackbone, open_pipeline, to_tensor, to_uint8
+from clbench.backbones.common import DiffusersBackbone, open_pipeline
 from clbench.registry import ClbenchError
 from clbench.world import World
 
@@ -29,14 +29,6 @@ class QwenEditBackbone(DiffusersBackbone):
 
         pipe = open_pipeline(QwenImageEditPipeline, folder, world.backbone)
         return cls(pipe, world.backbone, world.resolution, world.name)
-
-    @torch.inference_mode()
-    def reconstruct(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray | None]:
-        """See `Backbone.reconstruct`; the VAE is a video model and sees one frame."""
-        vae = self.pipe.vae
-        batch = (to_tensor(pictures, self.device, vae.dtype) * 2 - 1).unsqueeze(2)
-        decoded = vae.decode(vae.encode(batch).latent_dist.mode()).sample[:, :, 0]
-        return to_uint8(((decoded + 1) / 2).float().permute(0, 2, 3, 1).cpu().numpy())
 
     def prompt_vectors(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:
         """See `Backbone.prompt_vectors`."""

@@ -73,11 +73,15 @@ def train(
     stage: Annotated[
         Stage | None, typer.Option(help="One stage. Default: teachers, accelerator and collection in turn.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="A shipped recipe (tiny, smoke) or a TOML file.")] = "tiny",
+    recipe: Annotated[str, typer.Option(help="A shipped recipe (tiny, smoke, ablation/all, ...) or a TOML file.")] = "tiny",
     world: WorldName = "tiny",
     effects: Annotated[
         list[str] | None,
-        typer.Option("--effects", help="Effect ids, repeated or with commas. Default: the recipe's."),
+        typer.Option(
+            "--effects",
+            help="Effect ids, repeated or with commas. Default: the world's collection pool; for collection and joint, of it "
+            "those that have a teacher.",
+        ),
     ] = None,
     candidate: Annotated[
         str | None, typer.Option("--candidate", help="The effects that this candidate of the world file names.")

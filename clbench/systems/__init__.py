@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from clbench.backbones import Backbone, open_backbone
+from clbench.backbones import Backbone, RoundTrip, backbone_folder, open_backbone
 from clbench.merging import METHODS
 from clbench.registry import ClbenchError, Registry, suggestion
 from clbench.types import System
@@ -41,6 +41,13 @@ class Bench:
         if not self._opened:
             self._opened.append(open_backbone(self.world))
         return self._opened[0]
+
+    @cached_property
+    def round_trip(self) -> RoundTrip:
+        """Pictures through the backbone's VAE, which is loaded alone, on first use."""
+        from clbench.backbones.vae import open_vae
+
+        return open_vae(backbone_folder(self.world), self.world.backbone)
 
     @property
     def in_use(self) -> bool:

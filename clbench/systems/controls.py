@@ -102,7 +102,7 @@ def right_answer(world: World, case: Case, draw: int) -> np.ndarray:
 
 def _through_vae(bench: Bench, case: Case) -> np.ndarray:
     picture = truth_draw(bench.world, case.effect, case.source, FLOOR_DRAW + case.seed)
-    back = bench.backbone.reconstruct([picture])[0]
+    back = bench.round_trip([picture])[0]
     if back is None:
         raise ClbenchError("the VAE returned values that are not finite")
     return back
