@@ -234,6 +234,8 @@ def answerable(order: Order, world: World, out: Path) -> list[Suite]:
         suite = load_suite(name)
         try:
             check(replace(order, suite=name, out=out / name), world, suite)
+            if suite.table.pairs and not any(world.effect(effect).operator for effect in suite.effects(world)):
+                raise ClbenchError(f"the right answer of two effects in turn needs known operators, which {world.name} lacks")
         except ClbenchError as error:
             say(f"suite {name} is left out: {error}", "yellow")
             reasons.add(str(error))
