@@ -31,6 +31,7 @@ from reference_trainer.config import (
         ("[joint]\nprompt = 'trigger'", "prompt"),
         ("[joint]\nsteps = 4", "unknown key 'steps'"),
         ("[extension]\nfake_lora.rank = 4", "leave fake_lora out"),
+        ("[extension]\nfake_start = 'base'", "leave fake_start out"),
         ("[extension]\nreplay = 1.0", "replay"),
         ("[extension]\nwarm_start_from = 'merged'", "leave warm_start_from out"),
         ("[acelerator]\n", "Did you mean 'accelerator'"),

@@ -15,7 +15,7 @@ from clbench.adapters import describe_adapter
 from clbench.hashing import file_digest
 from clbench.registry import ClbenchError
 from reference_trainer.config import LoraTable
-from reference_trainer.extension import require_size
+from reference_trainer.starts import require_size
 from reference_trainer.logs import read_log
 from reference_trainer.train import Extend, run
 
@@ -127,9 +127,9 @@ def test_what_the_header_says_is_believed(shop_floor):
     with pytest.raises(ClbenchError, match="overwritten by its own extension"):
         run("collection", recipe, world, NEW, out, extend=Extend(out / "extension.safetensors"))
     modules = list(info.shapes)
-    require_size(info, LoraTable(rank=4, alpha=8), modules)
+    require_size(info, LoraTable(rank=4, alpha=8), modules, "extension")
     with pytest.raises(ClbenchError, match="rank-stabilised"):
-        require_size(replace(info, rslora=True), LoraTable(rank=4, alpha=8), modules)
+        require_size(replace(info, rslora=True), LoraTable(rank=4, alpha=8), modules, "extension")
 
 
 def test_chosen_triggers_stand_in_the_header_and_an_extension_keeps_them(shop_floor):
