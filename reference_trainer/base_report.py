@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clbench.backbones import Backbone, Job, Sampler, open_backbone
+from clbench.backbones import Backbone, Job, Sampler, backbone_folder, open_backbone
+from clbench.backbones.vae import open_vae
 from clbench.encoders import open_perceptual
 from clbench.general import KINDS, draw_edit
 from clbench.images import reduce_to
@@ -94,7 +95,7 @@ def measure(world: World, what: Asked, out: Path, say: Callable[[str], None]) ->
     wanted = batch_of([q.target for q in asked])
     source = [q.source for q in asked]
     out.mkdir(parents=True, exist_ok=True)
-    restored = [picture for picture in backbone.reconstruct(source) if picture is not None]
+    restored = [picture for picture in open_vae(backbone_folder(world), world.backbone)(source) if picture is not None]
     quality = float(psnr(batch_of(restored), batch_of(source)).mean())
     found: dict = {"vae_psnr": quality, "per_kind": per_kind, "split": what.split, "guidance": what.guidance, "kinds": {}}
     untouched = perceptual_distance(network, batch_of(source), wanted)

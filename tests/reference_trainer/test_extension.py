@@ -15,8 +15,8 @@ from clbench.adapters import describe_adapter
 from clbench.hashing import file_digest
 from clbench.registry import ClbenchError
 from reference_trainer.config import LoraTable
-from reference_trainer.starts import require_size
 from reference_trainer.logs import read_log
+from reference_trainer.starts import require_size
 from reference_trainer.train import Extend, run
 
 NEW = ["upside_down"]
