@@ -21,7 +21,7 @@ from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import STUDENT, Backbone, target_modules
 from reference_trainer.prompting import coherence, gram, trigger_fact
-from reference_trainer.starts import require_prompt, require_size
+from reference_trainer.starts import require_modules, require_prompt, require_size
 from reference_trainer.streams import Router
 from reference_trainer.taught import Taught, add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.workshop import Workshop
@@ -50,7 +50,7 @@ def train_collection(
     if start is not None:  # said before any long work
         require_size(start, config.lora, modules, "collection")
     if config.warm_start_from == "merged":
-        require_same_modules([item.teacher for item in taught], config.lora, modules)
+        require_mergeable([item.teacher for item in taught], config.lora, modules)
     names = add_teachers(backbone, taught)
     store = target_store(shop, config, backbone, out)
     stream = yield from effect_stream(shop, config, taught, names, store)
@@ -100,16 +100,11 @@ def read_start(config: CollectionConfig, effects: Sequence[Effect], adapter: Pat
     return info
 
 
-def require_same_modules(teachers: Sequence[Path], lora: LoraTable, modules: Sequence[str]) -> None:
+def require_mergeable(teachers: Sequence[Path], lora: LoraTable, modules: Sequence[str]) -> None:
     """ClbenchError if a teacher has other modules than `lora` means here, or the rank is more than one of them has room for."""
     for path in teachers:
         info = describe_adapter(path)
-        odd = sorted(set(info.shapes) ^ set(modules))
-        if odd:
-            raise ClbenchError(
-                f"{path} has other modules than [collection] lora.modules = '{lora.modules}' means for this backbone: "
-                f"{len(odd)} differ, the first is '{odd[0]}', so the mean of all teachers is no start for it"
-            )
+        require_modules(info, lora, modules, "collection")
         side, module = min((min(shape), module) for module, shape in info.shapes.items())
         if lora.rank > side:
             raise ClbenchError(f"[collection] lora.rank is {lora.rank}, but '{module}' of the merged teachers has {side} at most")

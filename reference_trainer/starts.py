@@ -26,6 +26,11 @@ def require_size(info: AdapterInfo, lora: LoraTable, modules: Sequence[str], sta
             raise ClbenchError(f"{info.path} has {what} {found}, but [{stage}] lora.{what} is {wanted:g}")
     if info.rslora:
         raise ClbenchError(f"{info.path} has rank-stabilised scales, which training does not know")
+    require_modules(info, lora, modules, stage)
+
+
+def require_modules(info: AdapterInfo, lora: LoraTable, modules: Sequence[str], stage: str) -> None:
+    """ClbenchError unless the adapter has the `modules` that `lora` means here."""
     odd = sorted(set(info.shapes) ^ set(modules))
     if odd:
         raise ClbenchError(
