@@ -61,19 +61,19 @@ class TeacherTraining:
 
 
 def train_teacher(
-    shop: Workshop, backbone: Backbone, effect: Effect, config: TeachersConfig, seed: int, out: Path, resume: bool
+    shop: Workshop, backbone: Backbone, effect: Effect, config: TeachersConfig, seed: int, out: Path
 ) -> Iterator[Progress]:
     """Train one teacher to ``out/<effect>.safetensors``; nothing is done when it is complete already."""
     pairs = teacher_pairs(shop.world, effect, config.pairs, config.folder)
     adapter, work = out / f"{effect.id}.safetensors", out / "work" / effect.id
     key = _key(shop, effect, config, seed, pairs)
-    if resume and finished(work / "complete.json", key, adapter):
+    if finished(work / "complete.json", key, adapter):
         yield Progress(f"teacher {effect.id}", config.updates, config.updates, {})
         return
     training = _prepare(shop, backbone, effect, config, seed, pairs)
     state = {"teacher": training.learner, "dice": DiceState(training.dice)}
     job = Job(training.update, _sheets(shop, training, pairs, work, config.habits.sheet_rows), state, config.updates)
-    for update, logs in train(job, work, key, config.habits, resume):
+    for update, logs in train(job, work, key, config.habits):
         yield Progress(f"teacher {effect.id}", update + 1, config.updates, logs)
     facts = {"clbench.stage": "teacher", "clbench.effect": effect.id, "clbench.instruction": effect.instruction}
     if processes.first():

@@ -53,8 +53,8 @@ def run(
 
     `effects` None means every effect of the world's collection pool (for the collection: of those, the ones that
     have a teacher; for the joint LoRA the same, or all of them where none has one; for an extension: the ones of the
-    extension pool that have a teacher). `report` is called after every
-    update. The same call finishes an interrupted one; with `resume` false it starts anew. Mistakes raise ClbenchError
+    extension pool that have a teacher). `report` is called after every update. The same call finishes an interrupted one;
+    with `resume` false it starts anew. Mistakes raise ClbenchError
     before long work; so does another process that trains the same thing into `out`.
     """
     if extend is not None:
@@ -76,10 +76,7 @@ def run(
                 report(progress)
         return [out / "accelerator.safetensors"]
     if stage == "joint":
-        if effects is None:  # of a world with teachers, the effects that they know: what the joint LoRA is compared with
-            taught = teacher_files(world, chosen, out / "teachers")
-            chosen = [effect for effect in chosen if not taught or effect.id in taught]
-        return _joint(recipe, world, chosen, out, resume, report)
+        return _joint(recipe, world, chosen if effects is not None else _taught_or_all(world, chosen, out), out, resume, report)
     if stage != "collection":
         raise ClbenchError(f"unknown stage '{stage}'; expected one of {', '.join(STAGES)}")
     teachers = teacher_files(world, chosen, out / "teachers")
@@ -189,6 +186,12 @@ def teacher_files(world: World, effects: Sequence[Effect], folder: Path) -> dict
     return found
 
 
+def _taught_or_all(world: World, effects: Sequence[Effect], out: Path) -> list[Effect]:
+    """The effects that have a teacher, which the collection that a joint LoRA is compared with knows; all where none has one."""
+    taught = teacher_files(world, effects, out / "teachers")
+    return [effect for effect in effects if not taught or effect.id in taught]
+
+
 def _teachers(
     recipe: Recipe, world: World, effects: Sequence[Effect], out: Path, resume: bool, report: Callable[[Progress], None]
 ) -> list[Path]:
@@ -203,7 +206,7 @@ def _teachers(
         backbone = shop.backbone(recipe.teachers.lora_forward, recipe.teachers.precision)
         add_teacher(backbone, recipe.teachers)
         for effect in effects:
-            for progress in train_teacher(shop, backbone, effect, recipe.teachers, recipe.seed, out, True):
+            for progress in train_teacher(shop, backbone, effect, recipe.teachers, recipe.seed, out):
                 report(progress)
     return [out / f"{effect.id}.safetensors" for effect in effects]
 
