@@ -24,7 +24,7 @@ from clbench.world import World, shipped_folder
 KINDS = ("pictures", "memory")
 """What a suite can be about: pictures of systems, or what deploying them costs (`clbench.memory`)."""
 FULL: Literal["full"] = "full"
-CANDIDATES = "candidates"
+CANDIDATES, JOINTS = "candidates", "joints"
 WORDS = ("probes.py", "neutral.py", "general.py")
 """Where the prompts of probes and compositions are made: what they do belongs to the hash of a suite that uses them."""
 
@@ -88,13 +88,19 @@ class Suite:
         return hash_value(self.table.asked())
 
     def systems_in(self, world: World) -> list[str]:
-        """The suite's systems; "candidates" stands for every candidate of the world whose file is there.
+        """The suite's systems, with those that a word stands for in its place.
 
-        ClbenchError if it stands for none.
+        "candidates": every candidate of the world whose file is there, ClbenchError if there is none. "joints": the joint
+        LoRA without and with the accelerator; none of them in a world that names no joint LoRA.
         """
         found: list[str] = []
         for name in self.systems:
-            found += _candidates(world, self.name) if name == CANDIDATES else [name]
+            if name == CANDIDATES:
+                found += _candidates(world, self.name)
+            elif name == JOINTS:
+                found += ["joint", "joint+accelerator"] if world.table.joint else []
+            else:
+                found.append(name)
         return list(dict.fromkeys(found))
 
     def effects(self, world: World, only: Sequence[str] = ()) -> list[str]:
@@ -166,7 +172,7 @@ class Suite:
             if name not in METRICS:
                 raise ClbenchError(f"{self.file}: unknown metric '{name}'.{suggestion(name, METRICS)}")
         for name in (*self.systems, *self.controls):
-            if name != CANDIDATES:
+            if name not in (CANDIDATES, JOINTS):
                 check_system_name(name, self.file)
         for name in self.table.sets:
             if name not in SET_METRICS:

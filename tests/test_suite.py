@@ -162,6 +162,13 @@ def test_candidates_are_those_that_are_there(suite_file, mini_world, mini_world_
         load_suite(suite_file).systems_in(mini_world)
 
 
+def test_joints_are_those_of_a_world_that_names_one(suite_file, mini_world, mini_world_file):
+    suite_file.write_text(SUITE.replace('["teacher"]', '["teacher", "joints"]'))
+    assert load_suite(suite_file).systems_in(mini_world) == ["teacher"]
+    mini_world_file.write_text(mini_world_file.read_text() + '\n[joint]\nfile = "joint.safetensors"\n')
+    assert load_suite(suite_file).systems_in(load_world(mini_world_file)) == ["teacher", "joint", "joint+accelerator"]
+
+
 def test_hash_of_older_suites_holds(suite_file):
     """The hash names run folders that exist; keys that came later count only where they are used."""
     from clbench.provenance import hash_value
