@@ -17,7 +17,7 @@ from reference_trainer.examples import Picture, general_examples, pixels
 from reference_trainer.loop import Progress
 from reference_trainer.networks import Backbone
 from reference_trainer.streams import Router, Stream
-from reference_trainer.targets import TargetStore
+from reference_trainer.targets import TargetStore, target_noise
 from reference_trainer.workshop import Workshop
 
 VERSION = 1
@@ -71,12 +71,14 @@ def general_stream(
     source = shop.space.encode([picture for picture, _ in examples])
     texts = list(dict.fromkeys(text for _, text in examples))
     prompts, kind = shop.prompts.many(texts), torch.tensor([texts.index(text) for _, text in examples])
-    target = None
+    target = noise = None
     if config.general_targets:
         what = ["base", shop.digest, describe(examples)]
-        counts = store.get(what, None, source, prompts.take(kind), seed_from("targets", "general"))
+        seed = seed_from("targets", "general")
+        counts = store.get(what, None, source, prompts.take(kind), seed)
         target = yield from counted("base outputs", counts, 0, len(source))
-    return Stream(source, target, kind, [None] * len(texts), ["general"] * len(texts), prompts, prompts)
+        noise = target_noise(source, seed)
+    return Stream(source, target, kind, [None] * len(texts), ["general"] * len(texts), prompts, prompts, noise)
 
 
 def counted(what: str, counts: Generator[int, None, Tensor], done: int, total: int) -> Generator[Progress, None, Tensor]:

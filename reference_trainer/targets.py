@@ -20,6 +20,11 @@ from reference_trainer.rollout import sample_teachers
 VERSION = 1
 
 
+def target_noise(source: Tensor, seed: int) -> Tensor:
+    """The noise ``(N, T, C)`` that the outputs for `source` are sampled from; it depends on `seed` and the shape alone."""
+    return Dice(torch.Generator().manual_seed(seed), device=source.device).normal(len(source), tuple(source.shape[1:]))
+
+
 class TargetStore:
     """Full-step outputs of teachers (or of the plain base) under ``<folder>/<key>.safetensors``."""
 
@@ -46,7 +51,7 @@ class TargetStore:
     def _make(
         self, path: Path, adapter: str | None, source: Tensor, prompts: Prompts, seed: int, batch: int
     ) -> Generator[int, None, None]:
-        noise = Dice(torch.Generator().manual_seed(seed), device=source.device).normal(len(source), tuple(source.shape[1:]))
+        noise = target_noise(source, seed)
         done = []
         for start in range(0, len(source), batch):
             rows = torch.arange(start, min(start + batch, len(source)), device=source.device)

@@ -19,7 +19,7 @@ from reference_trainer.loop import Progress
 from reference_trainer.networks import Backbone
 from reference_trainer.prompting import student_prompt
 from reference_trainer.streams import Stream
-from reference_trainer.targets import TargetStore
+from reference_trainer.targets import TargetStore, target_noise
 from reference_trainer.workshop import Workshop
 
 
@@ -63,22 +63,24 @@ def effect_stream(
     what: str = "teacher outputs",
 ) -> Generator[Progress, None, Stream]:
     """The effect stream; yields progress while teacher outputs are made, and returns the Stream."""
-    sources, targets, total = [], [], sum(len(t.sources) for t in taught)
+    sources, targets, noise, total = [], [], [], sum(len(t.sources) for t in taught)
     done = 0
     for item, name in zip(taught, names, strict=True):
         source = shop.space.encode(item.sources)
         prompts = shop.prompts.one(item.effect.instruction).repeat(len(source))
         content = ["teacher", shop.digest, file_digest(item.teacher), item.effect.instruction, pixels(item.sources)]
-        counts = store.get(content, name, source, prompts, seed_from("targets", item.effect.id))
+        seed = seed_from("targets", item.effect.id)
+        counts = store.get(content, name, source, prompts, seed)
         targets.append((yield from counted(what, counts, done, total)))
         sources.append(source)
+        noise.append(target_noise(source, seed))
         done += len(source)
     kind = torch.repeat_interleave(torch.arange(len(taught)), torch.tensor([len(s) for s in sources]))
     effects = [item.effect for item in taught]
     return Stream(
         torch.cat(sources), torch.cat(targets), kind, list(names), [e.id for e in effects],
         shop.prompts.many([e.instruction for e in effects]),
-        shop.prompts.many([student_prompt(e, config.prompt) for e in effects]),
+        shop.prompts.many([student_prompt(e, config.prompt) for e in effects]), torch.cat(noise),
     )  # fmt: skip
 
 
