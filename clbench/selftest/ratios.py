@@ -38,6 +38,7 @@ def ratio_bounds(first: Counts, second: Counts, sources: int, rng: np.random.Gen
     low, high = stats.ratio_intervals(one, two, rng, resamples=RESAMPLES)
     some = ~(stats.shows_both(one) & stats.shows_both(two))
     if some.any():
-        sides = [stats.share_intervals(side[some], sources, rng, resamples=RESAMPLES) for side in (first, second)]
-        low[some], high[some] = stats.recovered_ratios(one[some], sides[0], two[some], sides[1])
+        sides = (first[some], second[some])
+        model = [stats.share_intervals(side, sources, rng, resamples=RESAMPLES, trusted=stats.shows_both) for side in sides]
+        low[some], high[some] = stats.recovered_ratios(one[some], model[0], two[some], model[1])
     return low, high

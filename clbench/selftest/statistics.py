@@ -26,15 +26,18 @@ BENCHMARKS = 2000
 RESAMPLES = 1000
 SIZES = ((8, 24), (50, 20))
 WITHIN = (0.0, 0.1, 0.3)
+FAR_APART = 0.7
+"""Correlation within an effect that the shipped systems show: most effects nearly always fail or nearly always succeed."""
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)
 LOW, HIGH = 0.93, 0.97
-TOO_WIDE = {(8, 0.3): "a hair too wide: with 8 effects of which most show one outcome only, too wide was chosen over too short"}
+WIDE = "a hair too wide: where most effects show one outcome only, too wide was chosen over too short"
+TOO_WIDE = {(8, 0.3): WIDE, (8, FAR_APART): WIDE, (50, FAR_APART): WIDE}
 """Cells of `share_coverage` that are known to cover more than `HIGH`."""
 
 
 def checks() -> Iterator[Check]:
     """Coverage of means, shares and differences; power; false alarms. Each part has generators of its own."""
-    parts = (mean_coverage, share_coverage, difference_coverage, power, false_alarms, limits)
+    parts = (mean_coverage, share_coverage, two_kinds, difference_coverage, power, false_alarms, limits)
     with ThreadPoolExecutor(WORKERS) as pool:  # numpy lets other threads work while it computes
         for found in pool.map(lambda part: list(part()), parts):
             yield from found
@@ -85,7 +88,7 @@ def mean_coverage() -> Iterator[Check]:
 def share_coverage() -> Iterator[Check]:
     """95 % intervals of shares: the lowest and the highest coverage over the true shares `SHARES`."""
     for effects, sources in SIZES:
-        for within in WITHIN:
+        for within in (*WITHIN, FAR_APART):
             found = {}
             for share in SHARES:
                 rng = _generator("share", effects, within, share)
@@ -98,6 +101,22 @@ def share_coverage() -> Iterator[Check]:
                 about = f"over shares {SHARES[0]:g} to {SHARES[-1]:g}; here at {share:g}"
                 known = TOO_WIDE.get((effects, within), "") if word == "highest" else ""
                 yield Check(name, found[share], LOW, HIGH, about, known=known)
+
+
+ALWAYS_FAIL, ALWAYS_SUCCEED = 0.25, 0.35
+
+
+def two_kinds() -> Iterator[Check]:
+    """95 % intervals of a share where some effects always fail, others always succeed, and the rest lie anywhere between."""
+    effects, sources = SIZES[-1]
+    rng = _generator("two kinds")
+    kind, between = rng.random(size=(2, BENCHMARKS, effects))
+    rates = np.where(kind < ALWAYS_FAIL, 0.0, np.where(kind > 1 - ALWAYS_SUCCEED, 1.0, between))
+    bounds = stats.share_intervals(rng.binomial(sources, rates), sources, rng, resamples=RESAMPLES)
+    truth = ALWAYS_SUCCEED + (1 - ALWAYS_FAIL - ALWAYS_SUCCEED) / 2
+    name = f"coverage, share, effects of two kinds: {effects} effects x {sources} sources"
+    about = f"{100 * ALWAYS_FAIL:g} % of effects always fail, {100 * ALWAYS_SUCCEED:g} % always succeed; share {truth:g}"
+    yield Check(name, _covered(bounds, truth), LOW, HIGH, about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +155,7 @@ def difference_bounds(first: Counts, second: Counts, sources: int, rng: np.rando
     few = stats.few_differ(gaps)
     if few.any():
         one, two = second[few], first[few]
-        sides = [stats.share_intervals(side, sources, rng, resamples=RESAMPLES) for side in (one, two)]
+        sides = [stats.share_intervals(side, sources, rng, resamples=RESAMPLES, trusted=stats.shows_both) for side in (one, two)]
         low[few], high[few] = stats.recovered_intervals(one / sources, sides[0], two / sources, sides[1])
     return low, high
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from clbench.stats.intervals import bootstrap_interval, share_interval
+from clbench.stats.intervals import bootstrap_interval, share_interval, shows_both
 from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
 
 EXACT_FLIPS_UP_TO = 14
@@ -85,7 +85,7 @@ def few_differ(gaps: Floats) -> NDArray[np.bool_]:
 
 
 def _recovered(one: EffectMeans, two: EffectMeans, generator: np.random.Generator, level: float) -> tuple[float, float]:
-    sides = [share_interval(side.means, side.sources, generator, level) for side in (one, two)]
+    sides = [share_interval(side.means, side.sources, generator, level, shows_both) for side in (one, two)]
     bounds = [(np.array([low]), np.array([high])) for low, high in sides]
     low, high = recovered_intervals(one.means[None], bounds[0], two.means[None], bounds[1])
     return float(low[0]), float(high[0])

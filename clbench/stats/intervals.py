@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ from clbench.stats.beta_binomial import model_interval, model_intervals
 from clbench.stats.nested import NO_VARIATION, Floats, effect_means
 
 RESAMPLES = 10_000
+SILENT = 3
+"""Effects that always fail, and that always succeed, from which the bootstrap of a share beats the model (simulated coverage)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,39 +79,50 @@ def widened_tail(count: int, level: float = 0.95) -> float:
     return float(ndtr(-stdtrit(count - 1, 0.5 + level / 2) * np.sqrt(count / (count - 1))))
 
 
+def shows_both(means: Floats) -> NDArray[np.bool_]:
+    """Whether every effect of `means` ``(B, K)`` has successes and failures: ``(B,)``."""
+    return np.all((means > NO_VARIATION) & (means < 1 - NO_VARIATION), axis=1)
+
+
+def shows_ends(means: Floats) -> NDArray[np.bool_]:
+    """Whether the bootstrap of a share sees what it must: ``(B,)`` for `means` ``(B, K)``.
+
+    Every effect has successes and failures, or both ends are held: at least `SILENT` effects always fail and as many always
+    succeed. Effects of two such kinds, with others between them, are no beta distribution: the model leans towards 1/2.
+    """
+    never, always = (means <= NO_VARIATION).sum(axis=1), (means >= 1 - NO_VARIATION).sum(axis=1)
+    return shows_both(means) | (np.minimum(never, always) >= SILENT)
+
+
 def share_interval(
-    means: Floats, sources: NDArray[np.int64], generator: np.random.Generator, level: float = 0.95
-) -> tuple[float, float]:
+    means: Floats, sources: NDArray[np.int64], generator: np.random.Generator, level: float = 0.95,
+    trusted: Callable[[Floats], NDArray[np.bool_]] = shows_ends,
+) -> tuple[float, float]:  # fmt: skip
     """Interval of a share (0/1 scores) from its effect means ``(K,)`` and sources per effect; NaN for K < 2.
 
-    The bootstrap where every effect shows both outcomes. Elsewhere it is too narrow, down to no width at all for 48
+    The bootstrap where the effects show enough (`trusted`). Elsewhere it is too narrow, down to no width at all for 48
     successes out of 48: what the silent effects would do on more sources, a model must say (`beta_binomial`).
     """
     if len(means) < 2:
         return float("nan"), float("nan")
-    if shows_both(means[None])[0]:
+    if trusted(means[None])[0]:
         return bootstrap_interval(means, generator, level)
     return model_interval(means, sources, level)
 
 
 def share_intervals(
     successes: NDArray[np.int64], sources: int, generator: np.random.Generator, level: float = 0.95,
-    resamples: int = RESAMPLES,
+    resamples: int = RESAMPLES, trusted: Callable[[Floats], NDArray[np.bool_]] = shows_ends,
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """`share_interval` for B tables at once: `successes` ``(B, K)`` out of `sources` each -> bounds ``(B,)``."""
     means = successes / sources
     low, high = np.empty(len(means)), np.empty(len(means))
-    both = shows_both(means)
-    if both.any():
-        low[both], high[both] = bootstrap_intervals(means[both], generator, level, resamples)
-    if not both.all():
-        low[~both], high[~both] = model_intervals(successes[~both], sources, level)
+    drawn = trusted(means)
+    if drawn.any():
+        low[drawn], high[drawn] = bootstrap_intervals(means[drawn], generator, level, resamples)
+    if not drawn.all():
+        low[~drawn], high[~drawn] = model_intervals(successes[~drawn], sources, level)
     return low, high
-
-
-def shows_both(means: Floats) -> NDArray[np.bool_]:
-    """Whether every effect of `means` ``(B, K)`` has successes and failures: ``(B,)``."""
-    return np.all((means > NO_VARIATION) & (means < 1 - NO_VARIATION), axis=1)
 
 
 def estimate(

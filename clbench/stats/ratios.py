@@ -49,7 +49,7 @@ def paired_ratio(
     """Ratio of the nested means of `first` and `second` ``(N,)``, both >= 0; a case that either one lacks is dropped.
 
     A bootstrap over effects that draws both systems together (`ratio_intervals`). It is too narrow for shares (0/1 scores)
-    where some effect shows one outcome only; there the two share intervals are combined (`recovered_ratios`). Values that
+    where some effect shows one outcome only; there the model's two intervals are combined (`recovered_ratios`). Values that
     are equal case by case have the ratio 1 in whatever effects, hence [1, 1]. ValueError for negative values.
     """
     one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
@@ -76,7 +76,9 @@ def paired_ratio(
 def _bounds(one: EffectMeans, two: EffectMeans, generator: np.random.Generator, share: bool, level: float) -> tuple[float, float]:
     tables = one.means[None], two.means[None]
     if share and not all(shows_both(table)[0] for table in tables):
-        first, second = (_as_tables(share_interval(side.means, side.sources, generator, level)) for side in (one, two))
+        first, second = (
+            _as_tables(share_interval(side.means, side.sources, generator, level, shows_both)) for side in (one, two)
+        )
         low, high = recovered_ratios(tables[0], first, tables[1], second)
     else:
         low, high = ratio_intervals(*tables, generator, level)
