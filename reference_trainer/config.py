@@ -21,7 +21,12 @@ from reference_trainer.schedule import ANCHOR_TIME, SCORE_TIME, TARGET_GENERATIO
 from reference_trainer.streams import ROUTING
 
 RECIPES = Path(__file__).parent / "recipes"
-LATER = frozenset({"warm_start_from", "distill_lr", "target_guidance", "lr_decay", "warm_batch", "triggers", "target_noise"})
+LATER = frozenset(
+    {
+        "warm_start_from", "distill_lr", "target_guidance", "lr_decay", "warm_batch", "triggers", "target_noise", "warm_target",
+        "warm_time",
+    }
+)  # fmt: skip
 """Options that are younger than finished trainings; see `settings`."""
 BESIDE = frozenset({"habits", "folder", "pictures", "lora_forward", "rows", "checkpoint_blocks"})
 """Options that change no number but by rounding; see `settings`."""
@@ -144,6 +149,12 @@ class StudentConfig(Table):
     updates: int = Field(default=500, ge=1, description="student updates")
     warm_start: int = Field(default=0, ge=0, description="of these, first updates with joint flow matching alone")
     warm_batch: int | None = Field(default=None, ge=1, description="batch of the warm start, of each process; None: `batch`")
+    warm_target: Literal["outputs", "teacher"] = Field(
+        default="outputs",
+        description="what the warm start matches where noise is mixed into a stored output y: outputs: eps - y; teacher: what "
+        "the teacher predicts there",
+    )
+    warm_time: str = Field(default="uniform", description="time of the warm start, by a name of times.anchor")
     fake_start: Literal["student", "base"] = Field(
         default="student", description="the fake score where the student no longer is the plain base: a copy of it, or the base"
     )
@@ -190,6 +201,7 @@ class StudentConfig(Table):
     precision: Precision = "float32"
     habits: HabitsTable = HabitsTable()
 
+    _warm_time = field_validator("warm_time")(lambda name: _known(ANCHOR_TIME, name))
     _guidance = field_validator("guidance_convention")(lambda name: _known(GUIDANCE, name))
 
     def starts_elsewhere(self) -> bool:

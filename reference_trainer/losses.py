@@ -65,6 +65,15 @@ def ta_fm(predicted: Tensor, target: Tensor, eps: Tensor) -> Tensor:
     return flow_matching(predicted, target, eps)
 
 
+def velocity_matching(predicted: Tensor, teacher: Tensor) -> Tensor:
+    """``|| v_student(y_t, t, c) - v_teacher(y_t, t, c_teacher) ||^2``, mean over elements, ``(B,)``.
+
+    Flow matching on the teacher's own outputs has the same minimum, reached through the noise of eps - y; here it is asked for
+    directly (Meng et al. 2023, On distillation of guided diffusion models, eq. 5, with the velocity in the place of x0).
+    """
+    return require_finite(per_sample_mean((predicted - teacher.detach()) ** 2), "velocity matching loss")
+
+
 def dmd_gradient(x0_gen: Tensor, x0_fake: Tensor, x0_real: Tensor) -> Tensor:
     """``g = (x0_fake - x0_real) / mean|x0_gen - x0_real|`` per sample, float64, without gradient.
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from reference_trainer import processes
 from reference_trainer.config import StudentConfig
 from reference_trainer.dice import Dice
-from reference_trainer.losses import GUIDANCE, dmd, dmd_gradient, flow_matching, per_sample_mean, ta_fm
+from reference_trainer.losses import GUIDANCE, dmd, dmd_gradient, flow_matching, per_sample_mean, ta_fm, velocity_matching
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, Inputs
 from reference_trainer.processes import Mean
 from reference_trainer.prompting import Prompts
@@ -103,7 +103,7 @@ class Objective:
         self._score_time = SCORE_TIME.get(config.times.score)
         self._fake_time = SCORE_TIME.get(config.times.fake_score)
         self._target_score = TARGET_SCORE.get(config.times.target_score)
-        self._anchor_time = ANCHOR_TIME.get(config.times.anchor)
+        self._anchor_time, self._warm_time = ANCHOR_TIME.get(config.times.anchor), ANCHOR_TIME.get(config.warm_time)
         self._guide = GUIDANCE.get(config.guidance_convention)
 
     # ---- student ----------------------------------------------------------------------------------------------
@@ -151,11 +151,14 @@ class Objective:
     def warm_start_pieces(self, batch: Batch) -> Pieces:
         """The same loss piece by piece; none for a batch that is all general stream, without stored outputs."""
         rows = batch.has_target.nonzero().flatten()
-        eps, time = self._target_noise(batch), ANCHOR_TIME.get("uniform")(self.dice, len(batch), 1.0, torch.empty(0))
+        eps, time = self._target_noise(batch), self._warm_time(self.dice, len(batch), self.config.shift, torch.empty(0))
         anchored = processes.total(len(rows))
         for (part,) in cut([_part(rows, add_noise(batch.target, eps, time), time)], self.config.rows):
             (v,) = self._student_pass(batch, [part])
-            each = ta_fm(v, batch.target[part.rows], eps[part.rows]).double()
+            if self.config.warm_target == "teacher":
+                each = velocity_matching(v, self._teacher_velocity(batch, part)).double()
+            else:
+                each = ta_fm(v, batch.target[part.rows], eps[part.rows]).double()
             mean = Mean(each.detach().mean(), len(part))
             # the mean over the rows of all processes, whose gradients are averaged afterwards
             yield Piece(each.sum() * processes.count() / anchored, {"loss/ta_fm": mean, "loss/student": mean})
@@ -202,6 +205,18 @@ class Objective:
         noisy, time = torch.cat([p.noisy for p in parts]), torch.cat([p.time for p in parts])
         v = self.backbone.predict(Inputs(noisy, batch.source[rows], time, batch.student_prompts.take(rows)), STUDENT)
         return list(v.split([len(p) for p in parts]))
+
+    @torch.no_grad()
+    def _teacher_velocity(self, batch: Batch, part: Part) -> Tensor:
+        """What each row's teacher predicts where the student stands, with guidance."""
+        rows, asked = part.rows, batch.teacher_prompts.take(part.rows)
+        names = [batch.teachers[row] for row in rows.tolist()]
+        once = Inputs(part.noisy, batch.source[rows], part.time, asked)
+        if self.config.guidance_convention == "usual" and self.guidance == 1.0:
+            return self.backbone.predict(once, names)  # the unconditional half would count for nothing
+        prompts = Prompts.cat([asked, self.unconditional.repeat(len(rows))])
+        twice = Inputs(once.noisy.repeat(2, 1, 1), once.source.repeat(2, 1, 1), once.time.repeat(2), prompts)
+        return self._guide(*self.backbone.predict(twice, [*names, *names]).chunk(2), self.guidance)
 
     @torch.no_grad()
     def _score(

@@ -139,6 +139,12 @@ def above_score_time_shifted(dice: Dice, count: int, amount: float, score_time: 
     return shift(above, amount)
 
 
+@ANCHOR_TIME.register("shifted")
+def anywhere_shifted(dice: Dice, count: int, amount: float, score_time: Tensor) -> Tensor:
+    """Uniform on [.02, 1], then shifted like the student's steps: half of them in the noisiest quarter, with shift 3."""
+    return shift(_uniform(dice, count, 0.02, 1.0), amount)
+
+
 @ANCHOR_TIME.register("uniform")
 def anywhere(dice: Dice, count: int, amount: float, score_time: Tensor) -> Tensor:
     """Uniform on [.02, 1]: plain flow matching of the student, as in the joint baseline."""

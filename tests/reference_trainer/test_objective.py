@@ -174,6 +174,35 @@ def test_rows_without_any_loss_give_no_gradient(setup):
     assert not loss.requires_grad and float(loss) == 0
 
 
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_warm_start_may_match_the_teacher_itself(setup, guidance):
+    """`warm_target = "teacher"`: the velocities of each row's own teacher, with guidance, at the very states the student sees."""
+    objective, batch, *_ = setup(guidance, warm_target="teacher")
+    asked, seen = [], objective.backbone.predict
+
+    def predict(inputs, adapter):
+        asked.append((inputs, adapter, answer := seen(inputs, adapter)))
+        return answer
+
+    objective.backbone.predict = predict
+    loss, logs = objective.warm_start_loss(batch)
+    (student, _, v), (teacher, names, u) = asked
+    assert names[:2] == batch.teachers[:2] and torch.equal(teacher.noisy[:2], student.noisy)
+    if guidance != 1.0:
+        u = u[2:] + guidance * (u[:2] - u[2:])
+    assert float(loss.detach()) == pytest.approx(float(((v - u) ** 2).mean().detach()), rel=1e-5)
+    assert not u.requires_grad and loss.requires_grad and logs["loss/ta_fm"] == pytest.approx(float(loss.detach()))
+
+
+def test_times_of_a_warm_start_have_names(setup):
+    seen = {}
+    for name in ("uniform", "shifted"):
+        objective, batch, *_ = setup(warm_time=name, warm_target="teacher")
+        objective._student_pass = lambda batch, parts, name=name: (seen.setdefault(name, parts[0].time), [parts[0].noisy])[1]
+        objective.warm_start_loss(batch)
+    assert torch.allclose(seen["shifted"], 3 * seen["uniform"] / (1 + 2 * seen["uniform"]))
+
+
 def test_stored_outputs_keep_their_noise_where_the_recipe_says_so(setup, monkeypatch):
     """Rectified flow: y is mixed with the noise that the teacher made it from, so v = noise - y there; other rows draw afresh."""
     seen = []
