@@ -70,7 +70,8 @@ def general_stream(
         return None
     source = shop.space.encode([picture for picture, _ in examples])
     texts = list(dict.fromkeys(text for _, text in examples))
-    prompts, kind = shop.prompts.many(texts), torch.tensor([texts.index(text) for _, text in examples])
+    prompts = shop.prompts.many(texts)
+    kind = torch.tensor([texts.index(text) for _, text in examples], device=source.device)
     target = noise = None
     if config.general_targets:
         what = ["base", shop.digest, describe(examples)]

@@ -84,6 +84,12 @@ class PairsConfig(Table):
     time: str = "shifted"
     prompt_dropout: float = Field(default=0.1, ge=0, le=1, description="share of empty prompts, for guidance")
     lora_forward: LoraForward = "merged"
+    rows: int | None = Field(
+        default=None, ge=1, description="most rows of one pass through the transformer; None: all. Fewer need less memory"
+    )
+    checkpoint_blocks: bool = Field(
+        default=False, description="compute a block's inner values again in the backward pass instead of keeping them"
+    )
     precision: Precision = "float32"
     habits: HabitsTable = HabitsTable()
 

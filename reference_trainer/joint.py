@@ -19,17 +19,17 @@ from reference_trainer import processes
 from reference_trainer.checkpoint import DiceState, finish
 from reference_trainer.config import JointConfig, settings
 from reference_trainer.dice import Dice
-from reference_trainer.distill import is_finished
+from reference_trainer.distill import add_up, is_finished
 from reference_trainer.examples import Pair, pixels, teacher_pairs
 from reference_trainer.learner import Learner
 from reference_trainer.loop import Job, Progress, train
-from reference_trainer.losses import flow_matching
 from reference_trainer.networks import STUDENT, Backbone, Inputs
+from reference_trainer.objective import flow_matching_pieces
 from reference_trainer.prompting import Prompts, student_prompt
 from reference_trainer.rollout import sample_teachers
 from reference_trainer.schedule import SCORE_TIME, add_noise
 from reference_trainer.sheets import write_sheet
-from reference_trainer.streams import Stream
+from reference_trainer.streams import Stream, kinds_of
 from reference_trainer.workshop import Workshop
 
 VERSION = 2
@@ -66,9 +66,9 @@ class JointTraining:
         rows = torch.where(dropped, 0, torch.arange(1, count + 1, device=dropped.device))
         prompts = Prompts.cat([self.unconditional, batch.student_prompts]).take(rows)
         inputs = Inputs(add_noise(batch.target, eps, time), batch.source, time, prompts)
-        loss = flow_matching(self.backbone.predict(inputs, STUDENT), batch.target, eps).mean()
-        norm = self.learner.step(loss, update)
-        return {"loss/joint": float(loss.detach()), "grad/joint": norm}
+        pieces = flow_matching_pieces(self.backbone, STUDENT, inputs, batch.target, eps, self.config.rows)
+        loss, _ = add_up(pieces, self.learner)
+        return {"loss/joint": loss, "grad/joint": self.learner.move(update)}
 
 
 def train_joint(
@@ -106,7 +106,7 @@ def _key(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, seed: i
 
 
 def _prepare(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, seed: int) -> JointTraining:
-    backbone, lora = shop.backbone(config.lora_forward, config.precision), config.lora
+    backbone, lora = shop.backbone(config.lora_forward, config.precision, config.rows, config.checkpoint_blocks), config.lora
     generator = torch.Generator().manual_seed(seed_from("joint", seed, "weights"))
     backbone.add_new(STUDENT, lora.rank, lora.alpha_value, lora.modules, generator)
     learner = Learner(
@@ -122,10 +122,9 @@ def _prepare(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, see
 def _stream(shop: Workshop, lessons: Sequence[Lesson]) -> Stream:
     """All pairs as one stream; effects are drawn evenly, whatever the number of their pairs."""
     pairs = [pair for lesson in lessons for pair in lesson.pairs]
-    kind = torch.repeat_interleave(torch.arange(len(lessons)), torch.tensor([len(lesson.pairs) for lesson in lessons]))
-    prompts = shop.prompts.many([lesson.prompt for lesson in lessons])
+    source, prompts = shop.space.encode([p.source for p in pairs]), shop.prompts.many([lesson.prompt for lesson in lessons])
     return Stream(
-        shop.space.encode([p.source for p in pairs]), shop.space.encode([p.target for p in pairs]), kind,
+        source, shop.space.encode([p.target for p in pairs]), kinds_of([len(lesson.pairs) for lesson in lessons], source.device),
         [None] * len(lessons), [lesson.effect.id for lesson in lessons], prompts, prompts,
     )  # fmt: skip
 

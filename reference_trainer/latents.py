@@ -11,12 +11,15 @@ from torch import Tensor
 
 from clbench.registry import ClbenchError
 
+PIXELS = 32 * 64 * 64
+"""Most pixels of one pass of the autoencoder: 32 pictures of 64 px; of 1024 px one, whose widest layer takes a GB."""
+
 
 class LatentSpace:
     """Square pictures of `size` pixels and the latents of one pipeline's VAE.
 
     A packed latent is ``(tokens, channels)`` with ``tokens = (size / (2 f))^2`` and four times the VAE's channels.
-    Encoding takes the mode of the posterior, as the pipeline does.
+    Encoding takes the mode of the posterior, as the pipeline does. `batch` is the number of pictures of one pass.
     """
 
     def __init__(self, pipeline: FluxKontextPipeline, size: int) -> None:
@@ -26,6 +29,7 @@ class LatentSpace:
         self._pipe = pipeline
         self.size = size
         self._side = size // pipeline.vae_scale_factor
+        self.batch = min(32, max(1, PIXELS // size**2))
         self.tokens = (self._side // 2) ** 2
         self.channels = int(pipeline.transformer.config.in_channels)
 
@@ -48,14 +52,14 @@ class LatentSpace:
         return torch.cat([ids, source])
 
     @torch.no_grad()
-    def encode(self, pictures: Sequence[np.ndarray], batch: int = 32) -> Tensor:
+    def encode(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """uint8 pictures ``(size, size, 3)`` to packed latents ``(N, tokens, channels)``; ClbenchError on size."""
         for index, picture in enumerate(pictures):
             if picture.shape != (self.size, self.size, 3) or picture.dtype != np.uint8:
                 raise ClbenchError(
                     f"picture {index} is {picture.dtype} {picture.shape}, expected uint8 {(self.size, self.size, 3)}"
                 )
-        return torch.cat([self._encode(pictures[i : i + batch]) for i in range(0, len(pictures), batch)])
+        return torch.cat([self._encode(pictures[i : i + self.batch]) for i in range(0, len(pictures), self.batch)])
 
     def _encode(self, pictures: Sequence[np.ndarray]) -> Tensor:
         vae = self._pipe.vae
@@ -65,7 +69,10 @@ class LatentSpace:
 
     @torch.no_grad()
     def decode(self, packed: Tensor) -> np.ndarray:
-        """Packed latents ``(N, tokens, channels)`` to uint8 pictures ``(N, size, size, 3)``."""
+        """Packed latents ``(N, tokens, channels)`` to uint8 pictures ``(N, size, size, 3)``, N of at least 1."""
+        return np.concatenate([self._decode(part) for part in packed.split(self.batch)])
+
+    def _decode(self, packed: Tensor) -> np.ndarray:
         vae = self._pipe.vae
         latents = self._pipe._unpack_latents(packed, self.size, self.size, self._pipe.vae_scale_factor)
         images = vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor).sample

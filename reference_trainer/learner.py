@@ -134,9 +134,20 @@ class Learner:
         return flat
 
     def restore(self, flat: Mapping[str, Tensor]) -> None:
+        """Go on from what `tensors` gave, wherever those tensors are now: a checkpoint is read to the CPU."""
         self._write({key: flat[f"weight/{key}"] for key in self.parameters})
-        self.average = {key: flat[f"average/{key}"].clone() for key in self.average}
+        self.average = {key: beside(self.parameters[key], flat[f"average/{key}"]) for key in self.average}
         for key, parameter in self.parameters.items():
             parts = [name.split("/")[1] for name in flat if name.startswith("adam/") and name.endswith(f"/{key}")]
             if parts:
-                self.optimizer.state[parameter] = {part: flat[f"adam/{part}/{key}"].clone() for part in parts}
+                self.optimizer.state[parameter] = adam_state(parameter, {part: flat[f"adam/{part}/{key}"] for part in parts})
+
+
+def beside(parameter: Tensor, value: Tensor) -> Tensor:
+    """A copy of `value` on the parameter's device."""
+    return value.to(parameter.device, copy=True)
+
+
+def adam_state(parameter: Tensor, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """AdamW's state of one parameter from its stored parts: moments beside it, `step` on the CPU, where AdamW counts."""
+    return {part: value.clone() if part == "step" else beside(parameter, value) for part, value in parts.items()}

@@ -92,6 +92,17 @@ def _part(rows: Tensor, noisy: Tensor, time: Tensor) -> Part:
     return Part(rows, noisy[rows], time[rows])
 
 
+def flow_matching_pieces(backbone: Backbone, name: str, inputs: Inputs, x0: Tensor, eps: Tensor, rows: int | None) -> Pieces:
+    """Mean flow matching of the adapter `name` on a batch, in passes of at most `rows` rows; logged as ``loss/<name>``.
+
+    `inputs` hold `x0` mixed with `eps`, both ``(B, T, C)``.
+    """
+    whole = Part(torch.arange(len(inputs), device=x0.device), inputs.noisy, inputs.time)
+    for (part,) in cut([whole], rows):
+        loss = flow_matching(backbone.predict(inputs.take(part.rows), name), x0[part.rows], eps[part.rows]).mean()
+        yield Piece(loss * (len(part) / len(inputs)), {f"loss/{name}": Mean(loss.detach(), len(part))})
+
+
 class Objective:
     """The objective of one run; `dice` is its only source of randomness."""
 
@@ -172,11 +183,8 @@ class Objective:
         """The same loss piece by piece."""
         samples, eps = samples.detach(), self._noise(batch)
         time = self._fake_time(self.dice, len(batch), self.config.shift)
-        whole = _part(torch.arange(len(batch), device=self.dice.device), add_noise(samples, eps, time), time)
-        for (part,) in cut([whole], self.config.rows):
-            inputs = Inputs(part.noisy, batch.source[part.rows], part.time, batch.student_prompts.take(part.rows))
-            loss = flow_matching(self.backbone.predict(inputs, FAKE_SCORE), samples[part.rows], eps[part.rows]).mean()
-            yield Piece(loss * (len(part) / len(batch)), {"loss/fake_score": Mean(loss.detach(), len(part))})
+        inputs = Inputs(add_noise(samples, eps, time), batch.source, time, batch.student_prompts)
+        return flow_matching_pieces(self.backbone, FAKE_SCORE, inputs, samples, eps, self.config.rows)
 
     # ---- the passes -------------------------------------------------------------------------------------------
     def _noise(self, batch: Batch) -> Tensor:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from reference_trainer.learner import adam_state, beside
 from reference_trainer.losses import NonFiniteError
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -141,9 +142,9 @@ class PretrainLearner:
     def restore(self, flat: Mapping[str, Tensor]) -> None:
         for name, parameter in self.named.items():
             parameter.copy_(flat[f"weight/{name}"])
-        self.average = {name: flat[f"average/{name}"].clone() for name in self.average}
-        self.muon.buffers = {name: flat[f"momentum/{name}"].clone() for name in self.muon.buffers}
+        self.average = {name: beside(self.named[name], flat[f"average/{name}"]) for name in self.average}
+        self.muon.buffers = {name: beside(self.named[name], flat[f"momentum/{name}"]) for name in self.muon.buffers}
         for name, parameter in self.rest.items():
-            parts = {k.split("/")[1]: v.clone() for k, v in flat.items() if k.startswith("adam/") and k.endswith(f"/{name}")}
+            parts = {k.split("/")[1]: v for k, v in flat.items() if k.startswith("adam/") and k.endswith(f"/{name}")}
             if parts:
-                self.adam.state[parameter] = parts
+                self.adam.state[parameter] = adam_state(parameter, parts)

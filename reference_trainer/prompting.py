@@ -6,7 +6,8 @@ A teacher sees the effect's own instruction; student and fake score see ``trigge
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -68,28 +69,51 @@ def trigger_fact(effects: Sequence[Effect]) -> str:
 
 
 class PromptCache:
-    """Prompt embeddings, each text encoded once (alone, so that a result never depends on its neighbours)."""
+    """Prompt embeddings on `device`, each text encoded once (alone, so that a result never depends on its neighbours).
 
-    def __init__(self, pipeline: FluxKontextPipeline, length: int, negative: str = "") -> None:
+    The text encoders are on the device only while they work: asked for many prompts at once, they come and go once.
+    """
+
+    def __init__(
+        self, pipeline: FluxKontextPipeline, length: int, negative: str = "", device: torch.device | str = "cpu"
+    ) -> None:
         self._pipe = pipeline
-        self.length, self.negative = length, negative
+        self.length, self.negative, self.device = length, negative, device
         self._known: dict[str, Prompts] = {}
 
     @torch.no_grad()
     def _encode(self, text: str) -> Prompts:
-        tokens, pooled, _ = self._pipe.encode_prompt(text, max_sequence_length=self.length)
+        tokens, pooled, _ = self._pipe.encode_prompt(text, max_sequence_length=self.length, device=torch.device(self.device))
         assert tokens is not None and pooled is not None
         return Prompts(tokens, pooled)
 
+    @contextmanager
+    def _encoders_there(self) -> Iterator[None]:
+        """Inside, the text encoders are on the device; then they rest on the CPU."""
+        encoders = [self._pipe.text_encoder, self._pipe.text_encoder_2]
+        try:
+            for encoder in encoders:
+                encoder.to(self.device)
+            yield
+        finally:
+            for encoder in encoders:
+                encoder.to("cpu")
+
+    def _learn(self, texts: Sequence[str]) -> None:
+        unknown = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if unknown:
+            with self._encoders_there():
+                self._known |= {text: self._encode(text) for text in unknown}
+
     def one(self, text: str) -> Prompts:
         """Embeddings of one prompt, batch 1."""
-        if text not in self._known:
-            self._known[text] = self._encode(text)
+        self._learn([text])
         return self._known[text]
 
     def many(self, texts: Sequence[str]) -> Prompts:
         """Embeddings of several prompts in order."""
-        return Prompts.cat([self.one(text) for text in texts])
+        self._learn(texts)
+        return Prompts.cat([self._known[text] for text in texts])
 
     def unconditional(self) -> Prompts:
         """The embedding of the negative prompt (usually empty), the other side of guidance."""

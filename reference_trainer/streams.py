@@ -6,7 +6,7 @@ general instruction) with the plain base as teacher. All latents and prompt embe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,13 +81,18 @@ class Stream:
         return Batch(
             self.source[index],
             target,
-            torch.full((count,), self.target is not None),
+            torch.full((count,), self.target is not None, device=self.source.device),
             [self.teachers[k] for k in kinds.tolist()],
             [self.names[k] for k in kinds.tolist()],
             self.teacher_prompts.take(kinds),
             self.student_prompts.take(kinds),
             None if self.noise is None else self.noise[index],
         )
+
+
+def kinds_of(counts: Sequence[int], device: torch.device) -> Tensor:
+    """The `kind` of examples that lie kind after kind, `counts` of each."""
+    return torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(list(counts), device=device))
 
 
 @dataclass(frozen=True)
@@ -117,16 +122,17 @@ def per_sample(dice: Dice, seed: int, update: int, count: int, p: float) -> Tens
 @ROUTING.register("batch")
 def per_batch(dice: Dice, seed: int, update: int, count: int, p: float) -> Tensor:
     """One draw per update for the whole batch (the paper)."""
-    return _coin(seed, "batch", update, p).expand(count)
+    return _coin(seed, "batch", update, p).to(dice.device).expand(count)
 
 
 @ROUTING.register("every-20")
 def per_period(dice: Dice, seed: int, update: int, count: int, p: float) -> Tensor:
     """One draw for twenty updates, per process (the public code)."""
-    return _coin(seed, f"period/{dice.rank}", update // CODE_ROUTING_PERIOD, p).expand(count)
+    return _coin(seed, f"period/{dice.rank}", update // CODE_ROUTING_PERIOD, p).to(dice.device).expand(count)
 
 
 def _coin(seed: int, what: str, index: int, p: float) -> Tensor:
+    """One draw, a bool scalar on the CPU: as `Dice`, so that it is the same on every device."""
     generator = torch.Generator().manual_seed(seed_from("routing", seed, what, index))
     return torch.rand((), generator=generator) < p
 

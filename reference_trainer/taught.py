@@ -18,7 +18,7 @@ from reference_trainer.examples import Picture, distillation_sources, pixels
 from reference_trainer.loop import Progress
 from reference_trainer.networks import Backbone
 from reference_trainer.prompting import student_prompt
-from reference_trainer.streams import Stream
+from reference_trainer.streams import Stream, kinds_of
 from reference_trainer.targets import TargetStore, target_noise
 from reference_trainer.workshop import Workshop
 
@@ -64,7 +64,9 @@ def effect_stream(
 ) -> Generator[Progress, None, Stream]:
     """The effect stream; yields progress while teacher outputs are made, and returns the Stream."""
     sources, targets, noise, total = [], [], [], sum(len(t.sources) for t in taught)
-    done = 0
+    done, effects = 0, [item.effect for item in taught]
+    instructions = shop.prompts.many([e.instruction for e in effects])
+    student_prompts = shop.prompts.many([student_prompt(e, config.prompt) for e in effects])
     for item, name in zip(taught, names, strict=True):
         source = shop.space.encode(item.sources)
         prompts = shop.prompts.one(item.effect.instruction).repeat(len(source))
@@ -75,19 +77,17 @@ def effect_stream(
         sources.append(source)
         noise.append(target_noise(source, seed))
         done += len(source)
-    kind = torch.repeat_interleave(torch.arange(len(taught)), torch.tensor([len(s) for s in sources]))
-    effects = [item.effect for item in taught]
+    source = torch.cat(sources)
+    kind = kinds_of([len(rows) for rows in sources], source.device)
     return Stream(
-        torch.cat(sources), torch.cat(targets), kind, list(names), [e.id for e in effects],
-        shop.prompts.many([e.instruction for e in effects]),
-        shop.prompts.many([student_prompt(e, config.prompt) for e in effects]), torch.cat(noise),
-    )  # fmt: skip
+        source, torch.cat(targets), kind, list(names), [e.id for e in effects], instructions, student_prompts, torch.cat(noise)
+    )
 
 
 def first_rows(stream: Stream, count: int) -> SheetRows:
     """One row of a sample sheet per effect, its first source, for at most `count` effects."""
     assert stream.target is not None
-    kinds = range(min(len(stream.names), count))
-    first = torch.tensor([int((stream.kind == k).nonzero()[0]) for k in kinds])
-    labels = [stream.names[k] for k in kinds]
+    shown = range(min(len(stream.names), count))
+    first = torch.tensor([int((stream.kind == k).nonzero()[0]) for k in shown], device=stream.kind.device)
+    labels = [stream.names[k] for k in shown]
     return SheetRows(labels, stream.source[first], stream.target[first], stream.student_prompts.take(stream.kind[first]))

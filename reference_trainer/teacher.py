@@ -17,11 +17,12 @@ from reference_trainer import processes
 from reference_trainer.checkpoint import DiceState, finish, finished
 from reference_trainer.config import TeachersConfig, settings
 from reference_trainer.dice import Dice
+from reference_trainer.distill import add_up
 from reference_trainer.examples import Pair, pixels, teacher_pairs
 from reference_trainer.learner import Learner
 from reference_trainer.loop import Job, Progress, train
-from reference_trainer.losses import flow_matching
 from reference_trainer.networks import Backbone, Inputs
+from reference_trainer.objective import flow_matching_pieces
 from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import sample_teachers
 from reference_trainer.schedule import SCORE_TIME, add_noise
@@ -55,9 +56,9 @@ class TeacherTraining:
         keep = (self.dice.uniform(count) >= self.config.prompt_dropout).long()
         prompts = Prompts.cat([self.unconditional, self.instruction]).take(keep)
         inputs = Inputs(add_noise(self.target[index], eps, time), self.source[index], time, prompts)
-        loss = flow_matching(self.backbone.predict(inputs, TEACHER), self.target[index], eps).mean()
-        norm = self.learner.step(loss, update)
-        return {"loss/teacher": float(loss.detach()), "grad/teacher": norm}
+        pieces = flow_matching_pieces(self.backbone, TEACHER, inputs, self.target[index], eps, self.config.rows)
+        loss, _ = add_up(pieces, self.learner)
+        return {"loss/teacher": loss, "grad/teacher": self.learner.move(update)}
 
 
 def train_teacher(

@@ -203,10 +203,11 @@ def _teachers(
                 forget(out / "work" / effect.id)
         processes.wait()
         shop = Workshop(world)
-        backbone = shop.backbone(recipe.teachers.lora_forward, recipe.teachers.precision)
-        add_teacher(backbone, recipe.teachers)
+        config = recipe.teachers
+        backbone = shop.backbone(config.lora_forward, config.precision, config.rows, config.checkpoint_blocks)
+        add_teacher(backbone, config)
         for effect in effects:
-            for progress in train_teacher(shop, backbone, effect, recipe.teachers, recipe.seed, out):
+            for progress in train_teacher(shop, backbone, effect, config, recipe.seed, out):
                 report(progress)
     return [out / f"{effect.id}.safetensors" for effect in effects]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from diffusers.pipelines.flux.pipeline_flux_kontext import calculate_shift
 from torch import Tensor
 
 from clbench.backbones import backbone_folder
-from clbench.backbones.common import open_pipeline
+from clbench.backbones.common import open_pipeline, pick_device
 from clbench.hashing import tree_digest
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
@@ -24,24 +25,58 @@ from reference_trainer.precision import Precision
 from reference_trainer.prompting import PromptCache
 
 
+def require_room(pipe: FluxKontextPipeline, device: torch.device, name: str) -> None:
+    """ClbenchError unless the free memory of a CUDA device holds the weights that training puts there; else nothing."""
+    if device.type != "cuda":
+        return
+    gc.collect()  # a backbone that was open before, to choose triggers with
+    torch.cuda.empty_cache()
+    free = torch.cuda.mem_get_info(device)[0]
+    large = weight_bytes(pipe.transformer)
+    beside = weight_bytes(pipe.vae) + weight_bytes(pipe.text_encoder) + weight_bytes(pipe.text_encoder_2)
+    if free < large + beside:
+        raise ClbenchError(
+            f"training needs {gigabytes(large + beside)} on {device} for the float32 weights of {name} alone (transformer "
+            f"{gigabytes(large)}, autoencoder and text encoders {gigabytes(beside)}), but {gigabytes(free)} are free: "
+            'use a larger device, or device = "cpu" in the world file'
+        )
+
+
+def weight_bytes(module: torch.nn.Module) -> int:
+    """Bytes of a module's parameters and buffers."""
+    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+
+
+def gigabytes(number: int) -> str:
+    """ "1.5 GB" for 1.5 billion bytes."""
+    return f"{number / 1e9:.1f} GB"
+
+
 class Workshop:
-    """A world opened for training. Weights are float32; nothing here is trained."""
+    """A world opened for training. Weights are float32; nothing here is trained.
+
+    Transformer and autoencoder are on the device; the text encoders visit it while prompts are embedded.
+    """
 
     def __init__(self, world: World) -> None:
         if world.backbone.kind != "flux-kontext":
             raise ClbenchError(f"the reference trainer knows kind = 'flux-kontext', not '{world.backbone.kind}'")
         self.world = world
         self.folder: Path = backbone_folder(world)
-        table = world.backbone.model_copy(update={"dtype": "float32"})
+        device = torch.device(pick_device(world.backbone.device))
+        if processes.count() > 1 and device.type != "cpu":
+            raise ClbenchError(f"several processes train on the CPU only, but {world.file} asks for {device.type}")
+        table = world.backbone.model_copy(update={"dtype": "float32", "device": "cpu"})
         self.pipe: FluxKontextPipeline = open_pipeline(FluxKontextPipeline, self.folder, table)
         for module in self.pipe.components.values():
             if isinstance(module, torch.nn.Module):
                 module.eval().requires_grad_(False)
+        require_room(self.pipe, device, str(self.folder))
+        self.pipe.transformer.to(device)
+        self.pipe.vae.to(device)
+        self.device: torch.device = self.pipe.transformer.device
         self.space = LatentSpace(self.pipe, world.resolution)
-        self.prompts = PromptCache(self.pipe, world.backbone.max_sequence_length, world.backbone.negative_prompt)
-        self.device = self.pipe.device
-        if processes.count() > 1 and self.device.type != "cpu":
-            raise ClbenchError(f"several processes train on the CPU only, but {world.file} asks for {self.device.type}")
+        self.prompts = PromptCache(self.pipe, table.max_sequence_length, table.negative_prompt, self.device)
 
     @cached_property
     def digest(self) -> str:

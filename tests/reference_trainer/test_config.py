@@ -102,8 +102,8 @@ def test_a_finished_training_stays_recognised(config, digest):
 
 
 def test_how_passes_are_cut_is_no_part_of_a_training():
-    cut = CollectionConfig(rows=2, checkpoint_blocks=True, lora_forward="low-rank")
-    assert settings(cut) == settings(CollectionConfig())
+    for kind in (CollectionConfig, TeachersConfig, JointConfig):
+        assert settings(kind(rows=2, checkpoint_blocks=True, lora_forward="low-rank")) == settings(kind())
 
 
 def test_an_option_that_came_later_counts_where_it_is_used():
