@@ -74,7 +74,8 @@ class DiffusersBackbone:
         self.device = pipe.device
         if table.fast_products:
             round_products(pipe.transformer)
-        self._own_schedule = dict(pipe.scheduler.config)
+        # diffusers would take its own defaults for the keys named there, whatever `scheduler` sets
+        self._own_schedule = {key: value for key, value in pipe.scheduler.config.items() if key != "_use_default_values"}
         layers = linear_layers(pipe.transformer)
         self._shapes = {name: tuple(layer.weight.shape) for name, layer in layers.items()}
         self._loaded: OrderedDict[str, None] = OrderedDict()
