@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from mini_parts import build_flux_pipeline, random_lora
 
 from clbench.adapters import save_adapter
 from clbench.backbones import Job, Sampler, backbone_folder, open_backbone
+from clbench.backbones.flux import FluxKontextBackbone
 from clbench.backbones.noise import CaseNoiseScheduler, check_library, generators
 from clbench.backbones.vae import VaeRoundTrip, open_vae
 from clbench.registry import ClbenchError
@@ -84,6 +87,38 @@ def test_few_step_sigmas_are_those_of_the_method(backbone):
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 8, 8).tolist())
     expected = [1, 0.9545, 0.9, 0.8333, 0.75, 0.6429, 0.5, 0.3, 0]
     np.testing.assert_allclose(scheduler.sigmas.numpy(), expected, atol=5e-5)
+
+
+def test_euler_with_a_static_shift_is_the_schedule_of_lightning(mini_world):
+    """Qwen-Image-Lightning: dynamic shifting with base_shift = max_shift = ln 3 and no terminal shift, in the model's place."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    own = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 0.9, "shift_terminal": 0.02}
+    published = {"use_dynamic_shifting": True, "base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None}
+    asked = np.linspace(1, 1 / 8, 8).tolist()
+    pipe = build_flux_pipeline()
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(**own)  # names no shift, as a scheduler_config.json may
+    backbone = FluxKontextBackbone(pipe, mini_world.backbone, 32, "mini")
+    ours = backbone.scheduler(Sampler(8, stochastic=False, shift=3.0), [])
+    theirs = FlowMatchEulerDiscreteScheduler(**published)
+    ours.set_timesteps(sigmas=asked, mu=0.7)
+    theirs.set_timesteps(sigmas=asked, mu=math.log(3))
+    np.testing.assert_allclose(ours.sigmas.numpy(), theirs.sigmas.numpy(), atol=1e-6)
+    np.testing.assert_allclose(ours.sigmas.numpy(), [1, 0.955, 0.9, 0.833, 0.75, 0.643, 0.5, 0.3, 0], atol=6e-4)
+    assert not ours.config.stochastic_sampling
+    assert backbone.scheduler(Sampler(8, stochastic=True, shift=3.0), []).config.stochastic_sampling
+
+
+def test_embedded_guidance_reaches_the_transformer(mini_world):
+    """That of the sampler, else the world's; and it changes the picture."""
+    pipe = build_flux_pipeline(guidance_embeds=True)
+    backbone, seen = FluxKontextBackbone(pipe, mini_world.backbone, 32, "guided"), []
+    forward = pipe.transformer.forward
+    pipe.transformer.forward = lambda *args, **kwargs: (seen.append(kwargs["guidance"]), forward(*args, **kwargs))[1]
+    jobs = jobs_of(mini_world)[:1]
+    usual, other = (backbone.sample(jobs, Sampler(1, embedded_guidance=value)) for value in (None, 40.0))
+    assert [float(value) for value in seen] == [mini_world.backbone.embedded_guidance, 40.0]
+    assert largest_difference(usual, other) > 0
 
 
 def test_few_step_pictures_depend_on_the_seed_of_the_case(backbone, mini_world):

@@ -56,13 +56,13 @@ class FluxKontextBackbone(DiffusersBackbone):
                 "negative_pooled_prompt_embeds": negative_pooled,
                 "true_cfg_scale": sampler.guidance,
             }
-        side = self.resolution
+        side, embedded = self.resolution, sampler.embedded_guidance
         # max_area and _auto_resize: without them the pipeline silently works at about one megapixel
         return self.pipe(
             image=torch.cat([self._encoded(job.picture) for job in jobs]),
             prompt_embeds=embeds, pooled_prompt_embeds=pooled, **negative,
             height=side, width=side, max_area=side * side, _auto_resize=False,
-            num_inference_steps=sampler.steps, guidance_scale=self.table.embedded_guidance,
+            num_inference_steps=sampler.steps, guidance_scale=self.table.embedded_guidance if embedded is None else embedded,
             max_sequence_length=self.table.max_sequence_length, generator=noise, output_type="np",
         ).images  # fmt: skip
 
