@@ -74,6 +74,22 @@ def merge_of(
     return Merge(method, parts, table.density, table.rank, table.seed, joined, world.teacher_weight if joined else 1.0)
 
 
+def why_not_merged(world: World, method: str, effects: Sequence[str]) -> str:
+    """Why the teachers of `effects` cannot be merged so, in a sentence; "" where they can.
+
+    ClbenchError for a teacher file that cannot be read: that is no property of the method.
+    """
+    absent = [effect for effect in effects if world.teacher_path(effect) is None]
+    if absent:
+        return f"world {world.name} has no teacher LoRA for: {', '.join(absent)}"
+    teachers = described_teachers(world, effects)
+    try:
+        merge_of(world, method, teachers)
+    except ClbenchError as error:
+        return str(error)
+    return ""
+
+
 def described_teachers(world: World, effects: Sequence[str]) -> dict[str, AdapterInfo]:
     """The teacher of every effect from its file's header, without a look at the base; ClbenchError if one is missing."""
     paths = {effect: world.teacher_path(effect) for effect in effects}
