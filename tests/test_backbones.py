@@ -11,6 +11,7 @@ from mini_parts import build_flux_pipeline, random_lora
 
 from clbench.adapters import save_adapter
 from clbench.backbones import Job, Sampler, backbone_folder, open_backbone
+from clbench.backbones.common import to_vae
 from clbench.backbones.flux import FluxKontextBackbone
 from clbench.backbones.noise import CaseNoiseScheduler, check_library, generators
 from clbench.backbones.vae import VaeRoundTrip, open_vae
@@ -196,6 +197,17 @@ def test_only_so_many_encoded_sources_are_kept(backbone, mini_world, monkeypatch
     jobs = jobs_of(mini_world)
     first, again = (backbone.sample(jobs, FEW) for _ in range(2))
     assert len(backbone._sources) == 2 and largest_difference(first, again) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_source_reaches_the_vae_as_diffusers_gives_it(dtype):
+    """Bit for bit, for every value of a byte."""
+    from diffusers.image_processor import VaeImageProcessor
+    from PIL import Image
+
+    pictures = [np.arange(256 * 3, dtype=np.uint32).reshape(16, 16, 3).astype(np.uint8) for _ in range(2)]
+    theirs = VaeImageProcessor(vae_scale_factor=1).preprocess([Image.fromarray(picture) for picture in pictures])
+    assert torch.equal(to_vae(pictures, torch.device("cpu"), dtype), theirs.to(dtype))
 
 
 def test_the_vae_alone_keeps_shape_and_order(mini_world):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from clbench.backbones import Job, Sampler
-from clbench.backbones.common import DiffusersBackbone, open_pipeline, to_tensor
+from clbench.backbones.common import DiffusersBackbone, open_pipeline, to_vae
 from clbench.images import hash_pixels
 from clbench.world import BackboneTable, World
 
@@ -82,7 +82,7 @@ class FluxKontextBackbone(DiffusersBackbone):
         """
         key, vae = hash_pixels(picture), self.pipe.vae
         if key not in self._sources:
-            mode = vae.encode(to_tensor([picture], self.device, vae.dtype) * 2 - 1).latent_dist.mode()
+            mode = vae.encode(to_vae([picture], self.device, vae.dtype)).latent_dist.mode()
             self._sources[key] = (mode - vae.config.shift_factor) * vae.config.scaling_factor
             if len(self._sources) > KEEP_SOURCES:
                 self._sources.popitem(last=False)
