@@ -45,8 +45,13 @@ class BackboneTable(Table):
 
     @property
     def precision(self) -> str:
-        """What a run's certificate says of its arithmetic: the dtype, and whether products are rounded."""
+        """What a measurement says of its arithmetic: the dtype, and whether products are rounded."""
         return f"{self.dtype}, products in bfloat16" if self.fast_products else self.dtype
+
+    @property
+    def arithmetic(self) -> str:
+        """What a run's certificate says: `precision`, and the batch in half precision, where a picture differs with it."""
+        return self.precision if self.dtype == "float32" else f"{self.precision}, batches of {self.batch}"
 
 
 class EffectTable(Table):

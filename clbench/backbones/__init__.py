@@ -63,8 +63,9 @@ class Backbone(Protocol):
     """A frozen image-editing model with switchable adapters."""
 
     def sample(self, jobs: Sequence[Job], sampler: Sampler) -> list[np.ndarray | None]:
-        """One uint8 ``(R, R, 3)`` per job, sampled as one batch; the same picture in any batch (1/255).
+        """One uint8 ``(R, R, 3)`` per job, sampled as one batch.
 
+        In float32 it is the same picture in any batch (1/255); half precision rounds sums, which differ with the batch.
         None for a picture whose values are not finite: never a black square.
         """
         ...
