@@ -7,7 +7,8 @@ Dialects: diffusers (``transformer.`` prefix, ``lora_adapter_metadata`` in the h
 (``base_model.model.`` prefix, adapter_config.json beside the file), bare module names, ComfyUI's
 ``diffusion_model.`` prefix, and kohya's ``lora_unet_`` with flattened names; ``lora_down``/``lora_up`` with ``alpha``
 tensors as well as ``lora_A``/``lora_B``; module names of diffusers, or of the original FLUX code, where one matrix
-holds several modules (`clbench.dialects`). What `clbench export` writes comes back as it was.
+holds several modules (`clbench.dialects`). What `clbench export` writes comes back as it was. Text encoders are not adapted:
+a file that trains one too is refused.
 """
 
 from __future__ import annotations

@@ -41,7 +41,10 @@ class GitInfo(BaseModel):
 
 
 class RunInfo(BaseModel):
-    """run.json. `cache_key` covers world, suite, system card, seeds, versions, device and dtype."""
+    """run.json. `cache_key` covers world, suite, system card, seeds, versions, device and dtype.
+
+    `dtype` also says what else of the arithmetic changes a picture: rounded products, and the batch in half precision.
+    """
 
     model_config = ConfigDict(extra="forbid")
     schema_: int = Field(RUN_SCHEMA, alias="schema")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,8 @@ from clbench.provenance import package_versions, platform_facts
 from clbench.registry import ClbenchError
 from clbench.world import World, load_world
 
-State = Literal["ok", "missing", "note"]
+State = Literal["ok", "missing", "note", "warning"]
+Shapes = Mapping[str, tuple[int, ...]]
 NEEDED = ("torch", "diffusers", "transformers", "peft", "safetensors")
 
 
@@ -31,7 +33,7 @@ class Finding:
 def examine(world_name: str) -> list[Finding]:
     """All findings, in order: machine, libraries, the world's files, the network."""
     world = load_world(world_name)
-    return [*_machine(), *_libraries(), *_files(world), _network(world)]
+    return [*_machine(), *_libraries(), *_files(world), *_gpu_memory(world), _network(world)]
 
 
 def _machine() -> list[Finding]:
@@ -71,23 +73,15 @@ def _libraries() -> list[Finding]:
 
 
 def _files(world: World) -> list[Finding]:
-    pool = [e for e in world.effects.values() if e.pool == "collection"]
-    found = [_look("backbone", lambda: _backbone(world))]
-    taught = len(world.taught)
-    found.append(
-        Finding(
-            "teachers",
-            "ok" if taught else "missing",
-            f"{taught} of {len(pool)} effects of the collection pool",
-        )
-    )
+    shapes = _shapes(world)
+    found = [_look("backbone", lambda: _backbone(world)), _look("teachers", lambda: _teachers(world, shapes))]
     if world.table.accelerator is not None:
-        found.append(_look("accelerator", lambda: _adapter(world, world.accelerator().path)))
+        found.append(_look("accelerator", lambda: _adapter(world, world.accelerator().path, shapes)))
     for candidate in world.table.candidates:
         what = f"candidate {candidate.name}"
-        found.append(_look(what, lambda name=candidate.name: _adapter(world, world.candidate(name).path)))
+        found.append(_look(what, lambda name=candidate.name: _adapter(world, world.candidate(name).path, shapes)))
     if world.table.joint is not None:
-        found.append(_look("joint", lambda: _adapter(world, world.joint().path)))
+        found.append(_look("joint", lambda: _adapter(world, world.joint().path, shapes)))
     found.append(_look("sources", lambda: f"{len(world.sources)} pictures"))
     found.append(_look("encoders", lambda: _encoders(world)))
     return found
@@ -101,26 +95,98 @@ def _look(what: str, see: Callable[[], str]) -> Finding:
 
 
 def _backbone(world: World) -> str:
-    from clbench.backbones import hub_folder
     from clbench.backbones.parts import check_parts
 
-    path = world.backbone_path
-    if path is None:
-        path = hub_folder(str(world.backbone.hub), world.backbone.revision, local_only=True)
-    elif not (path / "model_index.json").is_file():
-        raise ClbenchError(f"{path} holds no model_index.json")
+    path = _folder(world)
     check_parts(path)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return f"{world.backbone.kind}, {size / 2**20:.1f} MiB, {path}"
 
 
-def _adapter(world: World, path: Path) -> str:
-    from clbench.adapters import base_shapes, check_adapter, describe_adapter
+def _folder(world: World) -> Path:
+    """The backbone's folder on this machine, a hub's snapshot too; ClbenchError if it is not there."""
+    from clbench.backbones import hub_folder
+
+    path = world.backbone_path
+    if path is None:
+        return hub_folder(str(world.backbone.hub), world.backbone.revision, local_only=True)
+    if not (path / "model_index.json").is_file():
+        raise ClbenchError(f"{path} holds no model_index.json")
+    return path
+
+
+def _shapes(world: World) -> Shapes:
+    """Of the transformer's modules; empty where there is none to read, which the finding of the backbone says."""
+    from clbench.adapters import base_shapes
+
+    try:
+        return base_shapes(_folder(world) / "transformer")
+    except ClbenchError:
+        return {}
+
+
+def _teachers(world: World, shapes: Shapes) -> str:
+    """Every file is read as the others are: ClbenchError with the first mistake and the number of files that have one."""
+    pool = [effect for effect in world.effects.values() if effect.pool == "collection"]
+    taught, mistakes = world.taught, []
+    told = f"{len(taught)} of {len(pool)} effects of the collection pool"
+    if not taught:
+        raise ClbenchError(told)
+    for effect in taught:
+        path = world.teacher_path(effect)
+        assert path is not None
+        try:
+            _adapter(world, path, shapes)
+        except ClbenchError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        others = f" (and {len(mistakes) - 1} more of {len(taught)} teachers)" if len(mistakes) > 1 else ""
+        raise ClbenchError(mistakes[0] + others)
+    return told
+
+
+def _adapter(world: World, path: Path, shapes: Shapes) -> str:
+    from clbench.adapters import check_adapter, describe_adapter
 
     info = describe_adapter(path)
-    if world.backbone_path is not None and (shapes := base_shapes(world.backbone_path / "transformer")):
+    if shapes:
         check_adapter(info, shapes, f"the backbone of world {world.name}")
     return f"rank {info.rank}, {len(info.modules)} modules, {info.bytes / 2**20:.2f} MiB"
+
+
+def _gpu_memory(world: World) -> list[Finding]:
+    """Whether the pipeline's weights go onto the world's GPU: all its models are held there at once."""
+    try:
+        import torch
+
+        weights = weight_bytes(_folder(world), world.backbone.dtype)
+    except (ImportError, ClbenchError):
+        return []  # said already
+    device = world.backbone.device
+    if device != "auto" and not device.startswith("cuda"):
+        return []
+    if not torch.cuda.is_available():
+        lacking = Finding("GPU memory", "missing", f"device = '{device}' in [backbone], but torch sees no CUDA device")
+        return [] if device == "auto" else [lacking]
+    free, total = torch.cuda.mem_get_info("cuda" if device == "auto" else device)
+    told = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free; {weights / 2**30:.1f} GiB of weights as {world.backbone.dtype}"
+    if weights < free:
+        return [Finding("GPU memory", "ok", told)]
+    return [Finding("GPU memory", "warning", f"{told}: the pipeline will not fit")]
+
+
+def weight_bytes(folder: Path, dtype: str) -> int:
+    """Bytes of all models of the pipeline in `folder` (safetensors files, by their headers) once they are loaded as `dtype`.
+
+    A tensor that two files hold, as in variants of other precision, counts once.
+    """
+    from clbench.tensor_file import read_header
+
+    numbers: dict[tuple[str, str], int] = {}
+    for file in sorted(folder.glob("*/*.safetensors")):
+        header = read_header(file)
+        numbers |= {(file.parent.name, name): math.prod(header[name]["shape"]) for name in header if name != "__metadata__"}
+    return sum(numbers.values()) * (4 if dtype == "float32" else 2)
 
 
 def _encoders(world: World) -> str:

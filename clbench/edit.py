@@ -53,7 +53,7 @@ def certificate(world: World, suite: Suite, system: System, n_cases: int) -> Run
     if system.card.kind in SAMPLED or system.card.name in SAMPLED:
         from clbench.backbones.common import pick_device
 
-        device, dtype = pick_device(world.backbone.device), world.backbone.precision
+        device, dtype = pick_device(world.backbone.device), world.backbone.arithmetic
     return describe_run(
         Named(name=world.name, hash=world.hash), Named(name=suite.name, hash=suite.hash), system.card,
         suite.seeds,

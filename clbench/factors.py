@@ -15,11 +15,14 @@ from typing import Any, Literal
 
 from clbench import dialects
 from clbench.registry import ClbenchError
+from clbench.tensor_file import is_zero
 
 PREFIXES = ("base_model.model.transformer.", "base_model.model.", "transformer.", "diffusion_model.")
 _PART = re.compile(r"^(?P<module>.+)\.(?P<side>lora_A|lora_B|lora_down|lora_up)(\.[^.]+)?\.weight$")
 Record = Mapping[str, tuple[int, int, float]]
 """Module -> first row of its A among the target's, rank, alpha."""
+TEXT_ENCODERS = ("lora_te", "text_encoder", "base_model.model.text_encoder")
+"""Starts of the names of a text encoder's factors: kohya's lora_te1_, lora_te2_ and lora_te3_, and those of diffusers."""
 _SIDE: dict[str, Literal["A", "B"]] = {"lora_A": "A", "lora_down": "A", "lora_B": "B", "lora_up": "B"}
 
 
@@ -55,7 +58,11 @@ class Factor:
 
 
 def read_pairs(path: Path, header: Mapping[str, Any]) -> tuple[dict[str, Pair], dict[str, str]]:
-    """Target -> its two factors; target -> name of its alpha tensor. Targets are dotted and without a prefix."""
+    """Target -> its two factors; target -> name of its alpha tensor. Targets are dotted and without a prefix.
+
+    Factors of text encoders are left aside where they add nothing; ClbenchError where they do.
+    """
+    header = _of_the_transformer(path, header)
     found: dict[str, dict[str, tuple[str, list[int]]]] = {}
     alphas: dict[str, str] = {}
     for name, bare in _bare_names(path, header).items():
@@ -72,6 +79,26 @@ def read_pairs(path: Path, header: Mapping[str, Any]) -> tuple[dict[str, Pair], 
     if not found:
         raise ClbenchError(f"{path} holds no LoRA factors")
     return {target: _pair(path, target, sides) for target, sides in found.items()}, alphas
+
+
+def _of_the_transformer(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
+    """The header without text encoders; ClbenchError if one is trained: if a layer of it has no factor of zeros alone."""
+    other = {name for name in header if name.startswith(TEXT_ENCODERS)}
+    layers: dict[str, list[str]] = {}
+    for name in other:
+        match = _PART.match(name)
+        if match is None and not name.endswith(".alpha"):
+            raise ClbenchError(_trains_text(path, name))
+        if match is not None:
+            layers.setdefault(match["module"], []).append(name)
+    for names in layers.values():
+        if not any(is_zero(path, header[name]) for name in names):
+            raise ClbenchError(_trains_text(path, min(names)))
+    return {name: entry for name, entry in header.items() if name not in other}
+
+
+def _trains_text(path: Path, name: str) -> str:
+    return f"{path} trains the text encoder too ('{name}'), which clbench does not apply; use one of the transformer alone"
 
 
 def _pair(path: Path, target: str, sides: Mapping[str, tuple[str, list[int]]]) -> Pair:

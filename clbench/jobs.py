@@ -57,6 +57,9 @@ def edit(order: Order, beside: Sequence[Path] = ()) -> Path:
     world, suite = load_world(order.world), load_suite(order.suite)
     out = _folder(order, world, suite)
     bench, asked, systems = _checked(order, world, suite)
+    if not names(order.systems):
+        for sentence in suite.left_out(world):
+            say(sentence, "yellow")
     with hold(*(out / system.card.name for system, _ in systems)):
         work = [(system, *prepare(world, suite, system, cases, out, asked)) for system, cases in systems]
         work = [(system, folder, borrow(folder, pending, beside)) for system, folder, pending in work]

@@ -24,7 +24,9 @@ from clbench.world import World, shipped_folder
 KINDS = ("pictures", "memory")
 """What a suite can be about: pictures of systems, or what deploying them costs (`clbench.memory`)."""
 FULL: Literal["full"] = "full"
-CANDIDATES, JOINTS = "candidates", "joints"
+CANDIDATES, JOINTS, MERGED = "candidates", "joints", "merged"
+MERGED_BY = "linear"
+"""The method that the word "merged" stands for: peft's default."""
 WORDS = ("probes.py", "neutral.py", "general.py")
 """Where the prompts of probes and compositions are made: what they do belongs to the hash of a suite that uses them."""
 
@@ -91,17 +93,41 @@ class Suite:
         """The suite's systems, with those that a word stands for in its place.
 
         "candidates": every candidate of the world whose file is there, ClbenchError if there is none. "joints": the joint
-        LoRA without and with the accelerator; none of them in a world that names no joint LoRA.
+        LoRA without and with the accelerator; none of them in a world that names no joint LoRA. "merged": merged-linear, in
+        a world whose teachers can be merged so. What is left out for such a reason is said by `left_out`.
         """
-        found: list[str] = []
-        for name in self.systems:
-            if name == CANDIDATES:
-                found += _candidates(world, self.name)
-            elif name == JOINTS:
-                found += ["joint", "joint+accelerator"] if world.table.joint else []
-            else:
-                found.append(name)
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(name for word in self.systems for name in self._meant(word, world)))
+
+    def merged_in(self, world: World) -> list[str]:
+        """Those of `systems_in` that merge the teachers."""
+        words = [word for word in self.systems if word.partition("-")[0] == MERGED]
+        return list(dict.fromkeys(name for word in words for name in self._meant(word, world)))
+
+    def left_out(self, world: World) -> list[str]:
+        """A sentence with the reason for each word among the suite's systems that stands for nothing in this world."""
+        reasons = {JOINTS: self._no_joint(world), MERGED: self._not_mergeable(world)}
+        meant = {JOINTS: "systems joint and joint+accelerator are", MERGED: f"system merged-{MERGED_BY} is"}
+        return [f"suite {self.name}: {meant[word]} left out: {reason}" for word, reason in reasons.items() if reason]
+
+    def _meant(self, word: str, world: World) -> list[str]:
+        if word == CANDIDATES:
+            return _candidates(world, self.name)
+        if word == JOINTS:
+            return [] if self._no_joint(world) else ["joint", "joint+accelerator"]
+        if word == MERGED:
+            return [] if self._not_mergeable(world) else [f"merged-{MERGED_BY}"]
+        return [word]
+
+    def _no_joint(self, world: World) -> str:
+        """Why "joints" stands for nothing; "" where it does, or is not asked for."""
+        absent = JOINTS in self.systems and world.table.joint is None
+        return f"world {world.name} names no joint LoRA ([joint] in {world.file})" if absent else ""
+
+    def _not_mergeable(self, world: World) -> str:
+        """Why "merged" stands for nothing; "" where it does, or is not asked for. ClbenchError for a broken teacher file."""
+        from clbench.systems.merged import why_not_merged
+
+        return why_not_merged(world, MERGED_BY, self.effects(world)) if MERGED in self.systems else ""
 
     def effects(self, world: World, only: Sequence[str] = ()) -> list[str]:
         """Effect ids of this suite in `world`, in catalogue order, kept to `only` if given.
@@ -172,7 +198,7 @@ class Suite:
             if name not in METRICS:
                 raise ClbenchError(f"{self.file}: unknown metric '{name}'.{suggestion(name, METRICS)}")
         for name in (*self.systems, *self.controls):
-            if name not in (CANDIDATES, JOINTS):
+            if name not in (CANDIDATES, JOINTS, MERGED):
                 check_system_name(name, self.file)
         for name in self.table.sets:
             if name not in SET_METRICS:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from clbench.registry import ClbenchError
 
@@ -40,6 +43,16 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def is_zero(path: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether every number of a tensor of floats is 0 (or -0); `entry` is its line in the header."""
+    begin, end = entry["data_offsets"]
+    count = math.prod(entry["shape"])
+    if count == 0:
+        return True
+    numbers = np.frombuffer(_raw(path, begin, end), np.uint8).reshape(count, -1)
+    return not numbers[:, :-1].any() and not (numbers[:, -1] & 0x7F).any()  # the highest bit of the last byte is the sign
+
+
 def sort_strings(path: Path) -> None:
     """Put the header's strings in the order of their names, in place: safetensors writes them in another one each time.
 
@@ -59,10 +72,7 @@ def sort_strings(path: Path) -> None:
 def read_scalar(path: Path, name: str, entry: Mapping[str, Any]) -> float:
     """The one number that tensor `name` holds; `entry` is its line in the header."""
     begin, end = entry["data_offsets"]
-    with path.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        stream.seek(8 + length + begin)
-        raw = stream.read(end - begin)
+    raw = _raw(path, begin, end)
     if entry["dtype"] == "BF16":  # the upper half of a float32
         raw, kind = b"\0\0" + raw, "<f"
     else:
@@ -70,3 +80,11 @@ def read_scalar(path: Path, name: str, entry: Mapping[str, Any]) -> float:
     if not kind or len(raw) != struct.calcsize(kind):
         raise ClbenchError(f"{path}: '{name}' is not one number ({entry['dtype']} {entry['shape']})")
     return float(struct.unpack(kind, raw)[0])
+
+
+def _raw(path: Path, begin: int, end: int) -> bytes:
+    """Bytes begin..end behind the header."""
+    with path.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        stream.seek(8 + length + begin)
+        return stream.read(end - begin)

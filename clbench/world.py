@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from clbench.registry import ClbenchError, suggestion
 from clbench.sources import FolderSources, SceneSources, SourcePool
 from clbench.tables import read_table
 from clbench.types import Effect, PromptKind, Source, TruthKind
-from clbench.world_file import BackboneTable, CandidateTable, EncodersTable, WorldTable
+from clbench.world_checks import check_names
+from clbench.world_file import BackboneTable, CandidateTable, EncodersTable, FewStepTable, SamplerKind, WorldTable
 
 if TYPE_CHECKING:
     from clbench.scenes import Pool, Scene
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA file of the world: where it is, its weight, and (few-step adapters) its number of steps.
+    """A LoRA file of the world: where it is, its weight, and how it is sampled, as far as it says so (None: as the world is).
 
-    A candidate may say which `effects` it was trained on, the `new` ones (beyond the candidate that it extends) among them,
-    and with what `prompt`.
+    Few-step adapters have `steps`, `sampler` and `shift`. A candidate may say which `effects` it was trained on, the `new`
+    ones (beyond the candidate that it extends) among them, and with what `prompt`.
     """
 
     name: str
@@ -40,6 +41,14 @@ class Adapter:
     effects: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
     prompt: PromptKind | None = None
+    sampler: SamplerKind | None = None
+    shift: float | None = None
+    embedded_guidance: float | None = None
+
+
+def _sampling(table: FewStepTable) -> dict[str, Any]:
+    """What a few-step LoRA's table says of its sampling, as arguments of `Adapter`."""
+    return {key: getattr(table, key) for key in ("steps", "sampler", "shift", "embedded_guidance")}
 
 
 class World:
@@ -53,7 +62,7 @@ class World:
         self.effects: dict[str, Effect] = self._load_effects()
         self._pool = self._open_sources()
         self.work_size = self._pool.size
-        self._check_names()
+        check_names(self.file, table, self.effects)
 
     @property
     def sources(self) -> list[Source]:
@@ -159,11 +168,15 @@ class World:
                 f"world {self.name} names no accelerator: add [accelerator] file = ... to {self.file}"
             )
         path = self._existing(table.file, "accelerator LoRA")
-        return Adapter("accelerator", path, table.weight, table.steps)
+        return Adapter("accelerator", path, table.weight, **_sampling(table))
+
+    def effect_weight(self, effect_id: str) -> float:
+        """Weight of the effect's teacher LoRA, as its publisher states it: 1 unless [teachers.weights] says otherwise."""
+        return self.table.teachers.weights.get(effect_id, 1.0)
 
     @property
     def teacher_weight(self) -> float:
-        """Weight of the teacher LoRA inside the cascade."""
+        """What a teacher's weight is multiplied by inside the cascade."""
         return 1.0 if self.table.accelerator is None else self.table.accelerator.teacher_weight
 
     def candidate(self, name: str | None = None) -> Adapter:
@@ -172,7 +185,9 @@ class World:
         path = self._existing(table.file, f"candidate LoRA '{table.name}'")
         old = self._candidate_table(table.extends).effects if table.extends is not None else table.effects
         new = tuple(effect for effect in table.effects if effect not in old)
-        return Adapter(table.name, path, table.weight, table.steps, table.effects, new, table.prompt)
+        return Adapter(
+            table.name, path, table.weight, effects=table.effects, new=new, prompt=table.prompt, **_sampling(table)
+        )
 
     def candidate_effects(self, name: str) -> tuple[str, ...]:
         """The effects that a candidate's table names, whether or not its file is there yet; ClbenchError if it names none."""
@@ -200,7 +215,8 @@ class World:
         table = self.table.joint
         if table is None:
             raise ClbenchError(f"world {self.name} names no joint LoRA: add [joint] file = ... to {self.file}")
-        return Adapter("joint", self._existing(table.file, "joint LoRA"), table.weight)
+        path = self._existing(table.file, "joint LoRA")
+        return Adapter("joint", path, table.weight, embedded_guidance=table.embedded_guidance)
 
     def path(self, written: str) -> Path:
         """A path written in the file: absolute, or relative to the file's folder."""
@@ -223,7 +239,7 @@ class World:
         if settings["few_sampler"] == "stochastic":  # worlds that do not name it keep the hash that they had before it came
             del settings["few_sampler"]
         by_teacher = [e for e in self.effects if self.truth_kind(e) == "teacher"]
-        teachers = {e: file_digest(path) for e in by_teacher if (path := self.teacher_path(e)) is not None}
+        teachers = {e: self._teacher_digest(e, path) for e in by_teacher if (path := self.teacher_path(e)) is not None}
         return {
             "settings": hash_value([self.resolution, self.work_size, settings]),
             "backbone": self._backbone_digest(),
@@ -268,34 +284,6 @@ class World:
             return SceneSources(folder, table.split, table.count or 0, table.size or 2 * self.resolution)
         return FolderSources(folder, table.count, table.size or self.resolution, table.licence)
 
-    def _check_names(self) -> None:
-        """Every effect id written anywhere in the world must exist."""
-        written = dict.fromkeys(self.table.teachers.files, f"[teachers.files] in {self.file}")
-        if self.table.teachers.folder is not None:
-            folder = self.path(self.table.teachers.folder)
-            written |= {path.stem: str(path) for path in sorted(folder.glob("*.safetensors"))}
-        if self.table.references is not None:
-            folder = self.path(self.table.references.folder)
-            if not folder.is_dir():
-                raise ClbenchError(f"folder of reference pictures not found: {folder}")
-            written |= {path.name: str(path) for path in sorted(folder.iterdir()) if path.is_dir()}
-        for effect_id, where in written.items():
-            if effect_id not in self.effects:
-                raise ClbenchError(
-                    f"{where}: unknown effect '{effect_id}'.{suggestion(effect_id, self.effects)}"
-                )
-        self._check_candidates()
-
-    def _check_candidates(self) -> None:
-        for table in self.table.candidates:
-            for effect_id in table.effects:
-                self.effect(effect_id)
-            if table.extends is not None and table.extends not in {c.name for c in self.table.candidates}:
-                raise ClbenchError(f"{self.file}: candidate '{table.name}' extends '{table.extends}', which is no candidate")
-        names = [candidate.name for candidate in self.table.candidates]
-        if len(set(names)) < len(names):
-            raise ClbenchError(f"{self.file}: two candidates have the same name ({', '.join(names)})")
-
     def _targets(self, effect_id: str) -> dict[str, Path]:
         if self.table.references is None:
             return {}
@@ -321,6 +309,11 @@ class World:
         if not path.is_file():
             raise ClbenchError(f"{what} not found: {path} (named in {self.file})")
         return path
+
+    def _teacher_digest(self, effect_id: str, path: Path) -> str:
+        """The file's digest, and its weight only where it is not 1, so that older hashes hold."""
+        weight = self.effect_weight(effect_id)
+        return file_digest(path) if weight == 1.0 else f"{file_digest(path)} at weight {weight}"
 
     def _backbone_digest(self) -> str:
         if self.backbone_path is not None:

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from clbench.tables import Table
 from clbench.types import Effect, PromptKind, Scope
 
+SamplerKind = Literal["stochastic", "euler"]
+"""x0 is predicted and noised again, or Euler steps."""
+
 
 class BackboneTable(Table):
     """[backbone]: the frozen base model and how it is sampled."""
@@ -27,7 +30,7 @@ class BackboneTable(Table):
     guidance: float = Field(4.0, ge=1.0)
     embedded_guidance: float = Field(3.5, gt=0)
     negative_prompt: str = ""
-    few_sampler: Literal["stochastic", "euler"] = "stochastic"
+    few_sampler: SamplerKind = "stochastic"
     shift: float = Field(3.0, gt=0)
     full_shift: float | None = Field(None, gt=0)
     max_sequence_length: int = Field(512, ge=1)
@@ -42,8 +45,13 @@ class BackboneTable(Table):
 
     @property
     def precision(self) -> str:
-        """What a run's certificate says of its arithmetic: the dtype, and whether products are rounded."""
+        """What a measurement says of its arithmetic: the dtype, and whether products are rounded."""
         return f"{self.dtype}, products in bfloat16" if self.fast_products else self.dtype
+
+    @property
+    def arithmetic(self) -> str:
+        """What a run's certificate says: `precision`, and the batch in half precision, where a picture differs with it."""
+        return self.precision if self.dtype == "float32" else f"{self.precision}, batches of {self.batch}"
 
 
 class EffectTable(Table):
@@ -95,22 +103,31 @@ class SourcesTable(Table):
 
 
 class TeachersTable(Table):
-    """[teachers]: a folder with ``<effect id>.safetensors``, or an explicit file per effect."""
+    """[teachers]: a folder with ``<effect id>.safetensors``, or an explicit file per effect; weights other than 1."""
 
     folder: str | None = None
     files: dict[str, str] = Field(default_factory=dict)
+    weights: dict[str, float] = Field(default_factory=dict)
 
 
-class AcceleratorTable(Table):
+class FewStepTable(Table):
+    """What a few-step LoRA may say of its own sampling; left out = the world's."""
+
+    steps: int | None = Field(None, ge=1)
+    sampler: SamplerKind | None = None
+    shift: float | None = Field(None, gt=0)
+    embedded_guidance: float | None = Field(None, gt=0)
+
+
+class AcceleratorTable(FewStepTable):
     """[accelerator]: the few-step LoRA of the cascade and the weights both LoRAs get there."""
 
     file: str
     weight: float = 1.0
     teacher_weight: float = 1.0
-    steps: int | None = Field(None, ge=1)
 
 
-class CandidateTable(Table):
+class CandidateTable(FewStepTable):
     """[[candidates]]: a collection adapter under test.
 
     `effects` are the ids it was trained on (left out: every effect it is asked for); `extends` names the candidate that
@@ -120,7 +137,6 @@ class CandidateTable(Table):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     file: str
-    steps: int | None = Field(None, ge=1)
     weight: float = 1.0
     effects: tuple[str, ...] = ()
     extends: str | None = None
@@ -128,10 +144,11 @@ class CandidateTable(Table):
 
 
 class JointTable(Table):
-    """[joint]: one LoRA trained on all pairs of all effects, a baseline for the candidates."""
+    """[joint]: one LoRA trained on all pairs of all effects, a baseline for the candidates, sampled as the teachers are."""
 
     file: str
     weight: float = 1.0
+    embedded_guidance: float | None = Field(None, gt=0)
 
 
 class MergedTable(Table):
@@ -171,3 +188,15 @@ class WorldTable(Table):
     merged: MergedTable = MergedTable()
     encoders: EncodersTable = EncodersTable()
     references: ReferencesTable | None = None
+
+    @model_validator(mode="after")
+    def _guidance_is_an_input(self) -> WorldTable:
+        tables = {"accelerator": self.accelerator, "joint": self.joint}
+        tables |= {f"candidate {table.name}": table for table in self.candidates}
+        for name, table in tables.items():
+            if table is not None and table.embedded_guidance is not None and self.backbone.kind == "qwen-image-edit":
+                raise ValueError(
+                    f"embedded_guidance = {table.embedded_guidance} of the {name} has no effect: Qwen-Image-Edit takes no "
+                    "guidance as an input, as FLUX does; remove it"
+                )
+        return self

@@ -176,11 +176,18 @@ def choose_effects(world: World, effects: Sequence[str] | None) -> list[Effect]:
 
 
 def teacher_files(world: World, effects: Sequence[Effect], folder: Path) -> dict[str, Path]:
-    """Effect id -> teacher adapter: a finished one in `folder`, else the world's."""
+    """Effect id -> teacher adapter: a finished one in `folder`, else the world's, which is used at weight 1.
+
+    ClbenchError for one of the world's to which [teachers.weights] gives another weight.
+    """
     found: dict[str, Path] = {}
     for effect in effects:
         fresh = folder / f"{effect.id}.safetensors"
         path = fresh if fresh.is_file() else world.teacher_path(effect.id)
+        if path is not None and path != fresh and (weight := world.effect_weight(effect.id)) != 1.0:
+            raise ClbenchError(
+                f"{world.file} gives the teacher of '{effect.id}' the weight {weight}; teachers are distilled at weight 1 only"
+            )
         if path is not None:
             found[effect.id] = path
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def build_flux_pipeline(seed: int = 0):
+def build_flux_pipeline(seed: int = 0, guidance_embeds: bool = False):
     """A FluxKontextPipeline of about 0.2 M random parameters; 32 px, 8 latent channels, f = 4."""
     import torch
     from diffusers import (
@@ -25,6 +25,7 @@ def build_flux_pipeline(seed: int = 0):
     transformer = FluxTransformer2DModel(
         patch_size=1, in_channels=32, num_layers=1, num_single_layers=1, attention_head_dim=16,
         num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=(4, 6, 6),
+        guidance_embeds=guidance_embeds,
     )  # fmt: skip
     vae = AutoencoderKL(
         latent_channels=8, block_out_channels=(16, 16, 16), layers_per_block=1, norm_num_groups=4,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 
 import pytest
@@ -192,6 +193,28 @@ def test_other_files_are_refused(tmp_path, lora, change, message):
     save_file({k: v.contiguous() for k, v in change(lora[0]).items()}, tmp_path / "x.safetensors")
     with pytest.raises(ClbenchError, match=message):
         adapters.describe_adapter(tmp_path / "x.safetensors")
+
+
+TEXT = ("lora_te1_text_model_encoder_layers_0_mlp_fc1", "lora_te_x", "text_encoder.text_model.q_proj", "text_encoder_2.wo")
+
+
+@pytest.mark.parametrize("layer", TEXT)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_text_encoders_that_are_not_trained_are_left_aside(tmp_path, lora, layer, dtype):
+    """A factor of zeros, of either sign, makes the product zero whatever the other one holds."""
+    factors, _ = lora
+    down, up = (f"{layer}.lora_{side}.weight" for side in ("down", "up"))
+    beside = {down: torch.ones(2, 8, dtype=dtype), up: -torch.zeros(8, 2, dtype=dtype), f"{layer}.alpha": torch.tensor(2.0)}
+    plain = write(tmp_path / "plain.safetensors", factors)
+    info = write(tmp_path / "zero.safetensors", factors | beside)
+    assert (info.ranks, info.alphas, info.shapes) == (plain.ranks, plain.alphas, plain.shapes)
+    loaded = adapters.load_tensors(info)
+    assert loaded.keys() == factors.keys() and all(torch.equal(loaded[name], factors[name]) for name in factors)
+    beside[up][7, 1] = torch.finfo(dtype).tiny
+    with pytest.raises(ClbenchError, match=rf"trains the text encoder too \('{re.escape(layer)}"):
+        write(tmp_path / "trained.safetensors", factors | beside)
+    with pytest.raises(ClbenchError, match="trains the text encoder too"):
+        write(tmp_path / "other.safetensors", factors | {f"{layer}.dora_scale": torch.zeros(1)})
 
 
 def test_files_that_are_no_adapters(tmp_path):

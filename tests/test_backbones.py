@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ from mini_parts import build_flux_pipeline, random_lora
 
 from clbench.adapters import save_adapter
 from clbench.backbones import Job, Sampler, backbone_folder, open_backbone
+from clbench.backbones.common import to_vae
+from clbench.backbones.flux import FluxKontextBackbone
 from clbench.backbones.noise import CaseNoiseScheduler, check_library, generators
 from clbench.backbones.vae import VaeRoundTrip, open_vae
 from clbench.registry import ClbenchError
@@ -86,6 +90,38 @@ def test_few_step_sigmas_are_those_of_the_method(backbone):
     np.testing.assert_allclose(scheduler.sigmas.numpy(), expected, atol=5e-5)
 
 
+def test_euler_with_a_static_shift_is_the_schedule_of_lightning(mini_world):
+    """Qwen-Image-Lightning: dynamic shifting with base_shift = max_shift = ln 3 and no terminal shift, in the model's place."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    own = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 0.9, "shift_terminal": 0.02}
+    published = {"use_dynamic_shifting": True, "base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None}
+    asked = np.linspace(1, 1 / 8, 8).tolist()
+    pipe = build_flux_pipeline()
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(**own)  # names no shift, as a scheduler_config.json may
+    backbone = FluxKontextBackbone(pipe, mini_world.backbone, 32, "mini")
+    ours = backbone.scheduler(Sampler(8, stochastic=False, shift=3.0), [])
+    theirs = FlowMatchEulerDiscreteScheduler(**published)
+    ours.set_timesteps(sigmas=asked, mu=0.7)
+    theirs.set_timesteps(sigmas=asked, mu=math.log(3))
+    np.testing.assert_allclose(ours.sigmas.numpy(), theirs.sigmas.numpy(), atol=1e-6)
+    np.testing.assert_allclose(ours.sigmas.numpy(), [1, 0.955, 0.9, 0.833, 0.75, 0.643, 0.5, 0.3, 0], atol=6e-4)
+    assert not ours.config.stochastic_sampling
+    assert backbone.scheduler(Sampler(8, stochastic=True, shift=3.0), []).config.stochastic_sampling
+
+
+def test_embedded_guidance_reaches_the_transformer(mini_world):
+    """That of the sampler, else the world's; and it changes the picture."""
+    pipe = build_flux_pipeline(guidance_embeds=True)
+    backbone, seen = FluxKontextBackbone(pipe, mini_world.backbone, 32, "guided"), []
+    forward = pipe.transformer.forward
+    pipe.transformer.forward = lambda *args, **kwargs: (seen.append(kwargs["guidance"]), forward(*args, **kwargs))[1]
+    jobs = jobs_of(mini_world)[:1]
+    usual, other = (backbone.sample(jobs, Sampler(1, embedded_guidance=value)) for value in (None, 40.0))
+    assert [float(value) for value in seen] == [mini_world.backbone.embedded_guidance, 40.0]
+    assert largest_difference(usual, other) > 0
+
+
 def test_few_step_pictures_depend_on_the_seed_of_the_case(backbone, mini_world):
     job = jobs_of(mini_world)[0]
     other = Job(job.picture, job.prompt, job.seed + 1)
@@ -161,6 +197,17 @@ def test_only_so_many_encoded_sources_are_kept(backbone, mini_world, monkeypatch
     jobs = jobs_of(mini_world)
     first, again = (backbone.sample(jobs, FEW) for _ in range(2))
     assert len(backbone._sources) == 2 and largest_difference(first, again) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_source_reaches_the_vae_as_diffusers_gives_it(dtype):
+    """Bit for bit, for every value of a byte."""
+    from diffusers.image_processor import VaeImageProcessor
+    from PIL import Image
+
+    pictures = [np.arange(256 * 3, dtype=np.uint32).reshape(16, 16, 3).astype(np.uint8) for _ in range(2)]
+    theirs = VaeImageProcessor(vae_scale_factor=1).preprocess([Image.fromarray(picture) for picture in pictures])
+    assert torch.equal(to_vae(pictures, torch.device("cpu"), dtype), theirs.to(dtype))
 
 
 def test_the_vae_alone_keeps_shape_and_order(mini_world):

@@ -19,7 +19,7 @@ from clbench.registry import ClbenchError
 from clbench.report.worldly import adapter_bytes
 from clbench.suite import load_suite
 from clbench.systems import Bench, open_system
-from clbench.world import load_world
+from clbench.world import World, load_world
 
 SUITE = """
 name = "small"
@@ -154,6 +154,18 @@ def test_joint_alone_and_with_the_accelerator(bench):
     assert bench.backbone.loaded[-1] == (("joint.safetensors", 0.5), ("accelerator.safetensors", 1.0))
     assert bench.backbone.calls[-1][1] == Sampler(2, 1.0, True, 3.0)
     assert set(system.card.adapters) == {"joint", "accelerator"}
+
+
+GUIDANCES = [(None, 1.5, 1.5, 1.5), (2.5, 1.5, 1.5, 2.5), (2.5, None, None, 2.5)]
+
+
+@pytest.mark.parametrize(("fast", "joint", "alone", "beside"), GUIDANCES)
+def test_embedded_guidance_of_the_joint_lora(world, fast, joint, alone, beside):
+    tables = {"joint": {"embedded_guidance": joint}, "accelerator": {"embedded_guidance": fast}}
+    new = {name: getattr(world.table, name).model_copy(update=values) for name, values in tables.items()}
+    bench = Bench(World(world.file, world.table.model_copy(update=new)), EFFECTS)
+    found = [open_system(name, bench).sampler.embedded_guidance for name in ("joint", "joint+accelerator")]
+    assert found == [alone, beside]
 
 
 def test_a_world_without_a_joint_lora(mini_world, world):

@@ -208,6 +208,18 @@ def test_doctor_names_what_is_missing(mini_world_file, tmp_path):
     assert "accelerator" in result.stderr and "backbone" in result.stdout and "not needed" in result.stdout
 
 
+def test_systems_that_are_left_out_are_said_once(mini_world_file, tmp_path):
+    suite, out = tmp_path / "small.toml", tmp_path / "out"
+    suite.write_text(SUITE.replace('"identity", "collection"', '"identity", "joints", "merged"').replace('"all"', '["sepia"]'))
+    (tmp_path / "teachers" / "sepia.safetensors").unlink()
+    told = clbench("eval", "--suite", suite, "--world", mini_world_file, "--out", out).stderr
+    assert told.count("system merged-linear is left out: world mini has no teacher LoRA for: sepia") == 1
+    assert told.count("systems joint and joint+accelerator are left out: world mini names no joint LoRA") == 1
+    assert [path.name for path in out.iterdir() if path.is_dir()] == ["identity"]
+    asked = clbench("eval", "--suite", suite, "--world", mini_world_file, "--out", out, "--system", "identity").stderr
+    assert "left out" not in asked, "nobody asked for them"
+
+
 def test_version():
     from clbench import __version__
 

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from clbench.edit import Asked, bench_for, certificate, edit, prepare, run
+from clbench.edit import Asked, bench_for, certificate, edit, prepare, run, same_but_suite
 from clbench.registry import ClbenchError
-from clbench.results import RunFolder
+from clbench.results import RunFolder, differences
 from clbench.suite import load_suite
 from clbench.systems import open_system
 from clbench.types import Edit
@@ -126,6 +126,23 @@ def test_cache_key_knows_system_dtype_and_world(mini_world, mini_world_file, sui
     other = load_world(mini_world_file)
     keys.add(certificate(other, suite, open_system("collection", bench_for(other, suite)), 6).cache_key)
     assert len(keys) == 6
+
+
+def test_the_batch_is_part_of_a_run_in_half_precision_alone(mini_world, suite):
+    """There a picture differs with it; in float32 it does not, and older keys hold."""
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        for batch in (4, 2):
+            mini_world.backbone = mini_world.backbone.model_copy(update={"dtype": dtype, "batch": batch})
+            base, identity = (open_system(name, bench_for(mini_world, suite)) for name in ("base", "identity"))
+            found[dtype, batch] = certificate(mini_world, suite, base, 4)
+            assert certificate(mini_world, suite, identity, 4).dtype == "uint8"
+    assert found["float32", 4].cache_key == found["float32", 2].cache_key and found["float32", 4].dtype == "float32"
+    assert differences(found["bfloat16", 4], found["bfloat16", 2]) == [
+        "dtype is 'bfloat16, batches of 4', asked for 'bfloat16, batches of 2'"
+    ]
+    assert len({info.cache_key for info in found.values()}) == 3
+    assert not same_but_suite(found["bfloat16", 4], found["bfloat16", 2])
 
 
 def test_pictures_from_the_stock_pipeline_survive_a_resume(mini_world, suite, tmp_path):

@@ -51,7 +51,7 @@ QUICK = (
     "clbench.listing", "clbench.lock", "clbench.world", "clbench.suite",
     "clbench.sources", "clbench.results", "clbench.systems", "clbench.backbones", "clbench.edit",
     "clbench.adapters", "clbench.factors", "clbench.dialects", "clbench.tensor_file", "clbench.hashing", "clbench.tables",
-    "clbench.world_file", "clbench.types",
+    "clbench.world_file", "clbench.world_checks", "clbench.types",
     "clbench.registry", "clbench.doctor", "clbench.merging", "clbench.systems.merged", "clbench.systems.baselines",
     "clbench.cost.answer", "clbench.cost.table", "clbench.cost.curves",
     "clbench.cost.bases", "clbench.cost.worlds", "clbench.cost.deployment", "clbench.cost.traffic",

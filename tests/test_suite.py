@@ -165,8 +165,31 @@ def test_candidates_are_those_that_are_there(suite_file, mini_world, mini_world_
 def test_joints_are_those_of_a_world_that_names_one(suite_file, mini_world, mini_world_file):
     suite_file.write_text(SUITE.replace('["teacher"]', '["teacher", "joints"]'))
     assert load_suite(suite_file).systems_in(mini_world) == ["teacher"]
+    (sentence,) = load_suite(suite_file).left_out(mini_world)
+    assert "joint and joint+accelerator are left out: world mini names no joint LoRA" in sentence
     mini_world_file.write_text(mini_world_file.read_text() + '\n[joint]\nfile = "joint.safetensors"\n')
     assert load_suite(suite_file).systems_in(load_world(mini_world_file)) == ["teacher", "joint", "joint+accelerator"]
+
+
+def test_merged_is_the_linear_merge_where_teachers_can_be_merged_so(suite_file, mini_world):
+    from mini_parts import build_flux_pipeline, random_lora
+
+    from clbench.adapters import save_adapter
+
+    suite_file.write_text(SUITE.replace('["teacher"]', '["merged", "teacher"]'))
+    suite = load_suite(suite_file)
+    assert suite.systems_in(mini_world) == ["merged-linear", "teacher"] and suite.left_out(mini_world) == []
+    assert suite.merged_in(mini_world) == ["merged-linear"]
+    file = mini_world.root / "teachers" / "sepia.safetensors"
+    save_adapter(file, *random_lora(build_flux_pipeline(), 5, rank=2))
+    assert suite.systems_in(mini_world) == ["teacher"] and suite.merged_in(mini_world) == []
+    (sentence,) = suite.left_out(mini_world)
+    assert sentence.startswith("suite mine: system merged-linear is left out: ") and "'linear' needs equal ranks" in sentence
+    file.write_bytes(b"no adapter")
+    with pytest.raises(ClbenchError, match="no safetensors file"):
+        suite.systems_in(mini_world)
+    file.unlink()
+    assert "has no teacher LoRA for: sepia" in suite.left_out(mini_world)[0] and suite.systems_in(mini_world) == ["teacher"]
 
 
 def test_hash_of_older_suites_holds(suite_file):

@@ -84,6 +84,56 @@ def test_a_few_step_sampler_can_be_euler(bench):
     assert world.hash != bench.world.hash
 
 
+def changed(world, **tables):
+    """The world with other values in some of its tables (of the first candidate)."""
+    table = world.table
+    held = {"candidates": table.candidates[0], "accelerator": table.accelerator, "teachers": table.teachers}
+    new = {name: held[name].model_copy(update=values) for name, values in tables.items()}
+    if "candidates" in new:
+        new["candidates"] = (new["candidates"],)
+    return World(world.file, table.model_copy(update=new))
+
+
+def test_accelerator_and_collection_have_a_sampler_each(bench):
+    """A published accelerator (Euler, a shift of its own) beside a stochastic collection, in one world."""
+    own = {"sampler": "euler", "shift": 2.0, "embedded_guidance": 1.5}
+    world = changed(bench.world, accelerator=own)
+    other = Bench(world, EFFECTS, _opened=[bench.backbone])
+    expected = {
+        "cascade": Sampler(2, 1.0, False, 2.0, 1.5), "merged-cat+accelerator": Sampler(2, 1.0, False, 2.0, 1.5),
+        "collection": Sampler(2, 1.0, True, 3.0), "teacher": Sampler(3, 2.0),
+    }  # fmt: skip
+    for name, sampler in expected.items():
+        system, plain = open_system(name, other), open_system(name, bench)
+        list(system.edit(cases_of(world, EFFECTS[:1])))
+        assert bench.backbone.calls[-1][1] == sampler, name
+        differing = {key for key, value in system.card.settings.items() if plain.card.settings[key] != value}
+        assert differing == ({"stochastic", "shift", "embedded_guidance"} if sampler.shift == 2.0 else set()), name
+        assert system.card.settings["embedded_guidance"] == sampler.embedded_guidance or sampler.shift != 2.0
+    reverse = changed(bench.world, candidates={"sampler": "euler"})
+    assert open_system("collection", Bench(reverse, EFFECTS)).sampler == Sampler(2, 1.0, False, None)
+    assert open_system("cascade", Bench(reverse, EFFECTS)).sampler == Sampler(2, 1.0, True, 3.0)
+
+
+def test_weights_of_teachers_reach_every_system_that_has_them(bench):
+    world = changed(bench.world, teachers={"weights": {"sepia": 0.5, "upside_down": 1.0}}, accelerator={"teacher_weight": 0.8})
+    other = Bench(world, EFFECTS, _opened=[bench.backbone])
+    loaded = {}
+    for name in ("teacher", "teacher-few", "cascade"):
+        bench.backbone.loaded.clear()
+        system = open_system(name, other)
+        list(system.edit(cases_of(world)[:2]))
+        loaded[name] = [weights[0] for weights in bench.backbone.loaded]
+        assert system.card.settings["effect_weights"] == {"sepia": 0.5}
+        assert "effect_weights" not in open_system(name, bench).card.settings
+    alone = [("sepia.safetensors", 0.5), ("upside_down.safetensors", 1.0)]
+    assert loaded == {
+        "teacher": alone, "teacher-few": alone, "cascade": [("sepia.safetensors", 0.4), ("upside_down.safetensors", 0.8)],
+    }  # fmt: skip
+    merged = {name: open_system(name, other).card.settings["merge"] for name in ("merged-svd", "merged-ties")}
+    assert [merge["weights"] for merge in merged.values()] == [[0.25, 0.5], [0.5, 1.0]]
+
+
 def test_steps_of_the_case_win_and_are_grouped(bench):
     cases = cases_of(bench.world, steps=4) + cases_of(bench.world, steps=1)
     edits = list(open_system("collection", bench).edit(cases))

@@ -279,9 +279,50 @@ def test_effects_of_a_candidate_are_known_before_its_file_is_there(mini_world_fi
         chosen_effects(str(mini_world_file), ["sepia"], "later")
 
 
+def test_weights_of_teachers(mini_world_file):
+    before = load_world(mini_world_file)
+    edit(mini_world_file, 'folder = "teachers"', 'folder = "teachers"\n[teachers.weights]\nsepia = 1.0\nupside_down = 1')
+    same = load_world(mini_world_file)
+    assert same.hash == before.hash and same.effect_weight("sepia") == before.effect_weight("sepia") == 1.0
+    edit(mini_world_file, "sepia = 1.0", "sepia = 0.8")
+    other = load_world(mini_world_file)
+    assert (other.effect_weight("sepia"), other.effect_weight("upside_down")) == (0.8, 1.0)
+    assert other.hash != before.hash  # teachers are the truth here
+    edit(mini_world_file, "upside_down = 1\n", "upside_down = 1\nsepai = 2\n")
+    with pytest.raises(ClbenchError, match=r"\[teachers\.weights\] in .*unknown effect 'sepai'. Did you mean 'sepia'"):
+        load_world(mini_world_file)
+    edit(mini_world_file, "sepai = 2\n", "")
+    (mini_world_file.parent / "teachers" / "sepia.safetensors").unlink()
+    with pytest.raises(ClbenchError, match=r"gives 'sepia' the weight 0\.8, but it has no teacher"):
+        load_world(mini_world_file)
+
+
+def test_the_truth_of_operators_knows_no_weights(mini_world_file):
+    edit(mini_world_file, 'id = "sepia"', 'id = "sepia"\noperator = "sepia"')
+    before = load_world(mini_world_file).hash
+    edit(mini_world_file, 'folder = "teachers"', 'folder = "teachers"\nweights = { sepia = 0.5 }')
+    assert load_world(mini_world_file).hash == before
+
+
+def test_how_few_step_loras_are_sampled_is_no_part_of_the_hash(mini_world_file):
+    before = load_world(mini_world_file)
+    own = 'sampler = "euler"\nshift = 2.5\nembedded_guidance = 1.5\n'
+    edit(mini_world_file, '[accelerator]\n', f"[accelerator]\n{own}")
+    edit(mini_world_file, '[[candidates]]\n', f"[[candidates]]\n{own}")
+    after = load_world(mini_world_file)
+    assert after.hash == before.hash
+    for adapter in (after.accelerator(), after.candidate()):
+        assert (adapter.sampler, adapter.shift, adapter.embedded_guidance) == ("euler", 2.5, 1.5)
+    assert before.accelerator().sampler is None
+    edit(mini_world_file, "[backbone]", '[backbone]\nkind = "qwen-image-edit"')
+    with pytest.raises(ClbenchError, match=r"embedded_guidance = 1\.5 of the accelerator has no effect"):
+        load_world(mini_world_file)
+
+
 @pytest.mark.parametrize("name", ["flux-kontext", "qwen-image-edit"])
 def test_templates_have_known_keys_only(name):
     from clbench.world_file import WorldTable
 
     table = read_table(shipped_folder() / "templates" / f"{name}.toml", WorldTable)
-    assert table.backbone.kind == name and table.backbone.few_sampler == "euler"
+    assert table.backbone.kind == name and table.backbone.few_sampler == "stochastic"
+    assert table.accelerator is not None and table.accelerator.sampler == "euler"

@@ -27,7 +27,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """How a picture is sampled. `guidance` is the true classifier-free scale, 1 = none.
+    """How a picture is sampled. `guidance` is the true classifier-free scale, 1 = none; `embedded_guidance` the value that
+    guidance-distilled transformers take as an input, None = the world's.
 
     `stochastic`: predict x0 and re-noise to the next sigma with fresh noise (the few-step student's sampler),
     else Euler. `shift` None keeps the backbone's own schedule; a number is a static shift,
@@ -38,6 +39,7 @@ class Sampler:
     guidance: float = 1.0
     stochastic: bool = False
     shift: float | None = None
+    embedded_guidance: float | None = None
 
     @property
     def nfe(self) -> int:
@@ -45,8 +47,8 @@ class Sampler:
         return self.steps * (2 if self.guidance > 1 else 1)
 
     def settings(self) -> dict[str, Any]:
-        """Plain values for a system's card."""
-        return asdict(self)
+        """Plain values for a system's card, which has the embedded guidance under that name whoever gave it."""
+        return {key: value for key, value in asdict(self).items() if key != "embedded_guidance" or value is not None}
 
 
 RoundTrip = Callable[[Sequence[np.ndarray]], list[np.ndarray | None]]
@@ -61,8 +63,9 @@ class Backbone(Protocol):
     """A frozen image-editing model with switchable adapters."""
 
     def sample(self, jobs: Sequence[Job], sampler: Sampler) -> list[np.ndarray | None]:
-        """One uint8 ``(R, R, 3)`` per job, sampled as one batch; the same picture in any batch (1/255).
+        """One uint8 ``(R, R, 3)`` per job, sampled as one batch.
 
+        In float32 it is the same picture in any batch (1/255); half precision rounds sums, which differ with the batch.
         None for a picture whose values are not finite: never a black square.
         """
         ...

@@ -74,7 +74,8 @@ class DiffusersBackbone:
         self.device = pipe.device
         if table.fast_products:
             round_products(pipe.transformer)
-        self._own_schedule = dict(pipe.scheduler.config)
+        # diffusers would take its own defaults for the keys named there, whatever `scheduler` sets
+        self._own_schedule = {key: value for key, value in pipe.scheduler.config.items() if key != "_use_default_values"}
         layers = linear_layers(pipe.transformer)
         self._shapes = {name: tuple(layer.weight.shape) for name, layer in layers.items()}
         self._loaded: OrderedDict[str, None] = OrderedDict()
@@ -191,10 +192,10 @@ def process_peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def to_tensor(pictures: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """uint8 ``(H, W, 3)`` each -> float ``(N, 3, H, W)`` in [0, 1]."""
+def to_vae(pictures: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """uint8 ``(H, W, 3)`` each -> float ``(N, 3, H, W)`` in [-1, 1]; scaled in float32 and then rounded, as in diffusers."""
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(torch.float32) / 255
-    return batch.to(device, dtype)
+    return (batch * 2 - 1).to(device, dtype)
 
 
 def to_uint8(batch: np.ndarray) -> list[np.ndarray | None]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from clbench.backbones import Job, Sampler
-from clbench.backbones.common import DiffusersBackbone, open_pipeline, to_tensor
+from clbench.backbones.common import DiffusersBackbone, open_pipeline, to_vae
 from clbench.images import hash_pixels
 from clbench.world import BackboneTable, World
 
@@ -56,13 +56,13 @@ class FluxKontextBackbone(DiffusersBackbone):
                 "negative_pooled_prompt_embeds": negative_pooled,
                 "true_cfg_scale": sampler.guidance,
             }
-        side = self.resolution
+        side, embedded = self.resolution, sampler.embedded_guidance
         # max_area and _auto_resize: without them the pipeline silently works at about one megapixel
         return self.pipe(
             image=torch.cat([self._encoded(job.picture) for job in jobs]),
             prompt_embeds=embeds, pooled_prompt_embeds=pooled, **negative,
             height=side, width=side, max_area=side * side, _auto_resize=False,
-            num_inference_steps=sampler.steps, guidance_scale=self.table.embedded_guidance,
+            num_inference_steps=sampler.steps, guidance_scale=self.table.embedded_guidance if embedded is None else embedded,
             max_sequence_length=self.table.max_sequence_length, generator=noise, output_type="np",
         ).images  # fmt: skip
 
@@ -82,7 +82,7 @@ class FluxKontextBackbone(DiffusersBackbone):
         """
         key, vae = hash_pixels(picture), self.pipe.vae
         if key not in self._sources:
-            mode = vae.encode(to_tensor([picture], self.device, vae.dtype) * 2 - 1).latent_dist.mode()
+            mode = vae.encode(to_vae([picture], self.device, vae.dtype)).latent_dist.mode()
             self._sources[key] = (mode - vae.config.shift_factor) * vae.config.scaling_factor
             if len(self._sources) > KEEP_SOURCES:
                 self._sources.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Noise that belongs to a case: the same picture in any batch, order or process."""
+"""Noise that belongs to a case: the same numbers in any batch, order or process."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from clbench.backbones import RoundTrip
-from clbench.backbones.common import opened, pick_device, set_threads, to_tensor, to_uint8
+from clbench.backbones.common import opened, pick_device, set_threads, to_uint8, to_vae
 from clbench.world import BackboneTable
 
 
@@ -28,7 +28,7 @@ class VaeRoundTrip:
 
     @torch.inference_mode()
     def _returned(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray | None]:
-        batch = to_tensor(pictures, self.vae.device, self.vae.dtype) * 2 - 1
+        batch = to_vae(pictures, self.vae.device, self.vae.dtype)
         latents = self.vae.encode(batch.unsqueeze(2) if self.video else batch).latent_dist.mode()
         decoded = self.vae.decode(latents).sample
         decoded = decoded[:, :, 0] if self.video else decoded

@@ -22,6 +22,9 @@ def doctor(world: WorldName = "tiny") -> None:
     findings = examine(world)
     print_table(f"clbench doctor, world {world}", ["what", "state", "detail"], [f.row() for f in findings])
     missing = [f.what for f in findings if f.state == "missing"]
+    for finding in findings:
+        if finding.state == "warning":
+            say(f"{finding.what}: {finding.detail}", "yellow")
     if missing:
         say(f"Missing: {', '.join(missing)}.", "red")
         raise typer.Exit(1)

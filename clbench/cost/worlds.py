@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clbench import dialects
 from clbench.adapters import AdapterInfo, describe_adapter, read_header
 from clbench.cost.bases import base_from_config
-from clbench.cost.shapes import Base
+from clbench.cost.shapes import Base, Linear
 from clbench.cost.targets import dtype_bytes
+from clbench.factors import Factor
 from clbench.registry import ClbenchError
 from clbench.world import World
 
@@ -20,7 +22,8 @@ _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F8_E4M3": "f
 class AdapterPrediction:
     """An adapter file: predicted and stored bytes of its factors, and the bytes of the whole file.
 
-    `resident` are the predicted bytes once it is loaded: factors take the backbone's dtype.
+    `resident` are the predicted bytes once it is loaded: each module has factors of its own, though a file in the original
+    names holds one A for several, and they take the backbone's dtype. `waiting` is the same in the file's dtype.
     """
 
     name: str
@@ -32,6 +35,7 @@ class AdapterPrediction:
     stored: int
     file: int
     resident: int
+    waiting: int
 
     @property
     def exact(self) -> bool:
@@ -78,22 +82,40 @@ def predict(name: str, path: Path, base: Base, resident_dtype: str) -> AdapterPr
     """Bytes of an adapter from the base's shapes and the file's ranks; ClbenchError for a LoRA of another base."""
     info = describe_adapter(path)
     header = read_header(path)
-    elements = _elements(info, base)
+    held, loaded = _elements(info, base)
     dtype = _dtype(path, {header[tensor]["dtype"] for tensor in info.names})
     stored = sum(end - start for start, end in (header[tensor]["data_offsets"] for tensor in info.names))
     return AdapterPrediction(
-        name, path, info.rank, len(info.modules), dtype, elements * dtype_bytes(dtype), stored, info.bytes,
-        elements * dtype_bytes(resident_dtype),
+        name, path, info.rank, len(info.modules), dtype, held * dtype_bytes(dtype), stored, info.bytes,
+        loaded * dtype_bytes(resident_dtype), loaded * dtype_bytes(dtype),
     )  # fmt: skip
 
 
-def _elements(info: AdapterInfo, base: Base) -> int:
-    """Numbers in all factors, from the base's shapes alone."""
-    widths = {one.name: one.out + one.into for one in base.linears}
-    missing = [module for module in info.modules if module not in widths]
+def _elements(info: AdapterInfo, base: Base) -> tuple[int, int]:
+    """Numbers in the file's tensors, and in the factors of all modules, from the base's shapes and the ranks alone."""
+    layers = {one.name: one for one in base.linears}
+    missing = [module for module in info.modules if module not in layers]
     if missing:
         raise ClbenchError(f"{info.path} is a LoRA of another base: {base.name} has no module '{missing[0]}'")
-    return sum(rank * widths[module] for module, rank in info.ranks.items())
+    loaded = sum(rank * (layers[module].out + layers[module].into) for module, rank in info.ranks.items())
+    tensors: dict[str, list[Factor]] = {}
+    for factor in info.factors:
+        tensors.setdefault(factor.name, []).append(factor)
+    return sum(_numbers(factors, layers) for factors in tensors.values()), loaded
+
+
+def _numbers(factors: Sequence[Factor], layers: Mapping[str, Linear]) -> int:
+    """Numbers in the tensor that holds these factors, all A or all B.
+
+    A is as wide as its modules, which share an input. B has the rows of every module of its target, also of one that the
+    adapter lacks.
+    """
+    first = factors[0]
+    if first.side == "A":
+        return max(factor.rows[1] for factor in factors) * layers[first.module].into
+    target = dialects.target_of(dialects.FLUX, first.module) if first.cut else None
+    modules = [first.module] if target is None else dialects.modules_of(dialects.FLUX, target)
+    return max(factor.columns[1] for factor in factors) * sum(layers[module].out for module in modules)
 
 
 def _dtype(path: Path, found: set[str]) -> str:

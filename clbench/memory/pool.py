@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def _copy(file: Path, target: Path) -> Path:
 def concatenated(files: Sequence[Path], target: Path) -> Path:
     """One LoRA whose factors are those of `files` side by side, so that it adds up to their sum; written once.
 
-    Ranks add up; each file's scale goes into its B.
+    Ranks add up; each file's scale goes into its B. All factors have one dtype, which holds what each file's does.
     """
     import torch
 
@@ -79,9 +80,11 @@ def concatenated(files: Sequence[Path], target: Path) -> Path:
         info = describe_adapter(file)
         for name, tensor in load_tensors(info).items():
             module, side, _ = name.rsplit(".", 2)
-            scale = info.alphas[module] / (info.ranks[module] ** 0.5 if info.rslora else info.ranks[module])
-            sides.setdefault(name, []).append(tensor * scale if side == "lora_B" else tensor)
-    joined = {name: torch.cat(parts, dim=0 if ".lora_A." in name else 1) for name, parts in sides.items()}
+            sides.setdefault(name, []).append(tensor * info.scale(module) if side == "lora_B" else tensor)
+    widest = functools.reduce(torch.promote_types, (part.dtype for parts in sides.values() for part in parts))
+    joined = {
+        name: torch.cat([part.to(widest) for part in parts], dim=0 if ".lora_A." in name else 1) for name, parts in sides.items()
+    }
     ranks = {name.removesuffix(".lora_A.weight"): len(t) for name, t in joined.items() if ".lora_A." in name}
     rank = max(ranks.values())
     pattern = {module: own for module, own in ranks.items() if own != rank}

@@ -35,7 +35,7 @@ def predict_point(
     """
     loaded = [parts[i] for i in last_loaded(sequence, point.slots)] if point.slots else list(parts)
     factors = sum(one.resident for one in (*loaded, *fixed))
-    waiting = sum(one.stored for one in parts) if point.policy == "ram" and not on_gpu else 0
+    waiting = sum(one.waiting for one in parts) if point.policy == "ram" and not on_gpu else 0
     found: dict[str, float] = {
         "tensor_bytes": sum(one.predicted for one in (*parts, *fixed)), "factor_bytes": factors,
     }  # fmt: skip

@@ -17,7 +17,7 @@ from clbench.report.data import ReportInput
 from clbench.report.deployment import Deployment
 from clbench.results import RunFolder
 from clbench.suite import Suite, load_suite
-from clbench.systems import ACCELERATED, MERGED
+from clbench.systems import ACCELERATED
 from clbench.systems.merged import stored_bytes
 from clbench.types import Case
 from clbench.world import World, load_world
@@ -127,7 +127,7 @@ def adapter_bytes(world: World, suite: Suite, effects: Sequence[str]) -> dict[st
     stored |= {f"collection-{candidate.name}": _size(world, candidate.file) for candidate in table.candidates}
     if table.candidates:
         stored["collection"] = stored[f"collection-{table.candidates[0].name}"]
-    merged = [name for name in suite.systems if name.startswith(MERGED) and (fast or not name.endswith(ACCELERATED))]
+    merged = [name for name in suite.merged_in(world) if fast or not name.endswith(ACCELERATED)]
     return {name: size for name, size in stored.items() if size} | stored_bytes(world, effects, merged)
 
 

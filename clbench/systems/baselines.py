@@ -12,10 +12,12 @@ from clbench.systems.sampled import (
     SampledSystem,
     card_settings,
     checked_adapter,
+    effect_weights,
     few_sampler,
     full_sampler,
     hashes_of,
     suite_teachers,
+    teacher_plan,
 )
 from clbench.types import SystemCard
 
@@ -30,22 +32,28 @@ def open_teacher_few(bench: Bench, name: str) -> SampledSystem:
     backbone_folder(bench.world)  # a missing backbone is said now
     teachers = suite_teachers(bench)
     sampler = replace(full_sampler(bench), steps=bench.world.backbone.few_steps)
-    card = SystemCard(name, name, hashes_of(teachers), card_settings(bench, sampler, "instruction"))
-    plan = Plan(lambda effect: ((teachers[effect].path, 1.0),), lambda effect: effect.instruction)
-    return SampledSystem(bench, card, plan, sampler)
+    settings = card_settings(bench, sampler, "instruction") | effect_weights(bench)
+    card = SystemCard(name, name, hashes_of(teachers), settings)
+    return SampledSystem(bench, card, teacher_plan(bench, teachers), sampler)
 
 
 def open_joint(bench: Bench, name: str) -> SampledSystem:
-    """The joint LoRA at full steps with guidance, or beside the accelerator at few steps; trigger and caption."""
+    """The joint LoRA at full steps with guidance, or beside the accelerator at few steps; trigger and caption.
+
+    Beside the accelerator its embedded guidance counts, since it was distilled with it; else the joint LoRA's own.
+    """
     backbone_folder(bench.world)  # a missing backbone is said now
     joint = bench.world.joint()
-    info, sampler = checked_adapter(bench, joint.path), full_sampler(bench)
+    info = checked_adapter(bench, joint.path)
+    sampler = replace(full_sampler(bench), embedded_guidance=joint.embedded_guidance)
     adapters: Adapters = ((info.path, joint.weight),)
     hashes, weights = {"joint": info.sha256}, {"joint_weight": joint.weight}
     if name.endswith(ACCELERATED):
         accelerator = bench.world.accelerator()
         fast = checked_adapter(bench, accelerator.path)
-        sampler = few_sampler(bench, accelerator.steps)
+        fast_sampler = few_sampler(bench, accelerator)
+        own = joint.embedded_guidance if fast_sampler.embedded_guidance is None else fast_sampler.embedded_guidance
+        sampler = replace(fast_sampler, embedded_guidance=own)
         adapters += ((fast.path, accelerator.weight),)
         hashes, weights = hashes | {"accelerator": fast.sha256}, weights | {"accelerator_weight": accelerator.weight}
     card = SystemCard(name, "joint", hashes, card_settings(bench, sampler, "trigger + caption") | weights)

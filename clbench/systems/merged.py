@@ -41,7 +41,7 @@ def open_merged(bench: Bench, name: str) -> SampledSystem:
     sampler = full_sampler(bench)
     if accelerated:
         accelerator = checked_adapter(bench, bench.world.accelerator().path)
-        sampler = few_sampler(bench, bench.world.accelerator().steps)
+        sampler = few_sampler(bench, bench.world.accelerator())
     merge = merge_of(bench.world, method, teachers, accelerator)
     inputs = hashes_of(teachers) | ({"accelerator": accelerator.sha256} if accelerator else {})
     settings = card_settings(bench, sampler, "instruction") | {"merge": merge.settings(), "merged_from": inputs}
@@ -63,12 +63,31 @@ def split_name(name: str) -> tuple[str, bool]:
 def merge_of(
     world: World, method: str, teachers: Mapping[str, AdapterInfo], accelerator: AdapterInfo | None = None
 ) -> Merge:
-    """The merge of these teachers (in their order) with the world's [merged] settings, and its cascade's weights."""
+    """The merge of these teachers (in their order) with the world's [merged] settings, and its cascade's weights.
+
+    A teacher's own weight multiplies the one that it gets in the merge.
+    """
     table = world.table.merged
     weight = usual_weight(method, len(teachers)) if table.weight is None else table.weight
-    parts = tuple(Part(info, weight) for info in teachers.values())
+    parts = tuple(Part(info, weight * world.effect_weight(effect)) for effect, info in teachers.items())
     joined = None if accelerator is None else Part(accelerator, world.accelerator().weight)
     return Merge(method, parts, table.density, table.rank, table.seed, joined, world.teacher_weight if joined else 1.0)
+
+
+def why_not_merged(world: World, method: str, effects: Sequence[str]) -> str:
+    """Why the teachers of `effects` cannot be merged so, in a sentence; "" where they can.
+
+    ClbenchError for a teacher file that cannot be read: that is no property of the method.
+    """
+    absent = [effect for effect in effects if world.teacher_path(effect) is None]
+    if absent:
+        return f"world {world.name} has no teacher LoRA for: {', '.join(absent)}"
+    teachers = described_teachers(world, effects)
+    try:
+        merge_of(world, method, teachers)
+    except ClbenchError as error:
+        return str(error)
+    return ""
 
 
 def described_teachers(world: World, effects: Sequence[str]) -> dict[str, AdapterInfo]:

@@ -23,6 +23,7 @@ from clbench.probes import INSTRUCTION, TRIGGER, TWICE, Style, left_out, prompt_
 from clbench.registry import ClbenchError
 from clbench.systems import Bench
 from clbench.types import NEUTRAL, Case, Edit, Effect, SystemCard, seed_from
+from clbench.world import Adapter
 
 Adapters = tuple[tuple[Path, float], ...]
 NOT_FINITE = "the sampler returned values that are not finite"
@@ -181,22 +182,31 @@ def _reseed(bench: Bench, name: str) -> SampledSystem:
 
 def _teacher(bench: Bench, name: str) -> SampledSystem:
     sampler, teachers = full_sampler(bench), suite_teachers(bench)
-    card = SystemCard("teacher", "teacher", hashes_of(teachers), card_settings(bench, sampler, "instruction"))
-    plan = Plan(lambda effect: ((teachers[effect].path, 1.0),), lambda effect: effect.instruction)
-    return SampledSystem(bench, card, plan, sampler)
+    settings = card_settings(bench, sampler, "instruction") | effect_weights(bench)
+    card = SystemCard("teacher", "teacher", hashes_of(teachers), settings)
+    return SampledSystem(bench, card, teacher_plan(bench, teachers), sampler)
+
+
+def teacher_plan(bench: Bench, teachers: Mapping[str, AdapterInfo]) -> Plan:
+    """Each effect by its own LoRA at its own weight, asked for by its instruction."""
+    return Plan(
+        lambda effect: ((teachers[effect].path, bench.world.effect_weight(effect)),), lambda effect: effect.instruction
+    )
 
 
 def _cascade(bench: Bench, name: str) -> SampledSystem:
     teachers, accelerator = suite_teachers(bench), bench.world.accelerator()
     info = checked_adapter(bench, accelerator.path)
-    sampler, weight = few_sampler(bench, accelerator.steps), bench.world.teacher_weight
-    settings = {"teacher_weight": weight, "accelerator_weight": accelerator.weight}
+    sampler, weight = few_sampler(bench, accelerator), bench.world.teacher_weight
+    settings = {"teacher_weight": weight, "accelerator_weight": accelerator.weight} | effect_weights(bench)
     card = SystemCard(
         "cascade", "cascade", hashes_of(teachers) | {"accelerator": info.sha256},
         card_settings(bench, sampler, "instruction") | settings,
     )  # fmt: skip
     plan = Plan(
-        lambda effect: ((teachers[effect].path, weight), (info.path, accelerator.weight)),
+        lambda effect: (
+            (teachers[effect].path, weight * bench.world.effect_weight(effect)), (info.path, accelerator.weight),
+        ),
         lambda effect: effect.instruction,
     )
     return SampledSystem(bench, card, plan, sampler)
@@ -205,7 +215,7 @@ def _cascade(bench: Bench, name: str) -> SampledSystem:
 def _collection(bench: Bench, name: str) -> SampledSystem:
     _, _, wanted = name.partition("-")
     candidate = bench.world.candidate(wanted or None)
-    info, sampler = checked_adapter(bench, candidate.path), few_sampler(bench, candidate.steps)
+    info, sampler = checked_adapter(bench, candidate.path), few_sampler(bench, candidate)
     adapters: Adapters = ((info.path, candidate.weight),)
     kind = prompt_kind(info, candidate.prompt)
     effects = as_trained(info, bench.world.effects, kind)
@@ -236,27 +246,36 @@ def full_sampler(bench: Bench) -> Sampler:
     return Sampler(table.full_steps, table.guidance, False, table.full_shift)
 
 
-def few_sampler(bench: Bench, steps: int | None) -> Sampler:
-    """The sampler of few-step systems, without guidance; `steps` None means the world's few steps.
+def few_sampler(bench: Bench, fast: Adapter) -> Sampler:
+    """The sampler of few-step systems, without guidance: as the LoRA `fast` says, the world's where it says nothing.
 
-    Stochastic with the static shift, as CollectionLoRA's student; or Euler over the full-step schedule, as most published
-    accelerators are made for.
+    Stochastic with the static shift, as CollectionLoRA's student; or Euler, as most published accelerators are made for: over
+    the full-step schedule, or with the static shift that `fast` was distilled with.
     """
     table = bench.world.backbone
-    stochastic = table.few_sampler == "stochastic"
-    return Sampler(steps or table.few_steps, 1.0, stochastic, table.shift if stochastic else table.full_shift)
+    stochastic = (fast.sampler or table.few_sampler) == "stochastic"
+    usual = table.shift if stochastic else table.full_shift
+    shift = usual if fast.shift is None else fast.shift
+    return Sampler(fast.steps or table.few_steps, 1.0, stochastic, shift, fast.embedded_guidance)
 
 
 def card_settings(bench: Bench, sampler: Sampler, prompt: str) -> dict[str, Any]:
     """What besides adapters decides a picture; `prompt` says in words what the effect's prompt is."""
     table = bench.world.backbone
-    return sampler.settings() | {
+    world = {
         "prompt": prompt,
         "negative_prompt": table.negative_prompt,
         "embedded_guidance": table.embedded_guidance,
         "max_sequence_length": table.max_sequence_length,
         "backbone": table.kind,
     }
+    return world | sampler.settings()
+
+
+def effect_weights(bench: Bench) -> dict[str, Any]:
+    """What a card says of teachers whose weight is not 1; nothing where there is none, so that older cards hold."""
+    odd = {effect: weight for effect in bench.effects if (weight := bench.world.effect_weight(effect)) != 1.0}
+    return {"effect_weights": odd} if odd else {}
 
 
 def suite_teachers(bench: Bench) -> dict[str, AdapterInfo]:

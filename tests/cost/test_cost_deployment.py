@@ -18,6 +18,7 @@ from clbench.cost.deployment import Cache, Deployment, cost_of, plans, system_co
 from clbench.cost.options import Options
 from clbench.cost.routing import PAPER_ACCURACY, Router
 from clbench.cost.units import binary
+from clbench.cost.worlds import predict, world_base
 from clbench.registry import ClbenchError
 
 TOY = Deployment(1000, 10, 4, 20, effects=5, capacity=50, router=Router(0.9), bcr={"cascade": 0.2, "collection": 0.1})
@@ -134,6 +135,31 @@ def test_a_worlds_adapters_are_predicted_to_the_byte(mini_world_file):
     assert all(row["exact"] for row in plain["adapters"]) and json.dumps(plain, allow_nan=False)
     point = dict(found.rank_curve.of("cascade"))[4]
     assert point.adapters == 3 * found.deployment.teacher_bytes
+
+
+@pytest.mark.parametrize("format", ["kohya", "comfyui"])
+@pytest.mark.parametrize("skip", [(), ("to_k",), ("proj_mlp",)])
+def test_a_file_that_holds_one_matrix_for_several_modules(mini_world, tmp_path, format, skip):
+    """Exported (block by block) and foreign (one A for all of its modules): the file to the byte, each module once loaded."""
+    from mini_parts import build_flux_pipeline, full_lora
+    from safetensors.torch import load_file, save_file
+
+    from clbench.adapters import describe_adapter, load_tensors, save_adapter
+    from clbench.export import export_adapter
+
+    save_adapter(tmp_path / "a.safetensors", *full_lora(build_flux_pipeline(), 0, skip=skip))
+    there = tmp_path / "there.safetensors"
+    export_adapter(describe_adapter(tmp_path / "a.safetensors"), there, format, "flux")
+    foreign = {name: tensor.half() for name, tensor in load_file(there).items()}
+    save_file(foreign, tmp_path / "foreign.safetensors")
+    for file, bytes_each in ((there, 4), (tmp_path / "foreign.safetensors", 2)):
+        found = predict("x", file, world_base(mini_world), "bfloat16")
+        numbers = sum(tensor.numel() for tensor in load_tensors(describe_adapter(file)).values())
+        assert found.exact and found.stored == sum(
+            tensor.nbytes for name, tensor in load_file(file).items() if not name.endswith(".alpha")
+        )
+        assert (found.resident, found.waiting) == (2 * numbers, bytes_each * numbers)
+    assert found.waiting > found.stored, "q, k and v have an A each once they are loaded"
 
 
 def test_a_foreign_adapter_is_refused(mini_world_file, tmp_path):

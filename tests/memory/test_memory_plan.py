@@ -70,7 +70,7 @@ def test_a_memory_suite_makes_no_pictures():
 
 
 def adapter(stored: int) -> AdapterPrediction:
-    return AdapterPrediction("x", Path("x"), 4, 3, "bfloat16", stored, stored, stored + 100, 2 * stored)
+    return AdapterPrediction("x", Path("x"), 4, 3, "bfloat16", stored, stored, stored + 100, 2 * stored, stored)
 
 
 def test_predictions_by_hand():

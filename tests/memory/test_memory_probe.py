@@ -74,6 +74,31 @@ def test_a_concatenated_lora_is_the_sum(mini_world, tmp_path):
     assert np.abs(pictures[0] - pictures[1]).max() <= 1 < np.abs(pictures[0] - pictures[2]).max()
 
 
+DTYPES = [(("half", "bfloat16"), "F32"), (("half", "half"), "F16"), (("float", "half"), "F32")]
+
+
+@pytest.mark.parametrize(("dtypes", "widest"), DTYPES)
+def test_a_concatenation_of_files_of_different_dtypes_has_one(mini_world, tmp_path, dtypes, widest):
+    """Where modules are in one file alone too, so that no product would promote them."""
+    import torch
+    from mini_parts import build_flux_pipeline, random_lora
+
+    from clbench.adapters import describe_adapter, load_tensors, read_header, save_adapter
+
+    pipe, files = build_flux_pipeline(), []
+    for seed, (dtype, targets) in enumerate(zip(dtypes, (("to_q",), ("to_q", "to_k")), strict=True)):
+        factors, metadata = random_lora(pipe, seed, targets=targets)
+        files.append(tmp_path / f"{seed}.safetensors")
+        save_adapter(files[-1], {name: getattr(tensor, dtype)() for name, tensor in factors.items()}, metadata)
+    joined = concatenated(files, tmp_path / "cat.safetensors")
+    assert {entry["dtype"] for name, entry in read_header(joined).items() if name != "__metadata__"} == {widest}
+    assert predict("cat", joined, world_base(mini_world), "float32").exact
+    parts = [load_tensors(describe_adapter(file)) for file in files]
+    for name, tensor in load_tensors(describe_adapter(joined)).items():
+        if ".lora_A." in name:
+            assert torch.equal(tensor, torch.cat([part[name].to(tensor.dtype) for part in parts if name in part]))
+
+
 def test_the_meter_sees_what_is_allocated():
     import numpy as np
 

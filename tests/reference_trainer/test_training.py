@@ -18,7 +18,7 @@ from reference_trainer.config import LoraTable
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.objective import Objective
-from reference_trainer.train import run
+from reference_trainer.train import run, teacher_files
 
 
 @pytest.mark.parametrize("stage", ["teachers", "accelerator", "collection", "joint"])
@@ -537,3 +537,14 @@ def test_a_collection_without_teachers(shop_floor):
         run("collection", recipe, world, None, out)
     with pytest.raises(ClbenchError, match="'sepia' has no teacher"):
         run("collection", recipe, world, ["sepia"], out)
+
+
+def test_a_teacher_with_a_weight_of_its_own_is_not_distilled_silently(mini_world, tmp_path):
+    teachers = mini_world.table.teachers.model_copy(update={"weights": {"sepia": 0.5}})
+    world = World(mini_world.file, mini_world.table.model_copy(update={"teachers": teachers}))
+    with pytest.raises(ClbenchError, match=r"gives the teacher of 'sepia' the weight 0\.5"):
+        teacher_files(world, list(world.effects.values()), tmp_path / "none")
+    (tmp_path / "fresh").mkdir()
+    fresh = tmp_path / "fresh" / "sepia.safetensors"
+    fresh.write_bytes(b"")
+    assert teacher_files(world, [world.effect("sepia")], fresh.parent) == {"sepia": fresh}

@@ -1,0 +1,75 @@
+"""`clbench doctor` finds what a run would fail at."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mini_parts import build_flux_pipeline, random_lora
+
+from clbench import doctor
+from clbench.adapters import save_adapter
+from clbench.doctor import examine, weight_bytes
+
+
+def state(world_file, what):
+    (found,) = [finding for finding in examine(str(world_file)) if finding.what == what]
+    return found.state, found.detail
+
+
+def foreign(path):
+    """A LoRA of another base: its modules are there under another name."""
+    factors, metadata = random_lora(build_flux_pipeline(), 9)
+    save_adapter(path, {name.replace("attn", "attention"): value for name, value in factors.items()}, metadata)
+
+
+def test_teachers_are_read_and_not_only_counted(mini_world_file):
+    folder = mini_world_file.parent / "teachers"
+    assert state(mini_world_file, "teachers") == ("ok", "2 of 2 effects of the collection pool")
+    foreign(folder / "upside_down.safetensors")
+    now, told = state(mini_world_file, "teachers")
+    assert now == "missing" and "upside_down.safetensors is a LoRA of another base" in told and "more" not in told
+    (folder / "sepia.safetensors").write_bytes(b"no adapter")
+    now, told = state(mini_world_file, "teachers")
+    assert now == "missing" and "sepia.safetensors" in told and "(and 1 more of 2 teachers)" in told
+    for file in folder.iterdir():
+        file.unlink()
+    assert state(mini_world_file, "teachers") == ("missing", "0 of 2 effects of the collection pool")
+
+
+def test_adapters_are_held_against_a_hubs_snapshot_too(mini_world_file, flux_folder, monkeypatch):
+    text = mini_world_file.read_text()
+    mini_world_file.write_text(text.replace(f'path = "{flux_folder}"', 'hub = "some/model"'))
+    asked = []
+    monkeypatch.setattr(
+        "clbench.backbones.hub_folder", lambda name, revision, local_only: (asked.append((name, local_only)), flux_folder)[1]
+    )
+    assert state(mini_world_file, "accelerator")[0] == "ok"
+    foreign(mini_world_file.parent / "accelerator.safetensors")
+    now, told = state(mini_world_file, "accelerator")
+    assert now == "missing" and "is a LoRA of another base" in told
+    assert set(asked) == {("some/model", True)}, "nothing is fetched"
+
+
+def test_bytes_of_a_pipelines_weights(flux_folder):
+    pipe = build_flux_pipeline()
+    models = [model for model in pipe.components.values() if isinstance(model, torch.nn.Module)]
+    numbers = sum(parameter.numel() for model in models for parameter in model.parameters())
+    assert 0 <= weight_bytes(flux_folder, "float32") - 4 * numbers <= 0.01 * numbers  # T5 may store what it shares twice
+    assert 2 * weight_bytes(flux_folder, "bfloat16") == weight_bytes(flux_folder, "float32")
+
+
+@pytest.mark.parametrize(("free", "expected"), [(2**40, "ok"), (1000, "warning")])
+def test_a_gpu_that_is_too_small_is_said(mini_world_file, monkeypatch, free, expected):
+    mini_world_file.write_text(mini_world_file.read_text().replace('device = "cpu"', 'device = "cuda:0"'))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a card")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**40))
+    now, told = state(mini_world_file, "GPU memory")
+    assert now == expected and "GiB of weights as float32" in told and ("will not fit" in told) == (expected == "warning")
+
+
+def test_a_gpu_that_is_not_there(mini_world_file, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "GPU memory" not in {finding.what for finding in doctor.examine(str(mini_world_file))}
+    mini_world_file.write_text(mini_world_file.read_text().replace('device = "cpu"', 'device = "cuda"'))
+    assert state(mini_world_file, "GPU memory")[0] == "missing"
