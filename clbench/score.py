@@ -117,7 +117,7 @@ class Scorer:
                 if progress is not None:
                     progress(work.folder, done[name], totals[name])
         for folder in folders:
-            folder.write_scores(rows[str(folder.path)])
+            folder.write_scores(rows[str(folder.path)], self.effects)
             parts[str(folder.path)].clear()
 
     def _work_through(

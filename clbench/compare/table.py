@@ -209,6 +209,8 @@ def _notes(pair: Matched) -> Iterator[str]:
         info = side.folder.info
         if info.status != "complete":
             yield f"{side.folder.path} is not finished ({len(side.keys)} of {info.n_cases} cases are scored)."
+        if not side.competing and any("meter" in METRICS.get(name).needs for name in side.columns if name in METRICS):
+            yield f"{side.folder.path} does not say which effects competed; score it again."
         only = sorted(set(side.columns) - set(other.columns))
         if only:
             yield f"Only {side.folder.path} has {', '.join(only)}."

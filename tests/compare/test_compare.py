@@ -112,6 +112,26 @@ def test_runs_of_another_suite_or_world_are_refused(tmp_path, runs, what):
         match_runs(runs[0], tmp_path / "c")
 
 
+def test_runs_judged_among_other_effects_are_refused(tmp_path):
+    """Worlds that have teachers for other ones of the same effects share their hash."""
+    few = [row for row in scored() if row.other in ("", *EFFECTS[:3]) and row.case.effect in EFFECTS[:3]]
+    rows = write_run(tmp_path / "a", scored()), write_run(tmp_path / "b", few)
+    success = [row for row in scored() if row.metric == "success"]
+    said = [write_run(tmp_path / side, success, competing=some).path for side, some in (("c", EFFECTS), ("d", EFFECTS[3:]))]
+    with pytest.raises(ClbenchError, match=r"among 8 effects, .*/b among 3 \(only .*/a has e3, e4, e5, e6 and 1 more\)"):
+        match_runs(rows[0].path, rows[1].path)
+    with pytest.raises(ClbenchError, match=r"/b has e0, e1, e2; only .*/d has e3, e4, e5, e6 and 1 more"):
+        match_runs(rows[1].path, said[1])
+    assert compare(match_runs(rows[0].path, said[0])).notes[0].startswith("Only ")
+    part = [row for row in scored() if row.case == CASES[0]]  # one case says enough: a stopped run is welcome
+    match_runs(rows[0].path, write_run(tmp_path / "e", part).path)
+
+
+def test_scores_that_do_not_say_which_effects_competed_are_named(tmp_path, runs):
+    write_run(tmp_path / "c", [row for row in scored() if row.metric == "success"])
+    assert f"{tmp_path / 'c'} does not say which effects competed" in " ".join(compare(match_runs(runs[0], tmp_path / "c")).notes)
+
+
 def test_another_version_of_a_metric_is_refused(tmp_path, runs):
     write_run(tmp_path / "c", [Score(case, "ssim", 2, 0.5) for case in CASES])
     assert "version 1 in" in clbench(runs[0], tmp_path / "c", code=2).stderr
