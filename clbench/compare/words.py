@@ -129,7 +129,7 @@ def to_plain(comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, A
         "schema": SCHEMA, "world": info.world.model_dump(), "suite": info.suite.model_dump(), "pairs": sides,
         "holm_over": comparison.family, "lines": [_plain(line) for line in comparison.lines],
         "fail_on": [
-            {"condition": v.condition.text, "system": v.line.system, "at": v.line.condition, "met": v.met, "says": v.sentence}
+            {"condition": v.condition.text, "system": v.system, "at": v.at, "met": v.met, "says": v.sentence}
             for v in verdicts
         ],
         "failed": any(verdict.met for verdict in verdicts), "notes": comparison.notes,

@@ -161,6 +161,9 @@ def test_pairing(tmp_path):
         ("bleed_rate", "is not METRIC:\\+NUMBER"),
         ("bleed_rate:0.02", "is not METRIC:\\+NUMBER"),
         ("success:+0.02", "would fail on an improvement \\(higher is better\\); write success:-0.02"),
+        ("bleed_rate:+2", "can never be met: bleed_rate changes by 1 at most; it is a share, 0.02 are 2 points"),
+        ("success:-1", "can never be met: success changes by 1 at most; it is a share"),
+        ("subject:-4", "can never be met: subject changes by 4 at most$"),
     ],
 )
 def test_conditions_that_make_no_sense_are_one_sentence(text, message):
@@ -185,7 +188,7 @@ def test_what_must_pass_the_bound(tmp_path, text, by, met):
     write_run(tmp_path / "b", [*scored(0.1, ("e0", "e1")), *(Score(case, "dose", 1, 1.05) for case in CASES)])
     condition = parse_fail_on(text)
     table = compare(match_runs(tmp_path / "a", tmp_path / "b"), also=[condition.metric])
-    assert [verdict.met for verdict in judge([condition], table.lines, by)] == [met]
+    assert [verdict.met for verdict in judge([condition], table, by)] == [met]
 
 
 def test_what_could_not_be_computed_does_not_pass(tmp_path):
@@ -194,6 +197,57 @@ def test_what_could_not_be_computed_does_not_pass(tmp_path):
         write_run(tmp_path / side, [*scored(), *nothing])
     said = clbench(tmp_path / "a", tmp_path / "b", "--fail-on", "psnr:-1", code=1).stderr
     assert "psnr:-1: collection: no difference (many right answers)" in said
+
+
+def judged(first, second, text, by="estimate"):
+    condition = parse_fail_on(text)
+    return judge([condition], compare(match_runs(first, second), also=[condition.metric]), by)
+
+
+def test_what_the_second_run_lost_counts_as_worse(tmp_path, runs):
+    """Else a run whose failures are missing would be a good one."""
+    rows = [row for row in scored(bleeding=("e0", "e1")) if row.value != 0 or row.metric != "success"]
+    lost = [Score(c, "success", 1, float("nan"), status="unscored", reason="lost") for c in CASES if c.effect in ("e0", "e1")]
+    for name, left in (("c", rows), ("d", [*rows, *lost])):
+        (verdict,) = judged(runs[0], write_run(tmp_path / name, left).path, "success:-0.03")
+        assert verdict.met and "+0 is within the bound; but B lacks 8 of the 32 scores that A has" in verdict.sentence
+    assert not judged(tmp_path / "c", runs[0], "success:-0.03")[0].met  # more than the first has is no harm
+    assert clbench(runs[0], tmp_path / "c", "--fail-on", "success:-0.03", code=1)
+
+
+def test_an_unfinished_second_run_does_not_pass(tmp_path):
+    first, second = (write_run(tmp_path / side, scored()) for side in ("a", "b"))
+    assert not judged(first.path, second.path, "success:-0.03")[0].met
+    second.info = second.info.model_copy(update={"status": "running"})
+    second._write_info()
+    (verdict,) = judged(first.path, second.path, "success:-0.03")
+    assert verdict.met and verdict.sentence.endswith("b is not finished, which counts as worse")
+    assert not judged(second.path, first.path, "success:-0.03")[0].met
+
+
+def test_every_pair_has_a_verdict(tmp_path):
+    psnr = [Score(case, "psnr", 1, 20.0) for case in CASES]
+    for side, of_cascade in (("old", psnr), ("new", [])):
+        write_run(tmp_path / side / "teacher", [*scored(), *psnr], system="teacher")
+        write_run(tmp_path / side / "cascade", [*scored(), *of_cascade], system="cascade")
+    cascade, teacher = judged(tmp_path / "old", tmp_path / "new", "psnr:-1")
+    assert cascade.met and cascade.sentence.endswith(f"cascade: no difference ({tmp_path / 'new/cascade'} lacks this metric)")
+    assert not teacher.met and (cascade.system, teacher.system) == ("cascade", "teacher")
+
+
+def test_a_metric_is_judged_only_where_it_is_asked(tmp_path):
+    """A neutral question has no success, which is no reason to fail."""
+    neutral = [Score(Case(effect, "s0", 0, None, "neutral"), "neutral_leak_total", 2, 0.5) for effect in EFFECTS]
+    for side in ("a", "b"):
+        write_run(tmp_path / side, [*scored(), *neutral])
+    for text, at in (("success:-0.03", "plain"), ("neutral_leak_total:+0.1", "neutral")):
+        assert [(verdict.at, verdict.met) for verdict in judged(tmp_path / "a", tmp_path / "b", text)] == [(at, False)]
+
+
+@pytest.mark.parametrize("by", ["estimate", "certain", "possible"])
+def test_a_run_is_not_worse_than_itself(runs, by):
+    for text in ("success:-0.01", "success:-0", "bleed_rate:+0.01", "ssim:-0.01"):
+        clbench(runs[1], runs[1], "--fail-by", by, "--fail-on", text)
 
 
 def test_exit_codes_json_and_markdown(runs, tmp_path):
