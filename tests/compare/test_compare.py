@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -261,16 +262,25 @@ def test_exit_codes_json_and_markdown(runs, tmp_path):
     assert {"n_total", "n_scored", "n_failed"} == set(plain["lines"][0]["first_counts"])
     text = file.read_text()
     assert text.startswith("### clbench compare: bleeding in world tiny\n\n**Failed**: 1 of 2 conditions met.")
-    assert "| bleed\\_rate ↓ | 0.0 % | 25.0 % | +25.0 pt | [" in text and "sources are fixed" in text and len(text) < 10_000
+    assert "| bleed\\_rate ↓ | 0.0 % | 25.0 % | +25.0 pt | \\[" in text and "sources are fixed" in text and len(text) < 10_000
     clbench(*arguments, code=1)
     assert file.read_text() == text
     assert "was not scored in both runs" in clbench(first, second, "--metric", "clip_text", code=2).stderr
 
 
-def test_a_cell_bar_cannot_break_the_table(runs):
-    table = compare(match_runs(*runs))
-    rows = [row for row in words.to_markdown(table, []).splitlines() if row.startswith("| ")]
-    assert len({row.count(" | ") for row in rows}) == 1
+def test_no_reason_can_break_the_table(tmp_path, runs):
+    """Bars, lines, links and HTML in what a library said of a failed edit."""
+    why = "out of memory\n\n| a | `b` [c](http://d) <e> & *f* \r\n# g"
+    lost = [Score(case, "psnr", 1, float("nan"), status="failed", reason=why) for case in CASES]
+    for side in ("a", "b"):
+        write_run(tmp_path / f"{side} `{side}`", [*scored(), *lost])
+    table = compare(match_runs(tmp_path / "a `a`", tmp_path / "b `b`"))
+    text = words.to_markdown(table, judge([parse_fail_on("psnr:-1")], table))
+    rows = [row for row in text.splitlines() if row.startswith("| ")]
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+    said = r"out of memory \| a \| \`b\` \[c\](http://d) &lt;e&gt; &amp; \*f\* # g"
+    assert any(f"open ({said})" in row for row in rows) and f"\n- psnr:-1: collection: no difference ({said})\n" in text
+    assert f"in `` {tmp_path}/a `a` ``, B is" in text
 
 
 def test_no_torch_and_a_quick_start(runs):
