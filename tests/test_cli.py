@@ -153,6 +153,21 @@ def test_mistakes_end_with_one_sentence_and_code_2(suite_file, mini_world_file, 
     assert "No such option" in clbench("edit", "--siute", "x", code=2).output
 
 
+@pytest.mark.parametrize("error", [ValueError("nobody foresaw this"), EOFError("the file ends"), RuntimeError("no memory")])
+def test_an_unexpected_error_is_no_verdict(error, monkeypatch, tmp_path):
+    """Exit 1 says "worse"; an error of clbench has a code of its own, and its traceback is shown."""
+    from clbench import judging
+
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(judging, "compare", broken)
+    said = clbench("compare", tmp_path, tmp_path, "--fail-on", "success:-0.1", code=3).stderr
+    assert "Traceback" in said and f"{type(error).__name__}: {error}" in said and "in broken" in said
+    for help_of in ((), ("compare",)):
+        assert "clbench itself failed" in " ".join(clbench(*help_of, "--help").output.split())
+
+
 def test_interrupt_ends_with_130_and_says_how_to_go_on(suite_file, mini_world_file, tmp_path, monkeypatch):
     from clbench.systems.controls import Control
 
