@@ -280,6 +280,31 @@ def test_suite_all_runs_what_the_world_can_answer(mini_world_file, tmp_path, mon
     clbench("edit", "--suite", "all", "--world", mini_world_file, code=2)
 
 
+def test_a_second_suite_takes_over_what_the_first_one_made(suite_file, mini_world_file, tmp_path, monkeypatch):
+    """Of the folders next to its own, by the same code; not with --overwrite."""
+    from clbench import edit, provenance
+
+    clean = {**provenance.git_state(), "dirty": False}
+    monkeypatch.setattr(edit, "git_state", lambda: clean)
+    monkeypatch.setattr(provenance, "git_state", lambda: clean)
+    other = tmp_path / "other.toml"
+    other.write_text(SUITE.replace('"small"', '"other"').replace("sources = 2", "sources = 3"))
+    (tmp_path / "runs" / "stranger").mkdir(parents=True)
+    (tmp_path / "runs" / "file").write_text("")
+    clbench(*edit_arguments(suite_file, mini_world_file, tmp_path / "runs" / "a"))
+    before = {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "runs" / "a").rglob("*"))}
+    arguments = edit_arguments(other, mini_world_file, tmp_path / "runs" / "b")
+    said = clbench(*arguments).stderr
+    for system in ("identity", "collection"):
+        assert f"{system}: 4 pictures of the same cases are taken over from {tmp_path / 'runs' / 'a' / system}" in said
+        assert len((tmp_path / "runs" / "b" / system / "edits.jsonl").read_text().splitlines()) == 6
+    assert before == {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "runs" / "a").rglob("*"))}
+    assert "taken over" not in clbench(*arguments).stderr  # nothing is left to do
+    assert "taken over" not in clbench(*arguments, "--overwrite").stderr
+    assert "taken over" not in clbench(*edit_arguments(suite_file, mini_world_file, tmp_path / "runs" / "c")[:-2], "--out",
+                                       tmp_path / "c" / "runs").stderr  # fmt: skip
+
+
 def test_suite_all_measures_whole_pools_and_no_parts(mini_world_file, tmp_path, monkeypatch):
     from clbench import jobs, suite
 
