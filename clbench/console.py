@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -35,8 +36,13 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", module=NOISY)
 
 
+EXIT_CODES = "0: done; 1: a verdict (compare, selftest, doctor); 2: the input is wrong; 3: clbench itself failed; 130: Ctrl-C."
+UNEXPECTED = 3
+"""The exit code of an error that nobody foresaw: Python's own 1 is the verdict "worse"."""
+
+
 def told(command: Callable[P, R]) -> Callable[P, R]:
-    """A command whose mistakes end in one red sentence (exit 2), and Ctrl-C in a hint (exit 130)."""
+    """A command whose mistakes end in one red sentence (exit 2), Ctrl-C in a hint (exit 130), and the rest in a traceback (3)."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -54,6 +60,11 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
                 "yellow",
             )
             raise typer.Exit(130) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+            raise
+        except Exception:  # whatever it is, it is no verdict
+            traceback.print_exc()
+            raise typer.Exit(UNEXPECTED) from None
 
     return wrapped
 

@@ -6,8 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from clbench.images import hash_pixels
 from clbench.lock import hold
-from clbench.results import Named, RunFolder, RunInfo, describe_run
+from clbench.provenance import git_state
+from clbench.registry import ClbenchError
+from clbench.results import EditRecord, Named, RunFolder, RunInfo, describe_run
 from clbench.sources import group_of
 from clbench.suite import Suite
 from clbench.systems import SAMPLED, Bench
@@ -75,34 +80,82 @@ def run(
     return folder
 
 
-def borrow(folder: RunFolder, pending: Sequence[Case], beside: Sequence[Path]) -> list[Case]:
+def siblings(out: Path) -> list[Path]:
+    """The folders next to `out`, sorted: where runs of other suites may lie. Empty where nobody may look."""
+    try:
+        return sorted(folder for folder in out.resolve().parent.iterdir() if folder.is_dir() and folder != out.resolve())
+    except OSError:
+        return []
+
+
+Alike = Callable[[RunInfo, RunInfo], bool]
+"""Whether the second run's pictures can stand in the first one."""
+
+
+def borrow(
+    folder: RunFolder, pending: Sequence[Case], beside: Sequence[Path],
+    taken: Callable[[Path, int], None] = lambda *_: None, alike: Alike | None = None,
+) -> list[Case]:  # fmt: skip
     """Take over finished pictures of `pending` from runs of the same system in `beside`; returns the cases still to do.
 
-    Only a run that differs in nothing but its suite counts: world, card, versions, device and dtype are the same. Only plain
-    questions about the world's own sources are taken over: the rest depends on the suite.
+    Only a run that is `alike` counts (None: `same_but_suite`). Only plain questions about the world's own sources are taken
+    over: the rest depends on the suite. Another process may be writing to such a run or emptying it, so nothing is waited
+    for, and what cannot be read, or is not what its line says, is left.
+    `taken` is called with each run that gave pictures and their number.
     """
     left = list(pending)
     for other in beside:
-        if not (other / folder.path.name / "run.json").is_file():
-            continue
-        run = RunFolder.open(other / folder.path.name)
-        if not same_but_suite(folder.info, run.info):
-            continue
-        records = run.read_edits()
+        if not left:
+            break
+        run, records = _readable(other / folder.path.name, folder.info, alike or same_but_suite)
         for case in left:
             record = records.get(case.id)
             plain = not case.probe and not case.second and not group_of(case.source)
-            if plain and record is not None and record.status == "ok" and (run.path / record.file).is_file():
-                picture = run.read_picture(record)
+            picture = _whole_picture(run, record) if run and record and plain else None
+            if record is not None and picture is not None:
                 folder.append_edit(Edit(case, picture, record.sha256, record.nfe, record.seconds, record.memory))
-        left = folder.pending(left)
+        before, left = len(left), folder.pending(left)
+        if len(left) < before:
+            taken(other / folder.path.name, before - len(left))
     return left
 
 
+def _readable(path: Path, info: RunInfo, alike: Alike) -> tuple[RunFolder | None, dict[str, EditRecord]]:
+    """The run at `path` with its finished edits; None if there is none that is alike and can be read."""
+    try:
+        if (path / "run.json").is_file() and alike(info, (run := RunFolder.open(path)).info):
+            return run, run.read_edits()
+    except (ClbenchError, OSError):  # somebody else's folder
+        pass
+    return None, {}
+
+
+def _whole_picture(run: RunFolder, record: EditRecord) -> np.ndarray | None:
+    """The picture of a finished edit; None if it is not there or not the one that its line tells of."""
+    if record.status != "ok":
+        return None
+    try:
+        picture = run.read_picture(record)
+    except ClbenchError:
+        return None
+    return picture if hash_pixels(picture) == record.sha256 else None
+
+
 def same_but_suite(one: RunInfo, other: RunInfo) -> bool:
-    """Whether two runs would make the same picture of the same case."""
+    """Whether two runs would make the same picture of the same case: world, card, versions, device and dtype are the same."""
     parts = ("world", "system", "versions", "device", "dtype")
     return all(getattr(one, part) == getattr(other, part) for part in parts)
+
+
+def same_but_suite_and_code(one: RunInfo, other: RunInfo) -> bool:
+    """Whether `other` is a run of another suite that this very clbench made, so far as git knows.
+
+    A run of the same suite elsewhere is a repetition, and one by other code is there to be compared with.
+    """
+    if one.suite.hash == other.suite.hash or not same_but_suite(one, other):
+        return False
+    code = git_state()
+    return not code["dirty"] and other.git.model_dump() == code
 
 
 def edit(world: World, suite: Suite, system: System, out: Path, asked: Asked | None = None) -> RunFolder:

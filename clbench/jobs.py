@@ -43,15 +43,16 @@ def names(given: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(flat))
 
 
-def edit(order: Order, beside: Sequence[Path] = ()) -> Path:
+def edit(order: Order, beside: Sequence[Path] | None = None) -> Path:
     """Make the pictures of every system asked for; returns the folder of results.
 
     Every system, adapter, source and folder is checked before the first picture is made. Pictures of the same cases
-    that the same system made for another suite, in the folders `beside`, are taken over.
+    that the same system made for another suite, in the folders `beside`, are taken over. None: the folders next to that of
+    the results, as far as the same clbench filled them, or, where old work is to be overwritten, no folder.
     """
     if order.suite == ALL:
         raise ClbenchError("`--suite all` is for `clbench eval`; `clbench edit` makes the pictures of one suite")
-    from clbench.edit import borrow, prepare
+    from clbench.edit import borrow, prepare, same_but_suite, same_but_suite_and_code, siblings
     from clbench.lock import hold
 
     world, suite = load_world(order.world), load_suite(order.suite)
@@ -60,9 +61,12 @@ def edit(order: Order, beside: Sequence[Path] = ()) -> Path:
     if not names(order.systems):
         for sentence in suite.left_out(world):
             say(sentence, "yellow")
+    alike = same_but_suite if beside is not None else same_but_suite_and_code
+    if beside is None:
+        beside = [] if order.overwrite else siblings(out)
     with hold(*(out / system.card.name for system, _ in systems)):
         work = [(system, *prepare(world, suite, system, cases, out, asked)) for system, cases in systems]
-        work = [(system, folder, borrow(folder, pending, beside)) for system, folder, pending in work]
+        work = [(system, folder, borrow(folder, pending, beside, _say_taken, alike)) for system, folder, pending in work]
         _make_pictures(work)
     _say_failures([folder for _, folder, _ in work])
     if suite.table.gram and bench.in_use:
@@ -105,6 +109,10 @@ def _make_pictures(work: Sequence[tuple[System, RunFolder, list[Case]]]) -> None
         for task, (system, folder, pending) in zip(tasks, work, strict=True):
             bar.start_task(task)
             run(folder, system, pending, lambda _, task=task: bar.advance(task))
+
+
+def _say_taken(run: Path, count: int) -> None:
+    say(f"{run.name}: {count} pictures of the same cases are taken over from {run}")
 
 
 def _write_gram(out: Path, world: World, bench: Bench) -> None:
@@ -200,9 +208,10 @@ def evaluate_all(order: Order) -> None:
     part = bool(order.systems or order.effects or order.limit or order.images)
     measured = [] if part else measurable(world)
     open_encoders(world, [metric for suite in suites for metric in suite.metrics])
-    for suite in suites:
+    for number, suite in enumerate(suites):
         part = replace(order, suite=suite.name, out=out / suite.name)
-        edit(part, [out / other.name for other in suites if other is not suite])
+        others = suites[:number] if order.overwrite else [other for other in suites if other is not suite]
+        edit(part, [out / other.name for other in others])
         score(out / suite.name, order.world, suite.name)
     for name in measured:
         measure(replace(order, suite=name, out=out / name, strict=False, retry_failed=False))

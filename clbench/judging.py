@@ -30,7 +30,7 @@ def compare(
     conditions = [room.parse_fail_on(text) for text in fail_on]
     pairs = room.match_runs(run_a, run_b, names(systems))
     found = room.compare(pairs, names(metrics), [condition.metric for condition in conditions])
-    verdicts = judge(conditions, found.lines, fail_by)
+    verdicts = judge(conditions, found, fail_by)
     if markdown is not None:
         replace_bytes(markdown, words.to_markdown(found, verdicts).encode())
     if as_json:

@@ -199,9 +199,10 @@ class RunFolder:
         self.info = self.info.model_copy(update={"status": "complete"})
         self._write_info()
 
-    def write_scores(self, scores: Iterable[Score]) -> int:
-        """Write scores.parquet for this run (replacing an older one); returns the number of rows."""
-        return write_score_table(self.scores_file, scores, self.info.run, self.info.system_name, self.info.suite.name)
+    def write_scores(self, scores: Iterable[Score], competing: Iterable[str] = ()) -> int:
+        """Write scores.parquet for this run (replacing an older one), with the effects told apart; returns the number of rows."""
+        about = self.info.run, self.info.system_name, self.info.suite.name
+        return write_score_table(self.scores_file, scores, *about, competing)
 
     def read_scores(self) -> pd.DataFrame:
         """The rows of scores.parquet, see `score_table.read_score_table`."""

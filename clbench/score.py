@@ -1,8 +1,9 @@
 """From pictures to scores: reads run folders, computes a suite's metrics and writes scores.parquet beside the pictures.
 
 Work goes source by source, over all runs at once: what is known about a source (its truths, their features, the meter's frames)
-is computed once for every system. Each worker (as many as torch has threads) has one source in memory at a time. A source
-that is finished is kept, so a stopped scoring starts again where it was. A row never depends on the other cases in its batch.
+is computed once for every system. Each worker (as many as torch has threads, or as fit into the free memory) has one source
+in memory at a time. A source that is finished is kept, so a stopped scoring starts again where it was. A row never depends on
+the other cases in its batch.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from clbench.results import EditRecord, RunFolder
 from clbench.score_case import Row, SourceScorer
 from clbench.score_composed import ComposedScorer
 from clbench.score_looks import Pair
+from clbench.score_memory import fitting
 from clbench.score_neutral import NeutralScorer
 from clbench.score_order import in_order, one_thread_each
 from clbench.score_parts import ScoreParts
 from clbench.suite import Suite
-from clbench.truth import Truths
+from clbench.truth import DRAWS, Truths
 from clbench.types import Case, Question, Score
 from clbench.world import World
 
@@ -117,7 +119,7 @@ class Scorer:
                 if progress is not None:
                     progress(work.folder, done[name], totals[name])
         for folder in folders:
-            folder.write_scores(rows[str(folder.path)])
+            folder.write_scores(rows[str(folder.path)], self.effects)
             parts[str(folder.path)].clear()
 
     def _work_through(
@@ -127,14 +129,21 @@ class Scorer:
         if any("meter" in METRICS.get(name).needs for name in self.metrics):
             # opening a pipeline sets the number of torch's threads; in a worker that would change the last digits of scores
             _ = self.round_trip
-        with one_thread_each() as workers:
-            results = in_order(lambda one: self._score_source(*one, parts), sources, workers)
+        with one_thread_each() as threads:
+            results = in_order(lambda one: self._score_source(*one, parts), sources, self._workers(threads, sources))
             with closing(results):  # left early, what was not begun is dropped
                 for (source, works), (scores, fresh) in zip(sources, results, strict=True):
                     for work, rows in zip(works, scores, strict=True):
                         if work in fresh:
                             parts[str(work.folder.path)].write(source, self._about(work), rows)
                         yield work, rows
+
+    def _workers(self, threads: int, sources: Sequence[tuple[str, list[_Work]]]) -> int:
+        """How many of `sources` are worked on beside each other."""
+        outputs = max((sum(len(work.records) for work in works) for _, works in sources), default=0)
+        draws = sum(DRAWS if self.world.effect(effect).random else 1 for effect in self.effects)
+        turned = outputs if self.suite.table.pairs else 0  # each output is compared with that of the other order
+        return fitting(threads, self.world.resolution, outputs, draws + turned, self.encoders.perceptual)
 
     def _score_source(
         self, source: str, works: Sequence[_Work], parts: Mapping[str, ScoreParts]

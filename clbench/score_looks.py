@@ -12,14 +12,14 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from clbench.encoders import ClipEncoder
+from clbench.encoders import ClipEncoder, rows_of_pass
 from clbench.metrics.similarity import PerceptualNetwork, feature_distance
 
 Pair = tuple[Tensor, Tensor]
 """Outputs (n, 3, H, W) and what each of them is compared with (K, 3, H, W), in [0, 1]."""
 
-STREAMED = 32
-"""Outputs whose perceptual features are in memory at a time; those of truths stay."""
+STREAMED, STREAMED_BYTES = 32, 2**29
+"""Outputs whose perceptual features are in memory at a time, and the bytes that those may take; the features of truths stay."""
 
 
 class Looks:
@@ -46,11 +46,13 @@ class Looks:
                     wanted.setdefault(key, {})[against] = None
         self._keep({other: pictures[other] for groups in wanted.values() for group in groups for other in group})
         fresh = [key for key in wanted if key not in self._features]
-        for start in range(0, len(fresh), STREAMED):
-            keys = fresh[start : start + STREAMED]
+        size = streamed(sum(layer.nbytes for layer in next(iter(self._features.values())))) if fresh else 1
+        for start in range(0, len(fresh), size):
+            keys = fresh[start : start + size]
             layers = self.perceptual.features(torch.stack([pictures[key] for key in keys]))
             for number, key in enumerate(keys):
                 self._compare(key, [layer[number : number + 1] for layer in layers], wanted[key])
+            del layers  # before the next ones are made
         for key in wanted:
             if key in self._features:
                 self._compare(key, self._features[key], wanted[key])
@@ -74,17 +76,25 @@ class Looks:
     def _keep(self, others: dict[bytes, Tensor]) -> None:
         assert self.perceptual is not None
         fresh = [key for key in others if key not in self._features]
-        if fresh:
-            layers = self.perceptual.features(torch.stack([others[key] for key in fresh]))
-            self._features |= {key: [layer[n : n + 1] for layer in layers] for n, key in enumerate(fresh)}
+        size = rows_of_pass(others[fresh[0]]) if fresh else 1
+        for start in range(0, len(fresh), size):  # pass by pass, so that what is stacked later leaves no copy behind
+            keys = fresh[start : start + size]
+            layers = self.perceptual.features(torch.stack([others[key] for key in keys]))
+            self._features |= {key: [layer[n : n + 1] for layer in layers] for n, key in enumerate(keys)}
 
     def _compare(self, key: bytes, features: list[Tensor], groups: Iterable[tuple[bytes, ...]]) -> None:
         for group in groups:
             if group not in self._stacked:
                 columns = zip(*(self._features[other] for other in group), strict=True)
-                self._stacked[group] = [torch.cat(column) for column in columns]
+                self._stacked[group] = layers = [torch.cat(column) for column in columns]
+                self._features |= {other: [layer[n : n + 1] for layer in layers] for n, other in enumerate(group)}
             found = feature_distance(features, self._stacked[group]).tolist()
             self._distances |= {(key, other): value for other, value in zip(group, found, strict=True)}
+
+
+def streamed(each: int) -> int:
+    """How many outputs, with features of `each` bytes, are looked at together."""
+    return max(1, min(STREAMED, STREAMED_BYTES // max(1, each)))
 
 
 def _keys(images: Tensor) -> Sequence[bytes]:

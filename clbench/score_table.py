@@ -1,10 +1,12 @@
 """scores.parquet: one tidy row per score, the same bytes for the same rows.
 
-Columns and types are fixed (`COLUMNS`); rows are sorted; the file carries no time and no pandas metadata.
+Columns and types are fixed (`COLUMNS`); rows are sorted; the file carries no time and no pandas metadata, only the effects
+that were told apart (`read_competing`).
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterable
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 SCORE_SCHEMA = 2
 ADDED = {"probe": 2, "second": 2}
 """Text columns that older files lack, with the schema that brought them; they read as ""."""
+COMPETING = b"clbench.effects"
 COLUMNS: dict[str, str] = {
     "schema": "int64", "run": "string", "system": "string", "suite": "string", "effect": "string",
     "source": "string", "seed": "int64", "steps": "int64", "probe": "string", "second": "string",
@@ -61,9 +64,12 @@ def _rows(scores: Iterable[Score], run: str, system: str, suite: str) -> list[di
     return [rows[key] for key in sorted(rows)]
 
 
-def write_score_table(path: Path, scores: Iterable[Score], run: str, system: str, suite: str) -> int:
+def write_score_table(
+    path: Path, scores: Iterable[Score], run: str, system: str, suite: str, competing: Iterable[str] = ()
+) -> int:
     """Write `scores` sorted and checked, by an atomic rename; returns the number of rows.
 
+    `competing`: the effects among which the meter told outputs apart, kept in the file's own header.
     Raises ClbenchError for a value that is missing without a reason and for two scores of one thing.
     """
     import pyarrow as pa
@@ -72,11 +78,20 @@ def write_score_table(path: Path, scores: Iterable[Score], run: str, system: str
     rows = _rows(scores, run, system, suite)
     kinds = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
     schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    if effects := sorted(competing):
+        schema = schema.with_metadata({COMPETING: json.dumps(effects)})
     table = pa.Table.from_pylist(rows, schema=schema)
     part = path.with_name(f".{path.name}.part")
     pq.write_table(table, part, compression="zstd", version="2.6")
     os.replace(part, path)
     return len(rows)
+
+
+def read_competing(path: Path) -> list[str]:
+    """The effects that `write_score_table` was given for a readable file, sorted; empty in a file of an older clbench."""
+    import pyarrow.parquet as pq
+
+    return json.loads((pq.read_schema(path).metadata or {}).get(COMPETING, b"[]"))
 
 
 def _texts(column: pa.ChunkedArray) -> pd.api.extensions.ExtensionArray:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -299,3 +303,23 @@ def test_qwen_image_edit_is_sampled_in_batches(mini_world, monkeypatch):
         assert largest_difference(whole, single) <= TOLERANCE
     round_trip = VaeRoundTrip(backbone.pipe.vae, video=True, batch=2)
     assert [picture.shape for picture in round_trip([job.picture for job in jobs])] == [(32, 32, 3)] * 3
+
+
+@pytest.mark.parametrize(("device", "together"), [("cuda", 1), ("cpu", 3)])
+def test_round_trips_share_a_gpu_one_by_one(monkeypatch, device, together):
+    """Each thread would hold a batch in the GPU's memory; on the CPU the threads must go on beside each other."""
+    inside, most, met = [0], [0], threading.Barrier(together)
+
+    def returned(self, pictures):
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        met.wait(timeout=60)
+        time.sleep(0.01)
+        inside[0] -= 1
+        return list(pictures)
+
+    monkeypatch.setattr(VaeRoundTrip, "_returned", returned)
+    round_trip = VaeRoundTrip(SimpleNamespace(device=torch.device(device)), video=False, batch=2)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(round_trip, [[np.zeros((2, 2, 3), np.uint8)] * 2] * 3))
+    assert most == [together] and [len(each) for each in found] == [2, 2, 2]

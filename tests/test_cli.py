@@ -153,6 +153,21 @@ def test_mistakes_end_with_one_sentence_and_code_2(suite_file, mini_world_file, 
     assert "No such option" in clbench("edit", "--siute", "x", code=2).output
 
 
+@pytest.mark.parametrize("error", [ValueError("nobody foresaw this"), EOFError("the file ends"), RuntimeError("no memory")])
+def test_an_unexpected_error_is_no_verdict(error, monkeypatch, tmp_path):
+    """Exit 1 says "worse"; an error of clbench has a code of its own, and its traceback is shown."""
+    from clbench import judging
+
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(judging, "compare", broken)
+    said = clbench("compare", tmp_path, tmp_path, "--fail-on", "success:-0.1", code=3).stderr
+    assert "Traceback" in said and f"{type(error).__name__}: {error}" in said and "in broken" in said
+    for help_of in ((), ("compare",)):
+        assert "clbench itself failed" in " ".join(clbench(*help_of, "--help").output.split())
+
+
 def test_interrupt_ends_with_130_and_says_how_to_go_on(suite_file, mini_world_file, tmp_path, monkeypatch):
     from clbench.systems.controls import Control
 
@@ -275,6 +290,31 @@ def test_suite_all_runs_what_the_world_can_answer(mini_world_file, tmp_path, mon
     result = clbench("eval", "--suite", "all", "--world", mini_world_file, "--out", out, "--system", "teechr", code=2)
     assert "Did you mean 'teacher'" in result.output + (result.stderr or "")
     clbench("edit", "--suite", "all", "--world", mini_world_file, code=2)
+
+
+def test_a_second_suite_takes_over_what_the_first_one_made(suite_file, mini_world_file, tmp_path, monkeypatch):
+    """Of the folders next to its own, by the same code; not with --overwrite."""
+    from clbench import edit, provenance
+
+    clean = {**provenance.git_state(), "dirty": False}
+    monkeypatch.setattr(edit, "git_state", lambda: clean)
+    monkeypatch.setattr(provenance, "git_state", lambda: clean)
+    other = tmp_path / "other.toml"
+    other.write_text(SUITE.replace('"small"', '"other"').replace("sources = 2", "sources = 3"))
+    (tmp_path / "runs" / "stranger").mkdir(parents=True)
+    (tmp_path / "runs" / "file").write_text("")
+    clbench(*edit_arguments(suite_file, mini_world_file, tmp_path / "runs" / "a"))
+    before = {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "runs" / "a").rglob("*"))}
+    arguments = edit_arguments(other, mini_world_file, tmp_path / "runs" / "b")
+    said = clbench(*arguments).stderr
+    for system in ("identity", "collection"):
+        assert f"{system}: 4 pictures of the same cases are taken over from {tmp_path / 'runs' / 'a' / system}" in said
+        assert len((tmp_path / "runs" / "b" / system / "edits.jsonl").read_text().splitlines()) == 6
+    assert before == {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "runs" / "a").rglob("*"))}
+    assert "taken over" not in clbench(*arguments).stderr  # nothing is left to do
+    assert "taken over" not in clbench(*arguments, "--overwrite").stderr
+    assert "taken over" not in clbench(*edit_arguments(suite_file, mini_world_file, tmp_path / "runs" / "c")[:-2], "--out",
+                                       tmp_path / "c" / "runs").stderr  # fmt: skip
 
 
 def test_suite_all_measures_whole_pools_and_no_parts(mini_world_file, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -195,3 +196,50 @@ def test_pictures_of_another_system_stay_where_they_are(mini_world, suite, tmp_p
     folder, pending = prepare(mini_world, suite, system, suite.cases(mini_world), tmp_path / "out", Asked())
     assert not same_but_suite(folder.info, RunFolder.open(stranger).info)
     assert borrow(folder, pending, [tmp_path / "small"]) == pending
+
+
+def other_suite(folder, name="other", sources=4):
+    (folder / f"{name}.toml").write_text(SUITE.replace('"small"', f'"{name}"').replace("sources = 3", f"sources = {sources}"))
+    return load_suite(folder / f"{name}.toml")
+
+
+def test_what_is_not_whole_is_not_taken_over(mini_world, suite, tmp_path):
+    """Another process may be writing to the run, or emptying it."""
+    from clbench.edit import borrow
+    from clbench.images import write_png
+
+    other, system = other_suite(tmp_path), open_system("identity", bench_for(mini_world, suite))
+    held = edit(mini_world, suite, system, tmp_path / "small")
+    write_png(held.picture_path(suite.cases(mini_world)[0]), np.zeros((32, 32, 3), np.uint8))  # is not what its line says
+    held.picture_path(suite.cases(mini_world)[1]).write_bytes(b"half a picture")
+    held.picture_path(suite.cases(mini_world)[2]).unlink()
+    text = held.edits_file.read_bytes()
+    held.edits_file.write_bytes(text[:-20])  # a torn last line
+    for name, file in (("broken", "run.json"), ("lines", "edits.jsonl")):
+        shutil.copytree(held.path, tmp_path / name / "identity")
+        (tmp_path / name / "identity" / file).write_text("no json\nat all\n")
+    told: list[tuple[str, int]] = []
+    folder, pending = prepare(mini_world, other, system, other.cases(mini_world), tmp_path / "out", Asked())
+    beside = [tmp_path / name for name in ("broken", "lines", "small")]
+    left = borrow(folder, pending, beside, lambda run, count: told.append((run.parent.name, count)))
+    assert told == [("small", 2)] and len(pending) - len(left) == 2
+    assert folder.validate() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "taken"),
+    [
+        ({}, True), ({"git": {"sha": "a", "dirty": False}}, False), ({"git": {"sha": "b", "dirty": True}}, False),
+        ({"suite": {"name": "other", "hash": "other"}}, False), ({"dtype": "float16"}, False),
+    ],
+)  # fmt: skip
+def test_only_another_suite_by_the_same_code_gives_pictures_of_itself(mini_world, suite, system, monkeypatch, change, taken):
+    """A run of other code, or of the same suite, is there to be compared with."""
+    from clbench import edit as room
+
+    monkeypatch.setattr(room, "git_state", lambda: {"sha": "b", "dirty": False})
+    held = certificate(mini_world, suite, system, 6).model_dump() | {"git": {"sha": "b", "dirty": False}} | change
+    one = certificate(mini_world, suite, system, 6)
+    asked = one.model_copy(update={"suite": one.suite.model_copy(update={"name": "other", "hash": "other"})})
+    held["schema"] = held.pop("schema_")
+    assert room.same_but_suite_and_code(asked, type(one).model_validate(held)) is taken

@@ -16,7 +16,7 @@ import pytest
 from clbench import disk, results
 from clbench.registry import ClbenchError
 from clbench.results import Named, RunFolder, RunInfo, describe_run
-from clbench.score_table import COLUMNS
+from clbench.score_table import COLUMNS, read_competing
 from clbench.types import Case, Edit, Score, SystemCard
 
 CASES = [Case(effect, f"s{index}", 0) for effect in ("fog", "night") for index in range(3)]
@@ -232,6 +232,9 @@ def test_scores_read_back_and_repeat_byte_for_byte(folder: RunFolder) -> None:
     first = folder.scores_file.read_bytes()
     folder.write_scores([steps, *scores()[::-1]])
     assert folder.scores_file.read_bytes() == first
+    assert read_competing(folder.scores_file) == []
+    folder.write_scores([steps, *scores()], {"sketch", "fog"})
+    assert read_competing(folder.scores_file) == ["fog", "sketch"]
     frame = folder.read_scores()
     assert list(frame.columns) == list(results.read_all_scores([folder]).columns)
     assert str(frame["steps"].dtype) == "Int64" and frame["steps"].notna().sum() == 1

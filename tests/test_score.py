@@ -15,6 +15,7 @@ from clbench.registry import ClbenchError
 from clbench.results import RunFolder
 from clbench.score import Scorer, score_run, score_runs
 from clbench.score_parts import FOLDER, ScoreParts
+from clbench.score_table import read_competing
 from clbench.suite import Suite, SuiteTable
 from clbench.systems.controls import truth_draw
 from clbench.types import Case, Edit, Score, SystemCard
@@ -117,6 +118,7 @@ def test_every_case_has_every_metric_and_bounds_hold(scored, world, suite):
     for run in runs.values():
         frame = run.read_scores()
         cases = len(suite.cases(world))
+        assert read_competing(run.scores_file) == sorted(EFFECTS)
         for name in suite.metrics:
             rows, card = frame[frame["metric"] == name], METRICS.get(name)
             per_case = {"attribution_distance": len(EFFECTS) + 1, "leak": len(EFFECTS) - 1}.get(name, 1)

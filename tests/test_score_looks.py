@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from clbench import score_looks, score_memory
 from clbench.metrics.similarity import perceptual_distance
 from clbench.score_looks import STREAMED, Looks
 from clbench.score_order import in_order, one_thread_each
@@ -55,6 +58,54 @@ def test_each_distinct_picture_is_seen_once_whoever_asks():
     assert network.seen == 8 and found[6] == 0 and found[0] == found[8] and looks.distances(outputs[:1], outputs[1:2]) > 0
     looks.embed(same)
     assert torch.equal(looks.embed(outputs[2:4]), looks.embed(outputs)[2:4]) and network.seen == 16
+
+
+class Counted(Toy):
+    """Remembers how many pictures each call had, and whether the features of the outputs before were still there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+        self.alive: list[int] = []
+        self.made: list[weakref.ref] = []
+
+    def features(self, images):
+        self.alive.append(sum(ref() is not None for ref in self.made))
+        self.calls.append(len(images))
+        layers = super().features(images)
+        self.made.append(weakref.ref(layers[1]))
+        return layers
+
+
+def test_large_pictures_pass_by_in_small_numbers_and_nothing_changes(monkeypatch):
+    outputs, others = pictures(STREAMED + 9), pictures(3, 1)
+    whole, few = Counted(), Counted()
+    wanted = Looks(whole, None).distances(outputs, others)
+    assert whole.calls == [3, STREAMED, 9]
+    each = sum(layer.nbytes for layer in Toy().features(outputs[:1]))
+    monkeypatch.setattr(score_looks, "STREAMED_BYTES", 5 * each)
+    found = Looks(few, None).distances(outputs, others)
+    assert torch.equal(found, wanted)
+    assert few.calls == [3, *[5] * 8, 1] and few.alive == [0, 1, *[0] * 8]  # neither a second copy of truths nor outputs before
+    monkeypatch.setattr(score_looks, "STREAMED_BYTES", 1)
+    assert torch.equal(Looks(Toy(), None).distances(outputs, others), wanted)
+
+
+def test_truths_are_looked_at_pass_by_pass():
+    network, large = Counted(), torch.rand((3, 3, 300, 300), generator=torch.Generator().manual_seed(0))
+    Looks(network, None).distances(pictures(1), pictures(19, 1))
+    assert network.calls == [8, 8, 3, 1]
+    network = Counted()
+    Looks(network, None).distances(large[:1], large)
+    assert network.calls == [2, 1]
+
+
+@pytest.mark.parametrize(("free", "workers"), [(10**12, 6), (3.5, 3), (0.2, 1)])
+def test_workers_fit_into_the_free_memory(monkeypatch, free, workers):
+    each = 512**2 * (27 * 10 + 4 * (1.5 + 1) * (7 + 2 * STREAMED))  # numbers of a picture's features: half of it, and its grey
+    monkeypatch.setattr(score_memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=int(free * each)))
+    assert score_memory.fitting(6, 512, 10, 7, Toy()) == workers
+    assert score_memory.fitting(1, 512, 10, 7, Toy()) == 1 and score_memory.fitting(6, 64, 0, 0, None) == 6
 
 
 def test_what_was_not_prepared_is_computed():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -16,15 +18,18 @@ from clbench.world import BackboneTable
 class VaeRoundTrip:
     """Pictures through encoder (mode) and decoder; called with uint8 ``(H, W, 3)`` each, `batch` at a time.
 
-    A picture whose values are not finite comes back as None.
+    A picture whose values are not finite comes back as None. Several threads may call it: on the CPU they work beside each
+    other, on a GPU one after the other, since there each of them would hold a batch of its own in the same memory.
     """
 
     def __init__(self, vae, video: bool, batch: int) -> None:
         self.vae, self.video, self.batch = vae, video, batch
+        self._alone = Lock() if vae.device.type == "cuda" else nullcontext()
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray | None]:
         starts = range(0, len(pictures), self.batch)
-        return [returned for start in starts for returned in self._returned(pictures[start : start + self.batch])]
+        with self._alone:
+            return [returned for start in starts for returned in self._returned(pictures[start : start + self.batch])]
 
     @torch.inference_mode()
     def _returned(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray | None]:

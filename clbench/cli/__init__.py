@@ -10,14 +10,15 @@ from typing import Annotated
 import typer
 
 from clbench.cli import adapters, judging, looking, machine, runs
-from clbench.console import show
+from clbench.console import EXIT_CODES, show
 
 app = typer.Typer(
     name="clbench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
     help="Measures what effect LoRAs, their cascades with an accelerator, and their distilled collections "
     "really do.\n\n"
-    "Start here:  [bold]clbench eval --suite demo[/bold]",
+    "Start here:  [bold]clbench eval --suite demo[/bold]\n\n"
+    f"Exit codes:  {EXIT_CODES}",
 )  # fmt: skip
 preview_app = typer.Typer(
     no_args_is_help=True,

@@ -42,7 +42,10 @@ def compare(
     json_: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of the table.")] = False,
     markdown: Annotated[Path | None, typer.Option("--markdown", help="Also write Markdown for a pull request here.")] = None,
 ) -> None:  # fmt: skip
-    """Compare two runs case by case. Exits with 1 when a --fail-on is met, with 2 when they cannot be compared.
+    """Compare two runs case by case.
+
+    Exits with 1 when a --fail-on is met, also since RUN_B is unfinished or lacks scores that RUN_A has; with 2 when the two
+    cannot be compared; with 3 when clbench itself failed.
 
     Example:  clbench compare runs/old/collection runs/new/collection --fail-on bleed_rate:+0.02
     """
@@ -60,7 +63,7 @@ def selftest(
     json_: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of the table.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Bounds that are known to be missed count as well.")] = False,
 ) -> None:
-    """Prove the meters on cases with a known answer. Exits with 1 when a bound is missed.
+    """Prove the meters on cases with a known answer. Exits with 1 when a bound is missed, with 3 when clbench itself failed.
 
     Example:  clbench selftest --only statistics
     """

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.compare.alike import refuse_effects, refuse_other, refuse_versions
 from clbench.metrics import METRICS
-from clbench.metrics.derived import DERIVED, Derived, Rows
+from clbench.metrics.derived import DERIVED, NONE, SOURCE, Derived, Rows
 from clbench.registry import ClbenchError, suggestion
 from clbench.results import RunFolder, find_runs
+from clbench.score_table import read_competing
 from clbench.types import Case, MetricCard
 
 if TYPE_CHECKING:
@@ -44,12 +46,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Side:
-    """A run as it enters a comparison. `versions` are those of the stored metrics."""
+    """A run as it enters a comparison. `versions` are those of the stored metrics.
+
+    `competing`: the effects among which the meter told outputs apart; empty where the scores do not say.
+    """
 
     folder: RunFolder
     keys: list[Key]
     columns: Mapping[str, Column]
     versions: Mapping[str, int]
+    competing: frozenset[str] = frozenset()
 
     @property
     def system(self) -> str:
@@ -78,15 +84,17 @@ def card_of(name: str) -> MetricCard:
 def match_runs(first: Path, second: Path, systems: Sequence[str] = ()) -> list[Matched]:
     """Pairs of runs: the two named, or those of the same system in two folders of results (controls aside).
 
-    Raises ClbenchError when nothing matches, and when worlds, suites or versions of a metric differ.
+    Raises ClbenchError when nothing matches, and when worlds, suites, competing effects or versions of a metric differ.
     """
+
     sides = [_runs(first), _runs(second)]
     pairs = _pairs(sides[0], sides[1], (first, second), systems)
     for one, other in pairs:
-        _refuse_other(one, other)
+        refuse_other(one, other)
     opened = [(read_side(one), read_side(other)) for one, other in pairs]
     for one, other in opened:
-        _refuse_versions(one, other)
+        refuse_effects(one, other)
+        refuse_versions(one, other)
     return [Matched(_name(one, other), one, other) for one, other in opened]
 
 
@@ -126,26 +134,6 @@ def _pairs(
     return [(first[name], second[name]) for name in chosen]
 
 
-def _refuse_other(one: RunFolder, other: RunFolder) -> None:
-    for what in ("suite", "world"):
-        held, asked = getattr(one.info, what), getattr(other.info, what)
-        if held.hash != asked.hash:
-            raise ClbenchError(
-                f"{one.path} was made with {what} '{held.name}' ({held.hash[:8]}), {other.path} with '{asked.name}' "
-                f"({asked.hash[:8]}); only runs of the same {what} can be compared"
-            )
-
-
-def _refuse_versions(one: Side, other: Side) -> None:
-    for metric, version in one.versions.items():
-        found = other.versions.get(metric, version)
-        if found != version:
-            raise ClbenchError(
-                f"metric '{metric}' has version {version} in {one.folder.path} and {found} in {other.folder.path}; "
-                "score both with the same clbench"
-            )
-
-
 def read_side(folder: RunFolder) -> Side:
     """The scores and edits of one run as columns; ClbenchError when it has no scores or mixes versions of a metric."""
     frame = folder.read_scores()
@@ -165,7 +153,7 @@ def read_side(folder: RunFolder) -> Side:
         column = _derived(DERIVED.get(name), frame, folder, keys)
         if column is not None:
             columns[name] = column
-    return Side(folder, keys, columns, _versions(frame, folder))
+    return Side(folder, keys, columns, _versions(frame, folder), _competing(frame, folder))
 
 
 def _versions(frame: pd.DataFrame, folder: RunFolder) -> dict[str, int]:
@@ -175,6 +163,13 @@ def _versions(frame: pd.DataFrame, folder: RunFolder) -> dict[str, int]:
             raise ClbenchError(f"{folder.path} holds several versions of metric '{metric}'; score it again")
         versions[metric] = version
     return versions
+
+
+def _competing(frame: pd.DataFrame, folder: RunFolder) -> frozenset[str]:
+    """What the file says; of an older one, the effects that each output was compared with, row by row."""
+    written = read_competing(folder.scores_file)
+    rows = frame.loc[frame["metric"].isin(["attribution_distance", "leak"]) & (frame["other"] != "")]
+    return frozenset(written or {*rows["effect"], *rows["other"]} - {SOURCE, NONE})
 
 
 def _column(rows: pd.DataFrame, count: int, values: NDArray[np.float64]) -> Column:

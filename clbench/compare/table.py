@@ -15,7 +15,7 @@ from clbench.metrics import METRICS
 from clbench.metrics.derived import DERIVED, SHARES
 from clbench.registry import ClbenchError, suggestion
 from clbench.stats import Difference
-from clbench.types import Direction, seed_from
+from clbench.types import NEUTRAL, Direction, seed_from
 
 LEVEL = 0.05
 
@@ -33,6 +33,7 @@ class Counts:
 class Line:
     """One row: means over the cases that both runs scored, `difference` (second - first), and its adjusted p.
 
+    `lost`: cases that the first run scored and the second did not, which enter none of these numbers.
     `condition` names steps, probe and composition where a suite asks for several, else "". `reason` says why numbers are
     missing. `reading` is "better" or "worse" (of the second run) where the interval leaves 0 out and the adjusted p is
     below .05, else "open"; for a metric without a direction it is "higher", "lower" or "open".
@@ -49,6 +50,7 @@ class Line:
     second_counts: Counts
     difference: Difference
     adjusted: float
+    lost: int
     reason: str = ""
 
     @property
@@ -143,7 +145,7 @@ def _lines(pair: Matched, metrics: Sequence[str]) -> Iterator[Line]:
     for condition in conditions:
         chosen = [key for key in keys if _condition(key) == condition]
         places = [np.array([where.get(key, -1) for key in chosen]) for where in (first, second)]
-        for metric in metrics:
+        for metric in (name for name in metrics if _asked(name, condition)):
             yield _line(pair, _words(condition, conditions), metric, chosen, places)
 
 
@@ -160,7 +162,7 @@ def _line(pair: Matched, words: str, metric: str, keys: list[Key], places: list[
     reason = found.reason if found.n_pairs else _why(columns, places) or found.reason
     return Line(
         pair.name, words, metric, card_of(metric).direction, is_share(metric), first, second, first_counts, second_counts,
-        found, float("nan"), reason,
+        found, float("nan"), int((np.isfinite(one) & ~both).sum()), reason,
     )  # fmt: skip
 
 
@@ -194,6 +196,14 @@ def _condition(key: Key) -> Condition:
     return key.steps, key.probe, bool(key.second)
 
 
+def _asked(metric: str, condition: Condition) -> bool:
+    """Whether a metric, or what a figure is read from, is computed for the cases of a condition at all."""
+    origin = DERIVED.get(metric).origin if metric in DERIVED else metric
+    _, probe, composed = condition
+    question = "composed" if composed else "neutral" if probe == NEUTRAL else "effect"
+    return origin not in METRICS or question in METRICS.get(origin).questions
+
+
 def _words(condition: Condition, conditions: Sequence[Condition]) -> str:
     """What tells a condition from the others: ``8 steps``, ``caption-only``, ``two effects``; "" for the only one."""
     steps, probe, composed = condition
@@ -209,6 +219,8 @@ def _notes(pair: Matched) -> Iterator[str]:
         info = side.folder.info
         if info.status != "complete":
             yield f"{side.folder.path} is not finished ({len(side.keys)} of {info.n_cases} cases are scored)."
+        if not side.competing and any("meter" in METRICS.get(name).needs for name in side.columns if name in METRICS):
+            yield f"{side.folder.path} does not say which effects competed; score it again."
         only = sorted(set(side.columns) - set(other.columns))
         if only:
             yield f"Only {side.folder.path} has {', '.join(only)}."

@@ -10,6 +10,7 @@ from typing import Any
 from clbench.compare.gate import Verdict
 from clbench.compare.sides import Side
 from clbench.compare.table import Comparison, Line
+from clbench.markdown import markdown_code, markdown_text
 from clbench.stats import Difference
 
 SCHEMA = 1
@@ -71,20 +72,21 @@ def groups(comparison: Comparison) -> list[tuple[str, list[Line]]]:
 def to_markdown(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
     """Markdown that fits a pull request: verdict first, then a table for each system, then how to read it."""
     info = comparison.pairs[0].first.folder.info
-    parts = [f"### clbench compare: {info.suite.name} in world {info.world.name}", _outcome(verdicts), _summary(comparison)]
-    parts += ["\n".join(f"- {_escaped(verdict.sentence)}" for verdict in verdicts)] if verdicts else []
+    title = markdown_text(f"clbench compare: {info.suite.name} in world {info.world.name}")
+    parts = [f"### {title}", _outcome(verdicts), _summary(comparison)]
+    parts += ["\n".join(f"- {markdown_text(verdict.sentence)}" for verdict in verdicts)] if verdicts else []
     for pair in comparison.pairs:
-        parts.append(f"{_escaped(pair.name)}: A is {side_words(pair.first)}, B is {side_words(pair.second)}.")
+        parts.append(f"{markdown_text(pair.name)}: A is {side_words(pair.first)}, B is {side_words(pair.second)}.")
     for title, lines in groups(comparison):
-        parts += [f"#### {_escaped(title)}", *_tables(lines)]
-    parts += [_escaped(note) for note in comparison.notes]
+        parts += [f"#### {markdown_text(title)}", *_tables(lines)]
+    parts += [markdown_text(note) for note in comparison.notes]
     parts.append(f"<sub>{NOTE.format(family=comparison.family)}</sub>")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def side_words(side: Side) -> str:
     """A run in Markdown: its id and where it lies."""
-    return f"`{side.folder.info.run}` in `{side.folder.path}`"
+    return f"{markdown_code(side.folder.info.run)} in {markdown_code(side.folder.path)}"
 
 
 def _tables(lines: Sequence[Line]) -> list[str]:
@@ -97,7 +99,8 @@ def _tables(lines: Sequence[Line]) -> list[str]:
 
 
 def _table(lines: Sequence[Line]) -> str:
-    rows = [HEADS, ["---", *["---:"] * (len(HEADS) - 2), "---"], *([_escaped(cell) for cell in cells(line)] for line in lines)]
+    rule = ["---", *["---:"] * (len(HEADS) - 2), "---"]
+    rows = [HEADS, rule, *([markdown_text(cell) for cell in cells(line)] for line in lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -115,10 +118,6 @@ def _summary(comparison: Comparison) -> str:
     return f"B against A: {', '.join(words)}."
 
 
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
-
-
 def to_plain(comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """Plain data for JSON; missing numbers are null."""
     info = comparison.pairs[0].first.folder.info
@@ -129,7 +128,7 @@ def to_plain(comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, A
         "schema": SCHEMA, "world": info.world.model_dump(), "suite": info.suite.model_dump(), "pairs": sides,
         "holm_over": comparison.family, "lines": [_plain(line) for line in comparison.lines],
         "fail_on": [
-            {"condition": v.condition.text, "system": v.line.system, "at": v.line.condition, "met": v.met, "says": v.sentence}
+            {"condition": v.condition.text, "system": v.system, "at": v.at, "met": v.met, "says": v.sentence}
             for v in verdicts
         ],
         "failed": any(verdict.met for verdict in verdicts), "notes": comparison.notes,

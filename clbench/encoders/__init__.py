@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from clbench.encoders.clip import OpenClip, open_clip_encoder
-from clbench.encoders.common import EncoderCard, in_passes, is_offline
+from clbench.encoders.common import EncoderCard, in_passes, is_offline, rows_of_pass
 from clbench.encoders.perceptual import PERCEPTUAL_NAMES, LpipsNetwork, open_perceptual
 from clbench.metrics import METRICS
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PERCEPTUAL_NAMES", "ClipEncoder", "EncoderCard", "Encoders", "LpipsNetwork", "OpenClip", "check_encoders", "in_passes",
-    "is_offline", "open_clip_encoder", "open_encoders", "open_perceptual",
+    "is_offline", "open_clip_encoder", "open_encoders", "open_perceptual", "rows_of_pass",
 ]  # fmt: skip
 
 

@@ -35,12 +35,20 @@ def in_passes(run: Callable[[Tensor], list[Tensor]], rows: Tensor) -> list[Tenso
     """
     import torch
 
-    size = max(1, min(AT_ONCE, PIXELS_AT_ONCE // rows[0, 0].numel())) if rows.ndim == 4 else AT_ONCE
+    size = rows_of_pass(rows[0])
     found = []
     for part in rows.split(size):
         full = torch.cat([part, part[-1:].expand(size - len(part), *part.shape[1:])]) if len(part) < size else part
         found.append([made[: len(part)] for made in run(full)])
-    return [torch.cat(column) for column in zip(*found, strict=True)]
+    columns = [list(column) for column in zip(*found, strict=True)]
+    del found
+    # one after the other, so that of the largest layer alone there are two copies
+    return [torch.cat(columns.pop(0)) for _ in range(len(columns))]
+
+
+def rows_of_pass(row: Tensor) -> int:
+    """How many rows like `row` (a picture (3, H, W), or tokens) go through a network at a time."""
+    return max(1, min(AT_ONCE, PIXELS_AT_ONCE // row[0].numel())) if row.ndim == 3 else AT_ONCE
 
 
 def is_offline() -> bool:

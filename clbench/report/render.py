@@ -10,6 +10,7 @@ from importlib.resources import files
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
+from clbench.markdown import markdown_text
 from clbench.report import palette
 from clbench.report.blocks import Section
 from clbench.report.page import Page
@@ -51,15 +52,6 @@ def tight(text: str) -> str:
 def tells(section: Section) -> bool:
     """Whether Markdown can show anything of a section."""
     return any(block.kind not in PICTURES for block in section.blocks)
-
-
-def markdown_text(text: object) -> str:
-    """Text that means nothing to Markdown or HTML: marks and brackets are escaped, lines joined."""
-    plain = " ".join(str(text).split())
-    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for mark in ("\\", "|", "`", "*", "_", "[", "]"):
-        plain = plain.replace(mark, f"\\{mark}")
-    return plain
 
 
 def style() -> str:

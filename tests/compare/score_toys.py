@@ -31,9 +31,12 @@ def certificate(system: str, cases: int, world: Named = WORLD, suite: Named = SU
 
 def write_run(
     path: Path, rows: Iterable[Score], failed: Mapping[Case, str] | None = None, system: str = "collection",
-    world: Named = WORLD, suite: Named = SUITE, kind: str = "",
+    world: Named = WORLD, suite: Named = SUITE, kind: str = "", competing: Iterable[str] = (),
 ) -> RunFolder:  # fmt: skip
-    """A finished run with `rows` as its scores; cases in `failed` have a failed edit and the reason given."""
+    """A finished run with `rows` as its scores; cases in `failed` have a failed edit and the reason given.
+
+    `competing`: what the scores say of the effects told apart.
+    """
     scores, lost = list(rows), failed or {}
     cases = list(dict.fromkeys(score.case for score in scores))
     path.mkdir(parents=True, exist_ok=True)
@@ -43,7 +46,7 @@ def write_run(
         EditRecord(case, "", "", 4, 0.5, 0, "failed" if case in lost else "ok", lost.get(case, "")) for case in cases
     ]  # fmt: skip
     run.edits_file.write_text("".join(record.to_line() + "\n" for record in records))
-    run.write_scores(scores)
+    run.write_scores(scores, competing)
     return run
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -112,6 +113,26 @@ def test_runs_of_another_suite_or_world_are_refused(tmp_path, runs, what):
         match_runs(runs[0], tmp_path / "c")
 
 
+def test_runs_judged_among_other_effects_are_refused(tmp_path):
+    """Worlds that have teachers for other ones of the same effects share their hash."""
+    few = [row for row in scored() if row.other in ("", *EFFECTS[:3]) and row.case.effect in EFFECTS[:3]]
+    rows = write_run(tmp_path / "a", scored()), write_run(tmp_path / "b", few)
+    success = [row for row in scored() if row.metric == "success"]
+    said = [write_run(tmp_path / side, success, competing=some).path for side, some in (("c", EFFECTS), ("d", EFFECTS[3:]))]
+    with pytest.raises(ClbenchError, match=r"among 8 effects, .*/b among 3 \(only .*/a has e3, e4, e5, e6 and 1 more\)"):
+        match_runs(rows[0].path, rows[1].path)
+    with pytest.raises(ClbenchError, match=r"/b has e0, e1, e2; only .*/d has e3, e4, e5, e6 and 1 more"):
+        match_runs(rows[1].path, said[1])
+    assert compare(match_runs(rows[0].path, said[0])).notes[0].startswith("Only ")
+    part = [row for row in scored() if row.case == CASES[0]]  # one case says enough: a stopped run is welcome
+    match_runs(rows[0].path, write_run(tmp_path / "e", part).path)
+
+
+def test_scores_that_do_not_say_which_effects_competed_are_named(tmp_path, runs):
+    write_run(tmp_path / "c", [row for row in scored() if row.metric == "success"])
+    assert f"{tmp_path / 'c'} does not say which effects competed" in " ".join(compare(match_runs(runs[0], tmp_path / "c")).notes)
+
+
 def test_another_version_of_a_metric_is_refused(tmp_path, runs):
     write_run(tmp_path / "c", [Score(case, "ssim", 2, 0.5) for case in CASES])
     assert "version 1 in" in clbench(runs[0], tmp_path / "c", code=2).stderr
@@ -141,6 +162,9 @@ def test_pairing(tmp_path):
         ("bleed_rate", "is not METRIC:\\+NUMBER"),
         ("bleed_rate:0.02", "is not METRIC:\\+NUMBER"),
         ("success:+0.02", "would fail on an improvement \\(higher is better\\); write success:-0.02"),
+        ("bleed_rate:+2", "can never be met: bleed_rate changes by 1 at most; it is a share, 0.02 are 2 points"),
+        ("success:-1", "can never be met: success changes by 1 at most; it is a share"),
+        ("subject:-4", "can never be met: subject changes by 4 at most$"),
     ],
 )
 def test_conditions_that_make_no_sense_are_one_sentence(text, message):
@@ -165,7 +189,7 @@ def test_what_must_pass_the_bound(tmp_path, text, by, met):
     write_run(tmp_path / "b", [*scored(0.1, ("e0", "e1")), *(Score(case, "dose", 1, 1.05) for case in CASES)])
     condition = parse_fail_on(text)
     table = compare(match_runs(tmp_path / "a", tmp_path / "b"), also=[condition.metric])
-    assert [verdict.met for verdict in judge([condition], table.lines, by)] == [met]
+    assert [verdict.met for verdict in judge([condition], table, by)] == [met]
 
 
 def test_what_could_not_be_computed_does_not_pass(tmp_path):
@@ -174,6 +198,57 @@ def test_what_could_not_be_computed_does_not_pass(tmp_path):
         write_run(tmp_path / side, [*scored(), *nothing])
     said = clbench(tmp_path / "a", tmp_path / "b", "--fail-on", "psnr:-1", code=1).stderr
     assert "psnr:-1: collection: no difference (many right answers)" in said
+
+
+def judged(first, second, text, by="estimate"):
+    condition = parse_fail_on(text)
+    return judge([condition], compare(match_runs(first, second), also=[condition.metric]), by)
+
+
+def test_what_the_second_run_lost_counts_as_worse(tmp_path, runs):
+    """Else a run whose failures are missing would be a good one."""
+    rows = [row for row in scored(bleeding=("e0", "e1")) if row.value != 0 or row.metric != "success"]
+    lost = [Score(c, "success", 1, float("nan"), status="unscored", reason="lost") for c in CASES if c.effect in ("e0", "e1")]
+    for name, left in (("c", rows), ("d", [*rows, *lost])):
+        (verdict,) = judged(runs[0], write_run(tmp_path / name, left).path, "success:-0.03")
+        assert verdict.met and "+0 is within the bound; but B lacks 8 of the 32 scores that A has" in verdict.sentence
+    assert not judged(tmp_path / "c", runs[0], "success:-0.03")[0].met  # more than the first has is no harm
+    assert clbench(runs[0], tmp_path / "c", "--fail-on", "success:-0.03", code=1)
+
+
+def test_an_unfinished_second_run_does_not_pass(tmp_path):
+    first, second = (write_run(tmp_path / side, scored()) for side in ("a", "b"))
+    assert not judged(first.path, second.path, "success:-0.03")[0].met
+    second.info = second.info.model_copy(update={"status": "running"})
+    second._write_info()
+    (verdict,) = judged(first.path, second.path, "success:-0.03")
+    assert verdict.met and verdict.sentence.endswith("b is not finished, which counts as worse")
+    assert not judged(second.path, first.path, "success:-0.03")[0].met
+
+
+def test_every_pair_has_a_verdict(tmp_path):
+    psnr = [Score(case, "psnr", 1, 20.0) for case in CASES]
+    for side, of_cascade in (("old", psnr), ("new", [])):
+        write_run(tmp_path / side / "teacher", [*scored(), *psnr], system="teacher")
+        write_run(tmp_path / side / "cascade", [*scored(), *of_cascade], system="cascade")
+    cascade, teacher = judged(tmp_path / "old", tmp_path / "new", "psnr:-1")
+    assert cascade.met and cascade.sentence.endswith(f"cascade: no difference ({tmp_path / 'new/cascade'} lacks this metric)")
+    assert not teacher.met and (cascade.system, teacher.system) == ("cascade", "teacher")
+
+
+def test_a_metric_is_judged_only_where_it_is_asked(tmp_path):
+    """A neutral question has no success, which is no reason to fail."""
+    neutral = [Score(Case(effect, "s0", 0, None, "neutral"), "neutral_leak_total", 2, 0.5) for effect in EFFECTS]
+    for side in ("a", "b"):
+        write_run(tmp_path / side, [*scored(), *neutral])
+    for text, at in (("success:-0.03", "plain"), ("neutral_leak_total:+0.1", "neutral")):
+        assert [(verdict.at, verdict.met) for verdict in judged(tmp_path / "a", tmp_path / "b", text)] == [(at, False)]
+
+
+@pytest.mark.parametrize("by", ["estimate", "certain", "possible"])
+def test_a_run_is_not_worse_than_itself(runs, by):
+    for text in ("success:-0.01", "success:-0", "bleed_rate:+0.01", "ssim:-0.01"):
+        clbench(runs[1], runs[1], "--fail-by", by, "--fail-on", text)
 
 
 def test_exit_codes_json_and_markdown(runs, tmp_path):
@@ -187,16 +262,25 @@ def test_exit_codes_json_and_markdown(runs, tmp_path):
     assert {"n_total", "n_scored", "n_failed"} == set(plain["lines"][0]["first_counts"])
     text = file.read_text()
     assert text.startswith("### clbench compare: bleeding in world tiny\n\n**Failed**: 1 of 2 conditions met.")
-    assert "| bleed\\_rate ↓ | 0.0 % | 25.0 % | +25.0 pt | [" in text and "sources are fixed" in text and len(text) < 10_000
+    assert "| bleed\\_rate ↓ | 0.0 % | 25.0 % | +25.0 pt | \\[" in text and "sources are fixed" in text and len(text) < 10_000
     clbench(*arguments, code=1)
     assert file.read_text() == text
     assert "was not scored in both runs" in clbench(first, second, "--metric", "clip_text", code=2).stderr
 
 
-def test_a_cell_bar_cannot_break_the_table(runs):
-    table = compare(match_runs(*runs))
-    rows = [row for row in words.to_markdown(table, []).splitlines() if row.startswith("| ")]
-    assert len({row.count(" | ") for row in rows}) == 1
+def test_no_reason_can_break_the_table(tmp_path, runs):
+    """Bars, lines, links and HTML in what a library said of a failed edit."""
+    why = "out of memory\n\n| a | `b` [c](http://d) <e> & *f* \r\n# g"
+    lost = [Score(case, "psnr", 1, float("nan"), status="failed", reason=why) for case in CASES]
+    for side in ("a", "b"):
+        write_run(tmp_path / f"{side} `{side}`", [*scored(), *lost])
+    table = compare(match_runs(tmp_path / "a `a`", tmp_path / "b `b`"))
+    text = words.to_markdown(table, judge([parse_fail_on("psnr:-1")], table))
+    rows = [row for row in text.splitlines() if row.startswith("| ")]
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+    said = r"out of memory \| a \| \`b\` \[c\](http://d) &lt;e&gt; &amp; \*f\* # g"
+    assert any(f"open ({said})" in row for row in rows) and f"\n- psnr:-1: collection: no difference ({said})\n" in text
+    assert f"in `` {tmp_path}/a `a` ``, B is" in text
 
 
 def test_no_torch_and_a_quick_start(runs):

@@ -1,0 +1,59 @@
+"""Which two runs must not be compared: those whose numbers mean different things."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clbench.registry import ClbenchError
+from clbench.results import RunFolder
+
+if TYPE_CHECKING:
+    from clbench.compare.sides import Side
+
+NAMED = 4
+"""Effects that a sentence names; of more it says how many there are."""
+
+
+def refuse_other(one: RunFolder, other: RunFolder) -> None:
+    """ClbenchError where two runs have another suite or world."""
+    for what in ("suite", "world"):
+        held, asked = getattr(one.info, what), getattr(other.info, what)
+        if held.hash != asked.hash:
+            raise ClbenchError(
+                f"{one.path} was made with {what} '{held.name}' ({held.hash[:8]}), {other.path} with '{asked.name}' "
+                f"({asked.hash[:8]}); only runs of the same {what} can be compared"
+            )
+
+
+def refuse_effects(one: Side, other: Side) -> None:
+    """ClbenchError where the meter told outputs apart among other effects: then success and leak say something else.
+
+    Worlds with the same effects, but teachers for other ones of them, have the same hash. Nothing is refused where a run
+    does not say its effects.
+    """
+    if not one.competing or not other.competing or one.competing == other.competing:
+        return
+    counts = f"{one.folder.path} was judged among {len(one.competing)} effects, {other.folder.path} among {len(other.competing)}"
+    alone = [
+        f"only {side.folder.path} has {_some(gone)}"
+        for side, gone in ((one, one.competing - other.competing), (other, other.competing - one.competing))
+        if gone
+    ]
+    raise ClbenchError(f"{counts} ({'; '.join(alone)}); only runs in which the same effects compete can be compared")
+
+
+def refuse_versions(one: Side, other: Side) -> None:
+    """ClbenchError where a metric that both have was computed by two versions of it."""
+    for metric, version in one.versions.items():
+        found = other.versions.get(metric, version)
+        if found != version:
+            raise ClbenchError(
+                f"metric '{metric}' has version {version} in {one.folder.path} and {found} in {other.folder.path}; "
+                "score both with the same clbench"
+            )
+
+
+def _some(effects: frozenset[str]) -> str:
+    """``fog, night``; of many ``confetti, fog, night, rain and 38 more``."""
+    names = sorted(effects)
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
