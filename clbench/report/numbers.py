@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -23,12 +23,14 @@ UNASKED = "this metric was not computed for this system"
 class Compared:
     """A difference to the reference with its Holm-adjusted p and whether it is for the better.
 
-    `better` is True or False where interval and adjusted p agree that there is a difference, else None.
+    `better` is True or False where interval and adjusted p agree that there is a difference, else None. `tests` are how many
+    differences the correction is over; what is `detectable` is so after it, infinite where no p can pass it.
     """
 
     difference: Difference
     adjusted: float
     better: bool | None
+    tests: int
 
 
 @dataclass
@@ -87,11 +89,12 @@ def _compare_all(results: Results, metric: str, direction: Direction) -> dict[tu
 def judged(found: Mapping[K, Difference], direction: Direction) -> dict[K, Compared]:
     """Differences of one metric with Holm's correction over all of them, and which are surely for the better or the worse."""
     adjusted = stats.holm([difference.p for difference in found.values()])
-    compared = {}
+    compared, tests = {}, int(np.isfinite(adjusted).sum())
     for (key, difference), p in zip(found.items(), adjusted.tolist(), strict=True):
-        sure = difference.decided and p < 0.05 and direction != "neutral"
+        sure = difference.decided and p < stats.SIGNIFICANT and direction != "neutral"
         better = ((difference.value > 0) == (direction == "higher")) if sure else None
-        compared[key] = Compared(difference, p, better)
+        corrected = replace(difference, detectable=stats.corrected_detectable(difference, tests))
+        compared[key] = Compared(corrected, p, better, tests)
     return compared
 
 

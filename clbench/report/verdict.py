@@ -10,8 +10,10 @@ import numpy as np
 from clbench.metrics.derived import SHARES
 from clbench.report.cells import interval, metric_value, plural
 from clbench.report.data import SOURCE, Entry, Results
+from clbench.report.differences import correction_words
 from clbench.report.numbers import Compared, Numbers
 from clbench.report.tables import counts, short
+from clbench.stats import NO_VARIATION
 
 SURE = 0.99
 """Controls must read right in this share of their cases."""
@@ -108,13 +110,25 @@ def _compared_sentences(label: str, reference: str, metric: str, found: Compared
             Sentence(f"{label} is {word} than {reference} on {noun}.", key=True),
             Sentence(f"{measured}.", why=True),
         ]
-    detectable = metric_value(metric, gap.detectable, unit=False) + (" points" if metric in SHARES else "")
-    shown = f"with {gap.n_effects} effects only differences of about {detectable} or more would show"
-    if gap.decided:
-        why = f"{measured}; it leaves 0 out, but corrected for all systems compared it may be chance."
-    else:
+    shown = _would_show(metric, found)
+    if not gap.decided:
         why = f"{measured}, which covers 0; {shown}."
+    elif math.isinf(gap.detectable):
+        why = f"{measured}; it leaves 0 out, but {shown}."
+    else:
+        why = f"{measured}; it leaves 0 out, but corrected for all systems compared it may be chance."
     return [Sentence(f"{label} and {reference} cannot be told apart on {noun}.", key=True), Sentence(why, why=True)]
+
+
+def _would_show(metric: str, found: Compared) -> str:
+    """What this comparison could have found, corrected for all systems compared."""
+    gap = found.difference
+    if math.isinf(gap.detectable):
+        return correction_words(found)
+    if not gap.detectable > NO_VARIATION:
+        return "nothing varied between effects, so it cannot be said which differences would show"
+    detectable = metric_value(metric, gap.detectable, unit=False) + (" points" if metric in SHARES else "")
+    return f"with {gap.n_effects} effects only differences of about {detectable} or more would show"
 
 
 def _bleeding(results: Results) -> list[str]:
