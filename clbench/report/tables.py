@@ -83,10 +83,10 @@ def system_cell(entry: Entry, results: Results) -> Cell:
     words = [] if steps is None or entry.control else [f"{steps} step{'' if steps == 1 else 's'}"]
     if entry.control:
         words.append("control")
-    if entry is results.candidate:
-        words.append("candidate")
-    elif entry.system == results.about.reference:
+    if entry.system == results.about.reference:
         words.append("reference")
+    elif entry is results.candidate:
+        words.append("candidate")
     return Cell(entry.label, ", ".join(words), entry.label, css="name")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from clbench.metrics.derived import SHARES
 from clbench.report.cells import interval, metric_value, plural
 from clbench.report.data import SOURCE, Entry, Results
-from clbench.report.differences import correction_words
+from clbench.report.differences import correction_words, hopeless
 from clbench.report.numbers import Compared, Numbers
 from clbench.report.tables import counts, short
 from clbench.stats import NO_VARIATION
@@ -51,9 +51,16 @@ def verdict(numbers: Numbers) -> list[Sentence]:
         ]  # fmt: skip
     if results.headline is None:
         return [Sentence("No system was scored on a metric with a direction, so there is no verdict.", key=True)]
-    compared = _against_reference(numbers, results.candidate) if results.candidate is not None else []
+    compared = _answer(numbers, results.candidate) if results.candidate is not None else []
     plain = [_scope(results), *_leader(numbers), *_bleeding(results), *_cost(results), *_failures(numbers)]
     return [*compared, *(Sentence(text) for text in plain)]
+
+
+def _answer(numbers: Numbers, candidate: Entry) -> list[Sentence]:
+    """What is proven against the reference: of the candidate, or of its variants where it is the reference itself."""
+    results = numbers.results
+    variants = [entry for entry in results.systems if entry.collection and results.reference_for(entry) is candidate]
+    return _variants(numbers, variants) if variants else _against_reference(numbers, candidate)
 
 
 def _scope(results: Results) -> str:
@@ -97,6 +104,23 @@ def _against_reference(numbers: Numbers, entry: Entry) -> list[Sentence]:
         noun = NOUNS.get(card.name, card.name)
         return [Sentence(f"{entry.label} could not be compared with {reference.label} on {noun}.", key=True)]
     return _compared_sentences(entry.label, reference.label, card.name, found)
+
+
+def _variants(numbers: Numbers, variants: list[Entry]) -> list[Sentence]:
+    """Which variants of the reference are better or worse than it, and which cannot be told apart from it."""
+    card, reference = numbers.results.headline, numbers.results.about.reference
+    assert card is not None
+    found = {e.label: one for e in variants if (one := numbers.compared.get((e.label, card.name))) is not None}
+    parts = []
+    for better, words in ((False, "worse than {}"), (True, "better than {}"), (None, "not told apart from {}")):
+        names = [label for label, one in found.items() if one.better is better and math.isfinite(one.adjusted)]
+        parts += [f"{_and(names)} {'is' if len(names) == 1 else 'are'} {words.format(reference)}"] if names else []
+    noun = NOUNS.get(card.name, card.name)
+    if not parts:
+        return [Sentence(f"No variant could be compared with {reference} on {noun}.", key=True)]
+    tests = next(iter(found.values())).tests
+    why = f"Each on the same cases, corrected for all {tests} systems compared. {hopeless({card.name: found.values()})}".strip()
+    return [Sentence(f"On {noun}, {'; '.join(parts)}.", key=True), Sentence(why, why=True)]
 
 
 def _compared_sentences(label: str, reference: str, metric: str, found: Compared) -> list[Sentence]:

@@ -118,6 +118,21 @@ def test_controls_span_a_scale_only_where_they_surely_differ(numbers: Numbers) -
     assert not scale(numbers, cards["subject"]).spans, "the untouched source keeps its subject as well as the truth does"
 
 
+def test_pictures_equal_to_the_pixel_are_nobodys_ceiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(synthetic.SKILL, "noise-floor", 0.9)
+    monkeypatch.setitem(synthetic.KINDS, "noise-floor", "control")
+    runs = synthetic.make_runs(tmp_path, ("collection", "truth", "identity", "noise-floor"), sources=2)
+    found = []
+    for kept in (runs, runs[:3]):
+        some = compute(load_results(kept, synthetic.about()))
+        cards = {card.name: card for card in some.results.metrics}
+        assert scale(some, cards["success"]).ceiling == 1.0
+        found.append(scale(some, cards["psnr"]))
+        if len(kept) == 4:
+            assert found[0].ceiling == some.estimates["noise-floor", "psnr"].value < some.estimates["truth", "psnr"].value
+    assert found[0].spans and not found[1].spans and math.isnan(found[1].ceiling) and len(found[1].ends) == 1
+
+
 def test_a_question_has_no_steps() -> None:
     case = Case("a", "b", 1, 8)
     assert question(case) == Case("a", "b", 1) and way(case) == (False, "")
