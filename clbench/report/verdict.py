@@ -57,10 +57,15 @@ def verdict(numbers: Numbers) -> list[Sentence]:
 
 
 def _answer(numbers: Numbers, candidate: Entry) -> list[Sentence]:
-    """What is proven against the reference: of the candidate, or of its variants where it is the reference itself."""
+    """What is proven against the reference: of the candidate (and of further extended adapters where it is one), or of its
+    variants where it is the reference itself.
+    """
     results = numbers.results
     variants = [entry for entry in results.systems if entry.collection and results.reference_for(entry) is candidate]
-    return _variants(numbers, variants) if variants else _against_reference(numbers, candidate)
+    if variants:
+        return _variants(numbers, variants)
+    further = [e for e in results.finals if candidate.extended and e.collection and e.extended and e is not candidate]
+    return [sentence for entry in (candidate, *further) for sentence in _against_reference(numbers, entry)]
 
 
 def _scope(results: Results) -> str:

@@ -166,11 +166,16 @@ def test_capacity_and_extension(tables):
     assert not [name for name in tables["bleeding"] if name.startswith(("t-capacity", "t-incremental"))]
 
 
-def test_a_report_on_an_extension_is_about_what_was_extended(runs):
+def test_a_report_on_an_extension_is_about_what_was_extended(runs, tmp_path):
     mine = runs["capacity"]
     results = load_results(mine, about("capacity"))
     assert results.candidate.system == "collection-more"
     assert any("collection-more and cascade" in sentence.text for sentence in verdict(compute(results)))
+    answers = {case: asked.shown(case, case.effect) for case in asked.each()}
+    settings = {"effects": asked.EFFECTS, "new effects": asked.EFFECTS[2:]}
+    other = asked.run_of(tmp_path, "capacity", "collection-other", answers, settings)
+    keys = [sentence.text for sentence in verdict(compute(load_results([*mine, other], about("capacity")))) if sentence.key]
+    assert keys == [f"{name} and cascade cannot be told apart on success." for name in ("collection-more", "collection-other")]
     plain = [run for run in mine if run.info.system_name != "collection-more"]
     assert load_results(plain, about("capacity")).candidate.system == "collection"
 
