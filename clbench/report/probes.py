@@ -82,7 +82,7 @@ def _neutral_row(system: str, rows: Frame, floor: Frame, name: Callable[[str], s
     distance = _floor_cell(floor_ratio(rows[rows["metric"] == "neutral_distance"], floor))
     leaks = rows[rows["metric"] == "neutral_leak"].groupby("other")["value"].mean()
     most = leaks.max() if len(leaks) else float("nan")
-    largest = Cell(name(str(leaks.idxmax())), number(most, 3), most) if most > 0 else Cell("none", sort=0.0)
+    largest = Cell(name(str(leaks.idxmax())), number(most, 3), most, key=True) if most > 0 else Cell("none", sort=0.0)
     seen = rows[rows["metric"] == "attributed"]
     caught = share_of(seen, ~seen["other"].isin(("base", "source", "none")).to_numpy())
     total = estimate_cell("neutral_leak_total", mean_of(rows[rows["metric"] == "neutral_leak_total"], False))

@@ -92,7 +92,7 @@ def _against(numbers: Numbers, entry: Entry, card: MetricCard) -> Cell:
 def _counts(entry: Entry, numbers: Numbers) -> Cell:
     total, scored, failed = counts(entry, numbers)
     sub = f"{failed} failed" if failed else f"{total - scored} unscored" if total > scored else ""
-    return Cell(f"{scored} / {total}", sub, scored, css="bad" if failed else "")
+    return Cell(f"{scored} / {total}", sub, scored, css="bad" if failed else "", key=True)
 
 
 def scales(numbers: Numbers) -> TableView | None:
@@ -117,7 +117,7 @@ def scales(numbers: Numbers) -> TableView | None:
     note = (
         "How much of the way each system (at its most steps) goes from doing nothing (identity, 0 %) to the truth (100 %); below "
         "0 it is worse than doing nothing. For PSNR and SSIM the control noise-floor, another draw of the truth through the "
-        "backbone's VAE, stands for the truth, since equal pictures have 100 dB. A missing place: one of the two controls was not "
-        "run, they do not differ surely, or neither way is better."
+        "backbone's VAE, stands for the truth, since equal pictures have 100 dB. A missing place: one of the two controls was "
+        "not run, they do not differ surely, or neither way is better."
     )
     return TableView("t-scales", "Floor and ceiling of every scale", heads, rows, note, "scales")
