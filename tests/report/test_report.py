@@ -17,11 +17,9 @@ import pytest
 import synthetic
 
 from clbench.registry import ClbenchError
-from clbench.report import ReportInput, build, build_all, drawing, figures, palette
+from clbench.report import ReportInput, build, build_all, palette
 from clbench.report.blocks import Section
 from clbench.report.cells import Cell, Head, Row, TableView
-from clbench.report.load import load_results
-from clbench.report.numbers import compute
 from clbench.results import RunFolder
 
 VOID = {"meta", "input", "br", "img", "image", "use", "path", "circle"}
@@ -322,21 +320,6 @@ def test_a_control_that_reads_wrong_is_said(tmp_path: Path, monkeypatch: pytest.
 )  # fmt: skip
 def test_a_cell_knows_the_number_that_it_shows(cell: Cell, number: float | None) -> None:
     assert cell.number == number and cell.missing == (cell.text == "–")
-
-
-def test_twelve_systems_look_different_and_have_a_legend_and_titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = {(drawing.series_colour(index), drawing.series_mark(index)) for index in range(36)}
-    assert len(looks) == 36
-    names = ["collection", *(f"collection-{index}" for index in range(11))]
-    for name in names:
-        monkeypatch.setitem(synthetic.SKILL, name, 0.9)
-    runs = synthetic.make_runs(tmp_path, tuple(names), sources=2)
-    plot = figures.trade(compute(load_results(runs, synthetic.about())))
-    assert plot is not None
-    titles = re.findall(r"<title>([^<]+)</title>", plot.svg)
-    for name in names:
-        assert f">{name}</text>" in plot.svg, "the legend"
-        assert any(title.startswith(f"{name}: Success ") and ", Leak 0." in title for title in titles)
 
 
 @pytest.mark.parametrize("dark", [False, True])
