@@ -167,3 +167,31 @@ def test_detectable_difference_shrinks_with_effects() -> None:
     few, many = np.tile([0.0, 1.0], 4), np.tile([0.0, 1.0], 25)
     assert stats.detectable_difference(few) > 2 * stats.detectable_difference(many) > 0
     assert np.isnan(stats.detectable_difference(few[:1]))
+
+
+@given(st.integers(2, 13))
+def test_the_least_p_is_that_of_effects_that_all_agree(effects: int) -> None:
+    assert stats.least_p(effects) == stats.sign_flip_p(np.ones(effects), generator())
+    assert stats.least_p(effects + 1) < stats.least_p(effects) and np.isnan(stats.least_p(1))
+
+
+@given(st.integers(2, 20), st.integers(1, 40))
+def test_what_no_correction_lets_pass(effects: int, tests: int) -> None:
+    best = stats.holm([stats.least_p(effects), *np.ones(tests - 1)])[0]
+    assert stats.undecidable([effects] * tests) == (best >= stats.SIGNIFICANT)
+    assert stats.undecidable([effects] * tests + [1]) == stats.undecidable([effects] * tests), "one effect has no p"
+    assert not stats.undecidable([]) and not stats.undecidable([1, 1])
+
+
+def test_the_detectable_difference_grows_with_the_correction() -> None:
+    rng = generator()
+    one, two = rng.normal(size=48), rng.normal(size=48)
+    gap = stats.paired_difference(one, two, EFFECTS, SOURCES, rng)
+    found = [stats.corrected_detectable(gap, tests) for tests in (1, 2, 5, 6, 7, 40)]
+    assert found[0] == gap.detectable < found[1] < found[2] < found[3] < np.inf and found[4:] == [np.inf, np.inf]
+    strict = stats.paired_difference(one, two, EFFECTS, SOURCES, rng, level=1 - 0.05 / 5)
+    assert found[2] == pytest.approx(strict.detectable)
+    same = stats.paired_difference(one, one, EFFECTS, SOURCES, rng)
+    assert stats.corrected_detectable(same, 2) == 0 and stats.corrected_detectable(same, 40) == np.inf
+    single = stats.paired_difference(one[:6], two[:6], EFFECTS[:6], SOURCES[:6], rng)
+    assert np.isnan(stats.corrected_detectable(single, 1))

@@ -17,8 +17,6 @@ from clbench.registry import ClbenchError, suggestion
 from clbench.stats import Difference
 from clbench.types import NEUTRAL, Direction, seed_from
 
-LEVEL = 0.05
-
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -55,7 +53,7 @@ class Line:
 
     @property
     def reading(self) -> str:
-        if not (self.difference.decided and self.adjusted < LEVEL):
+        if not (self.difference.decided and self.adjusted < stats.SIGNIFICANT):
             return "open"
         up = self.difference.value > 0
         if self.direction == "neutral":
@@ -108,12 +106,11 @@ def _too_few(lines: list[Line], families: list[tuple[str, str]]) -> Iterator[str
     """K effects allow no p below 2 / 2^K; a large family then hides every difference, which must be said."""
     for family in dict.fromkeys(families):
         held = [line for line, other in zip(lines, families, strict=True) if other == family and np.isfinite(line.difference.p)]
-        least = min((2.0 ** (1 - line.difference.n_effects) for line in held), default=0.0)
-        if least * len(held) >= LEVEL:
+        if stats.undecidable([line.difference.n_effects for line in held]):
             effects = max(line.difference.n_effects for line in held)
             yield (
-                f"With {effects} effects p cannot be below {least:.2g}, and corrected over {len(held)} lines nothing can be "
-                "called better or worse; name the metrics that matter with --metric."
+                f"With {effects} effects p cannot be below {stats.least_p(effects):.2g}, and corrected over {len(held)} lines "
+                "nothing can be called better or worse; name the metrics that matter with --metric."
             )
             return
 

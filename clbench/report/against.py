@@ -31,7 +31,9 @@ NOTE = (
     "Ratio of the nested means on the cases that both systems have, each at its usual number of steps, with a 95 % interval over "
     "effects (both systems drawn together). «met» and «missed» are said of the measured ratio; «not certain» means that the "
     "interval also holds ratios of the other kind, «open» that there is no ratio. The drawing shows the interval around the "
-    "target, from a quarter of it to four times as much. Lines without a target show what the baselines do there and here."
+    "target, from a quarter of it to four times as much. Lines without a target show what the baselines do there and here. "
+    "Readings are not corrected for the number of claims, and for failure rates the intervals of both systems are combined: they "
+    "may differ from what the table of differences says."
 )
 
 
@@ -44,9 +46,13 @@ class Found:
 
 
 def published(material: Material) -> Section | None:
-    """Every collection against teacher, cascade and joint LoRA with accelerator, beside the paper; None without such a pair."""
+    """Every collection against teacher, cascade and joint LoRA with accelerator, beside the paper; None without such a pair,
+    and where the reference is itself a collection: variants of a method with one part less were never claimed to be as good.
+    """
     results = material.results
-    views = [view for entry in usual(results) if _collection(entry) and (view := published_table(results, entry)) is not None]
+    if any(entry.collection and entry.system == results.about.reference for entry in results.systems):
+        return None
+    views = [view for entry in usual(results) if entry.collection and (view := published_table(results, entry)) is not None]
     if not views:
         return None
     return Section("published", "Against the published figures", LEAD, [views[0], *map(folded, views[1:])])
@@ -56,10 +62,6 @@ def usual(results: Results) -> list[Entry]:
     """Systems at the number of steps that their cards name, on questions about single effects."""
     own = [entry for entry in results.systems if entry.steps in (None, entry.info.system.card["settings"].get("steps"))]
     return [entry for entry in own if not any(case.second for case in entry.cases)]
-
-
-def _collection(entry: Entry) -> bool:
-    return entry.info.system.card["kind"] == "collection"
 
 
 def published_table(results: Results, candidate: Entry) -> TableView | None:
@@ -79,7 +81,7 @@ def published_table(results: Results, candidate: Entry) -> TableView | None:
 
 def measured(results: Results, candidate: Entry) -> list[Found]:
     """The claims both of whose systems were scored, in their order; `candidate` stands for the collection."""
-    entries = {entry.system: entry for entry in usual(results) if not _collection(entry)} | {"collection": candidate}
+    entries = {entry.system: entry for entry in usual(results) if not entry.collection} | {"collection": candidate}
     pairs = [(claim, entries.get(claim.first), entries.get(claim.second)) for claim in CLAIMS]
     found = [(claim, ratio(one, two, claim.metric)) for claim, one, two in pairs if one is not None and two is not None]
     return [Found(claim, one) for claim, one in found if one is not None]

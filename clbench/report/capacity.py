@@ -1,8 +1,8 @@
-"""Tables about the number of effects in one adapter: quality, break-even against a reference, old and new effects apart."""
+"""Tables about the number of effects in one adapter: quality, break-even against a reference."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from clbench.report.rows import SEED, Frame, estimate_cell, is_share, mean_of, n
 from clbench.report.tables import short
 
 
-def _plain(frame: Frame, metric: str) -> Frame:
+def plain(frame: Frame, metric: str) -> Frame:
+    """The rows of one metric on plain questions about single effects."""
     return frame[(frame["metric"] == metric) & (frame["probe"] == "") & (frame["second"] == "")]
 
 
@@ -24,7 +25,7 @@ def common_gaps(
 
     `counts` maps a candidate to how many effects it carries. A metric whose lower values are better is turned around.
     """
-    rows = _plain(frame, metric)
+    rows = plain(frame, metric)
     means = rows[rows["status"] == "ok"].groupby(["system", "effect"])["value"].mean()
     scored = set(means.index.get_level_values(0))
     ordered = sorted((name for name in counts if name in scored), key=lambda name: counts[name])
@@ -37,7 +38,7 @@ def common_gaps(
 
 def capacity_table(frame: Frame, counts: Mapping[str, int], metric: str, reference: str = "cascade") -> TableView | None:
     """One row per candidate by its number of effects: quality, and minus the reference on common effects; N* in the note."""
-    rows = _plain(frame, metric)
+    rows = plain(frame, metric)
     if not counts or rows.empty:
         return None
     names, gaps, shared = common_gaps(frame, counts, metric, reference)
@@ -76,30 +77,6 @@ def break_even_words(found: BreakEven, reference: str) -> str:
     )
     spread = f" (95 % interval: {ends[0]} to {ends[1]}, over {found.n_effects} effects)" if ends else f" ({found.reason})"
     return f"Break-even against {reference}: {value}{spread}."
-
-
-def incremental_table(
-    frame: Frame, trained: Mapping[str, tuple[Sequence[str], Sequence[str]]], metric: str
-) -> TableView | None:
-    """Old and new effects apart: one row per candidate; `trained` maps it to (all its effects, the new ones among them)."""
-    rows, body = _plain(frame, metric), []
-    for name, (effects, new) in trained.items():
-        mine = rows[rows["system"] == name]
-        old = [effect for effect in effects if effect not in new]
-        parts = [mine[mine["effect"].isin(part)] for part in (old, new)]
-        if not mine.empty and new:
-            cells = [estimate_cell(metric, mean_of(part, is_share(metric))) if len(part) else Cell("") for part in parts]
-            body.append(Row([Cell(name), Cell(str(len(old))), cells[0], Cell(str(len(new))), cells[1]]))
-    if not body:
-        return None
-    heads = [
-        Head("Adapter", numeric=False),
-        Head("Old effects"),
-        Head(f"{short(metric)}, old"),
-        Head("New effects"),
-        Head(f"{short(metric)}, new"),
-    ]
-    return TableView(f"t-incremental-{metric}", f"{short(metric)} of old and new effects of extended adapters", heads, body)
 
 
 def trained_effects(card: Mapping) -> tuple[list[str], list[str]] | None:

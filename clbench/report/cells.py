@@ -13,6 +13,8 @@ from clbench.metrics.derived import SHARES
 
 DECIMALS = {"psnr": 1, "vsa": 2, "subject": 2}
 MISSING = "–"
+NUMERIC = re.compile(r"[+\u2212]?[0-9]")
+"""How the text of a number begins."""
 MINUS = "−"
 
 
@@ -34,7 +36,8 @@ class Whisker:
 class Cell:
     """One cell: the text, a second quiet line, what to sort by, where it leads, and its looks.
 
-    `bounds` are the ends of an interval, for a copy of the table; NaN where there is none.
+    `bounds` are the ends of an interval, for a copy of the table; NaN where there is none. `key`: `sort` is no value that the
+    text shows, such as the passes behind «4 steps», although both are numbers.
     """
 
     text: str
@@ -45,6 +48,19 @@ class Cell:
     css: str = ""
     whisker: Whisker | None = None
     bounds: tuple[float, float] | None = None
+    key: bool = False
+
+    @property
+    def missing(self) -> bool:
+        """Whether the cell stands for a value that is not there; it is sorted last and copied as nothing."""
+        return self.text == MISSING
+
+    @property
+    def number(self) -> float | None:
+        """The number that the text shows, in full precision; None where it shows none."""
+        if self.key or isinstance(self.sort, str) or not math.isfinite(self.sort) or not NUMERIC.match(self.text):
+            return None
+        return self.sort
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from clbench.metrics.cards import METRICS
 from clbench.report.cells import Cell, Head, Row, TableView
-from clbench.report.differences import compared_cell, reach
+from clbench.report.differences import compared_cell, hopeless, reach
 from clbench.report.numbers import judged
 from clbench.report.rows import SEED, Frame, estimate_cell, is_share, mean_of
 from clbench.stats import Difference, paired_difference
@@ -82,4 +82,5 @@ def twice_table(frame: Frame, systems: Sequence[str], reference: str = "cascade"
         for key in shown
     ]  # fmt: skip
     heads = [Head("System", numeric=False), Head("By", numeric=False), *(Head(METRICS_SHOWN[card.name]) for card in cards)]
-    return TableView("t-twice", f"Against {reference} in two edits", heads, body, TWICE_NOTE, "differences")
+    note = f"{TWICE_NOTE} {hopeless({metric: held.values() for metric, held in found.items()}, 'line')}".strip()
+    return TableView("t-twice", f"Against {reference} in two edits", heads, body, note, "differences")

@@ -152,7 +152,7 @@ def _reached_cell(entry: Entry | None) -> Cell:
     if entry is None:
         return Cell("not reached", sort=1e9, css="quiet")
     words = f"{entry.steps} step{'' if entry.steps == 1 else 's'}"
-    return Cell(words, f"{entry.passes:.0f} passes", float(entry.passes))
+    return Cell(words, f"{entry.passes:.0f} passes", float(entry.passes), key=True)
 
 
 def values(numbers: Numbers) -> TableView | None:

@@ -30,7 +30,8 @@ class ReportInput:
     """What the run folders do not know: the world's and the suite's words, and pictures of source and truth.
 
     `effects` are those of the world, by id; `truth_kind` says in words how truth is known; `reference` is the
-    system that differences are taken against. `truth_picture` may return None where there is no truth.
+    system that differences are taken against (of suite ``ablation`` the full method). `truth_picture` may return None where
+    there is no truth.
     Both callables return uint8 (H, W, 3). `adapter_bytes` maps a system to the bytes of its adapter files.
     `asked` are the ids of the suite's effects (which may be more than a part of it was run for). `extra` sections stand
     after the costs.
@@ -99,13 +100,23 @@ class Entry:
     def info(self) -> RunInfo:
         return self.folder.info
 
+    @property
+    def extended(self) -> bool:
+        """Whether this is an adapter that new effects were added to."""
+        return bool(self.info.system.card["settings"].get("new effects"))
+
+    @property
+    def collection(self) -> bool:
+        return self.info.system.card["kind"] == "collection"
+
     @cached_property
     def effects(self) -> list[str]:
         return [case.effect for case in self.cases]
 
     @cached_property
     def sources(self) -> list[str]:
-        return [case.source for case in self.cases]
+        """What a case's effect was tried on: its source, of a pair of effects also the second one."""
+        return [place(case) for case in self.cases]
 
     @cached_property
     def read(self) -> list[tuple[str, str]]:
@@ -131,6 +142,11 @@ class Entry:
 def question(case: Case) -> Case:
     """The case without its number of steps: what two entries are paired by."""
     return case if case.steps is None else replace(case, steps=None)
+
+
+def place(case: Case) -> str:
+    """Where a case stands within its (first) effect: cases of one place differ in their seed alone."""
+    return f"{case.second}/{case.source}" if case.second else case.source
 
 
 def way(case: Case) -> tuple[bool, str]:
@@ -185,10 +201,14 @@ class Results:
 
     @cached_property
     def candidate(self) -> Entry | None:
-        """What the report is about: the first collection, else the first non-reference, at its most steps."""
+        """What the report is about, at its most steps: the reference if it is a collection, whose variants the others are; else
+        the first collection that new effects were added to, the first collection, or the first other system.
+        """
+        whole = [entry for entry in self.systems if entry.system == self.about.reference and entry.collection]
         others = [entry for entry in self.systems if entry.system != self.about.reference]
-        collections = [entry for entry in others if entry.info.system.card["kind"] == "collection"]
-        ranked = [*collections, *others, *self.systems]
+        collections = [entry for entry in others if entry.collection]
+        extended = [entry for entry in collections if entry.extended]
+        ranked = [*whole, *extended, *collections, *others, *self.systems]
         same = [entry for entry in ranked if entry.system == ranked[0].system]
         return max(same, key=lambda entry: entry.steps or 0) if same else None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from clbench.report.cells import MINUS, MISSING, Cell, Head, Row, TableView, Whisker, interval, metric_value
+from clbench import stats
+from clbench.report.cells import MINUS, MISSING, Cell, Head, Row, TableView, Whisker, interval, metric_value, plural
 from clbench.report.numbers import Compared, Numbers
-from clbench.report.tables import LAST, head, metric_cell, summary_metrics, system_cell
+from clbench.report.tables import LAST, head, metric_cell, short, summary_metrics, system_cell
 from clbench.types import MetricCard
 
 COLUMNS = 4
@@ -17,7 +18,8 @@ COLUMNS = 4
 NOTE = (
     "Difference on the same cases, its 95 % interval, and p (sign flips over effects, Holm-corrected over the systems "
     "of a metric). «better» or «worse» is said only where the interval leaves 0 out and p < .05; «open» means that these "
-    "effects cannot tell. «detectable» is the true difference that would be found 4 times in 5."
+    "effects cannot tell. «detectable» is the true difference that would be found 4 times in 5 after the correction: «none» "
+    "where it lets nothing pass, «nothing varied» where all effects differ by the same, so that nothing can be said of it."
 )
 
 
@@ -35,7 +37,34 @@ def differences(numbers: Numbers) -> TableView | None:
     else:
         rows = [Row([metric_cell(card), *(difference_cell(numbers, e.label, card) for e in shown)]) for card in cards]
         heads = [Head("Metric", numeric=False), *(Head(f"{e.label} {MINUS} {results.about.reference}") for e in shown)]
-    return TableView("t-differences", caption, heads, rows, NOTE, "differences", sortable=len(shown) > COLUMNS)
+    by_metric = {card.name: [one for (_, metric), one in numbers.compared.items() if metric == card.name] for card in cards}
+    note = f"{NOTE} {hopeless(by_metric)}".strip()
+    return TableView("t-differences", caption, heads, rows, note, "differences", sortable=len(shown) > COLUMNS)
+
+
+def hopeless(found: Mapping[str, Iterable[Compared]], what: str = "system") -> str:
+    """Which metrics can have no difference that passes the correction, in sentences; "" where all can.
+
+    `found` maps a metric to the differences that its correction is over, each of one `what`.
+    """
+    metrics: dict[str, list[str]] = {}
+    for metric, held in found.items():
+        known = [one for one in held if np.isfinite(one.adjusted)]
+        if stats.undecidable([one.difference.n_effects for one in known]):
+            words = correction_words(max(known, key=lambda one: one.difference.n_effects), what)
+            metrics.setdefault(words, []).append(short(metric))
+    if not metrics:
+        return ""
+    everywhere = len(metrics) == 1 and len(next(iter(metrics.values()))) == len(found)
+    said = [words if everywhere else f"{words}: {', '.join(names)}" for words, names in metrics.items()]
+    return " ".join(f"{words[0].upper()}{words[1:]}." for words in said)
+
+
+def correction_words(one: Compared, what: str = "system") -> str:
+    """Why nothing can pass: what the smallest possible p is, and over how many systems it is corrected."""
+    effects, p = one.difference.n_effects, _p(stats.least_p(one.difference.n_effects))
+    held = f"{plural(effects, 'effect')} and {plural(one.tests, what)}"
+    return f"with {held} no difference can pass the correction (p is {p} at best, before it)"
 
 
 def reach(found: Iterable[Compared]) -> float:
@@ -71,8 +100,19 @@ def _words(one: Compared, metric: str) -> str:
     gap = one.difference
     bounds = interval(metric, gap.low, gap.high, signed=True) or gap.reason
     p = f"p {_p(one.adjusted)}," if np.isfinite(one.adjusted) else ""
-    found = metric_value(metric, gap.detectable, signed=True).lstrip("+")
-    return " ".join(part.replace(" ", "\u00a0") for part in (bounds, p, f"detectable {found}") if part)
+    return " ".join(part.replace(" ", "\u00a0") for part in (bounds, p, detectable(one, metric)) if part)
+
+
+def detectable(one: Compared, metric: str) -> str:
+    """What could have been found: ``detectable 12 pt``, ``detectable none`` or ``nothing varied``; "" where nothing is known."""
+    value = one.difference.detectable
+    if np.isnan(value):
+        return ""
+    if np.isinf(value):
+        return "detectable none"
+    if value <= stats.NO_VARIATION:
+        return "nothing varied"
+    return f"detectable {metric_value(metric, value, signed=True).lstrip('+')}"
 
 
 def _p(value: float) -> str:

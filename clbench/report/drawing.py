@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ INK, SOFT, LINE = "#010101", "#020202", "#030303"
 MARKS = "osD^vP"
 WIDTH = 5.6
 """Inches of a plot that stands beside another: equal, so that letters are of equal size."""
-LEGEND_UP_TO = 10
-"""With more series than this a legend would be larger than its plot."""
+LETTERS, ROW = 74, 0.21
+"""Letters that fit into a line of a legend of a plot of `WIDTH` (a marker takes six), and how high a line is in inches."""
 STYLE: Any = {
     "text.parse_math": False,
     "svg.fonttype": "none",
@@ -43,6 +44,11 @@ def series_colour(index: int) -> str:
     return f"#0{1 + index % SERIES}0000"
 
 
+def series_mark(index: int) -> str:
+    """Marker of a series: of series of equal colour each has another one, up to 36 of them."""
+    return MARKS[(index + index // SERIES) % len(MARKS)]
+
+
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty figure with one plot in the page's style; `width` and `height` in inches."""
     import matplotlib
@@ -59,39 +65,50 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def dots(axes: Axes, points: list[tuple[float, float]], index: int, label: str) -> None:
-    """Markers of a series without a line."""
+    """Markers of a series without a line; its label comes up where a pointer rests on one."""
     across, up = np.array(points, dtype=np.float64).reshape(-1, 2).T
     style: dict[str, Any] = {
         "color": series_colour(index),
-        "marker": MARKS[index % len(MARKS)],
+        "marker": series_mark(index),
         "markersize": 6,
     }
-    axes.plot(across, up, linestyle="none", label=label, clip_on=False, **style)
+    axes.plot(across, up, linestyle="none", label=label, clip_on=False, gid=titled(label), **style)
 
 
-def cross(axes: Axes, across: np.ndarray, up: np.ndarray, index: int, label: str, hollow: bool) -> None:
-    """One value with its intervals along both axes, in data units (low, value, high)."""
+def cross(axes: Axes, across: np.ndarray, up: np.ndarray, index: int, label: str, hollow: bool, words: str) -> None:
+    """One value with its intervals along both axes, in data units (low, value, high); `words` come up under a pointer."""
     colour = SOFT if hollow else series_colour(index)
     xerr = np.clip([[across[1] - across[0]], [across[2] - across[1]]], 0, None)
     yerr = np.clip([[up[1] - up[0]], [up[2] - up[1]]], 0, None)
-    axes.errorbar(
+    line, caps, bars = axes.errorbar(
         across[1],
         up[1],
         xerr=xerr,
         yerr=yerr,
         color=colour,
-        marker=MARKS[index % len(MARKS)],
+        marker=series_mark(index),
         markersize=7,
         markerfacecolor="none" if hollow else colour,
         linewidth=1.2,
         linestyle="none",
         label=label,
     )
+    for part in (line, *caps, *bars):
+        part.set_gid(titled(words))
 
 
-def legend(figure: Figure, columns: int) -> None:
-    """The legend above the plot."""
-    figure.legend(loc="outside upper left", ncols=max(columns, 1), frameon=False, handletextpad=0.2, columnspacing=1.2)
+def legend(figure: Figure, labels: Sequence[str], below: bool = False) -> None:
+    """The legend of series with these `labels`, in as many columns as fit; the figure grows by its further lines."""
+    columns = max(1, min(len(labels), LETTERS // (6 + max(map(len, labels), default=0))))
+    lines = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + ROW * (lines - 1))
+    where = "outside lower left" if below else "outside upper left"
+    figure.legend(loc=where, ncols=columns, frameon=False, handletextpad=0.2, columnspacing=1.2)
+
+
+def titled(words: str) -> str:
+    """The id of a part of a drawing that `inline` turns into a title in these words."""
+    return f"t-{words.encode().hex()}"
 
 
 def inline(figure: Figure, name: str, words: str) -> str:
@@ -108,6 +125,7 @@ def inline(figure: Figure, name: str, words: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.S)
     svg = re.sub(r'\s(xmlns(:xlink)?|version)="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r'<g id="t-([0-9a-f]+)">', lambda found: f"<g><title>{escape(bytes.fromhex(found[1]).decode())}</title>", svg)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = svg.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
     svg = re.sub(r"font:\s*([0-9.]+)px[^;\"]*", r"font-size: \1px", svg)

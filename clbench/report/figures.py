@@ -11,12 +11,10 @@ from clbench.cost.curves import Curve
 from clbench.metrics.derived import SHARES
 from clbench.report import curves
 from clbench.report.blocks import Plot
-from clbench.report.cells import anchor
+from clbench.report.cells import anchor, interval, metric_value
 from clbench.report.data import Entry
 from clbench.report.drawing import (
-    LEGEND_UP_TO,
     LINE,
-    MARKS,
     SOFT,
     WIDTH,
     cross,
@@ -25,6 +23,7 @@ from clbench.report.drawing import (
     legend,
     new_figure,
     series_colour,
+    series_mark,
 )
 from clbench.report.numbers import Numbers
 from clbench.report.pareto import WORDS, Price, offers
@@ -46,14 +45,14 @@ def by_effect(numbers: Numbers) -> Plot | None:
     figure, axes = new_figure(WIDTH, max(3.9, 1.1 + 0.3 * len(order)))
     for index, entry in enumerate(entries):
         means = effect_values(entry, card.name)
-        offset = (index - (len(entries) - 1) / 2) * 0.14
+        offset = (index - (len(entries) - 1) / 2) * min(0.14, 0.8 / len(entries))  # never into the next effect's row
         points = [(_factor(card.name) * means[e], row + offset) for row, e in enumerate(order) if e in means]
         dots(axes, points, index, entry.label)
     axes.set_yticks(range(len(order)), [results.name(effect) for effect in order])
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.grid(axis="y", color=LINE, linewidth=0.6)
     axes.set_xlabel(_axis(card.name))
-    legend(figure, len(entries))
+    legend(figure, [entry.label for entry in entries])
     return _plot(figure, numbers, "by-effect", f"{short(card.name)} of every effect")
 
 
@@ -64,21 +63,21 @@ def trade(numbers: Numbers) -> Plot | None:
     if card is None or "leak_total" not in names or card.name == "leak_total":
         return None
     figure, axes = new_figure(WIDTH, 3.9)
-    systems, drawn = list(dict.fromkeys(entry.system for entry in results.systems)), 0
+    systems, drawn = list(dict.fromkeys(entry.system for entry in results.systems)), []
     for entry in results.entries:
         up, across = numbers.estimates[entry.label, card.name], numbers.estimates[entry.label, "leak_total"]
         if np.isfinite(up.low) and np.isfinite(across.low):
             box = np.array([[across.low, across.value, across.high], [up.low, up.value, up.high]])
-            index = systems.index(entry.system) if entry.system in systems else len(systems) + drawn
-            cross(axes, box[0], _factor(card.name) * box[1], index, entry.label, entry.control)
-            drawn += 1
-    if drawn < 2:
+            index = systems.index(entry.system) if entry.system in systems else len(systems) + len(drawn)
+            words = f"{entry.label}: {_told(card.name, up)}, {_told('leak_total', across)}"
+            cross(axes, box[0], _factor(card.name) * box[1], index, entry.label, entry.control, words)
+            drawn.append(entry.label)
+    if len(drawn) < 2:
         return None
     axes.set_xlabel("Leak of other effects (less is better)")
     axes.set_ylabel(_axis(card.name))
     axes.grid(color=LINE, linewidth=0.6)
-    if drawn <= LEGEND_UP_TO:
-        legend(figure, min(drawn, 4))
+    legend(figure, drawn, below=True)
     return _plot(figure, numbers, "trade", f"{short(card.name)} against leak, with 95 % intervals")
 
 
@@ -94,24 +93,26 @@ def step_curves(numbers: Numbers) -> Plot | None:
         box = _factor(card.name) * np.array([[one.low, one.value, one.high] for one in ones]).T
         style: dict[str, Any] = {"color": series_colour(index)}
         axes.fill_between(curve.passes, box[0], box[2], alpha=0.13, linewidth=0, **style)
-        axes.plot(curve.passes, box[1], marker=MARKS[index % len(MARKS)], markersize=6, label=curve.system, **style)
-    _goal(axes, numbers, card.name)
+        axes.plot(curve.passes, box[1], marker=series_mark(index), markersize=6, label=curve.system, **style)
+    labels = [*(curve.system for curve in found), *_goal(axes, numbers, card.name)]
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.minorticks_off()
     axes.set_xlabel("Passes of the transformer for one picture")
     axes.set_ylabel(_axis(card.name))
     axes.grid(color=LINE, linewidth=0.6)
-    legend(figure, len(found) + 1)
+    legend(figure, labels)
     return _plot(figure, numbers, "steps", f"{short(card.name)} against passes, with 95 % intervals")
 
 
-def _goal(axes: Axes, numbers: Numbers, metric: str) -> None:
-    """The teacher at full steps as a dashed line."""
+def _goal(axes: Axes, numbers: Numbers, metric: str) -> list[str]:
+    """The teacher at full steps as a dashed line; its label, if it was scored."""
     teacher = curves.goal(numbers.results, metric)
     if teacher is not None and np.isfinite(numbers.estimates[teacher.label, metric].value):
         height = _factor(metric) * numbers.estimates[teacher.label, metric].value
         axes.axhline(height, color=SOFT, linewidth=1, linestyle=(0, (4, 3)), label=teacher.label)
+        return [teacher.label]
+    return []
 
 
 def pareto(numbers: Numbers, price: Price) -> Plot | None:
@@ -124,11 +125,12 @@ def pareto(numbers: Numbers, price: Price) -> Plot | None:
     figure, axes = new_figure(WIDTH, 3.9)
     front = [offer for offer in found if offer.front]
     axes.plot([o.price / unit for o in front], [factor * o.good for o in front], color=LINE, linewidth=1.6, zorder=1)
-    systems = list(dict.fromkeys(entry.system for entry in numbers.results.systems))
+    systems, shown = list(dict.fromkeys(entry.system for entry in numbers.results.systems)), []
     for system in systems:
         mine = [(o.price / unit, factor * o.good) for o in found if o.entry.system == system]
         if mine:
             dots(axes, mine, systems.index(system), system)
+            shown.append(system)
     if max(o.price for o in found) > 8 * min(o.price for o in found) > 0:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -136,7 +138,7 @@ def pareto(numbers: Numbers, price: Price) -> Plot | None:
     axes.set_xlabel(WORDS[price] + (", MB" if price == "bytes" else ""))
     axes.set_ylabel(_axis(card.name))
     axes.grid(color=LINE, linewidth=0.6)
-    legend(figure, min(len(systems), 4))
+    legend(figure, shown)
     return _plot(figure, numbers, f"pareto-{price}", f"{short(card.name)} against {price}")
 
 
@@ -153,10 +155,12 @@ def by_count(numbers: Numbers, counts: Mapping[str, int]) -> Plot | None:
     spread = np.nan_to_num(np.abs(values[:, [0, 2]] - values[:, [1]])).T
     style: dict[str, Any] = {"color": series_colour(0), "marker": "o", "markersize": 6, "linewidth": 1.4}
     axes.errorbar(across, values[:, 1], yerr=spread, label="one adapter", **style)
+    labels = ["one adapter"]
     others = [entry for entry in results.finals if entry.system == results.about.reference and card.name in entry.columns]
     for entry in others:
         height = _factor(card.name) * _estimate(numbers, entry).value
-        axes.axhline(height, color=SOFT, linewidth=1, linestyle=(0, (4, 3)), label=f"{entry.label}, all its effects")
+        labels.append(f"{entry.label}, all its effects")
+        axes.axhline(height, color=SOFT, linewidth=1, linestyle=(0, (4, 3)), label=labels[-1])
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted(set(across)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -164,7 +168,7 @@ def by_count(numbers: Numbers, counts: Mapping[str, int]) -> Plot | None:
     axes.set_xlabel("Effects in one adapter")
     axes.set_ylabel(_axis(card.name))
     axes.grid(color=LINE, linewidth=0.6)
-    legend(figure, 1 + len(others))
+    legend(figure, labels)
     return _plot(figure, numbers, "capacity", f"{short(card.name)} against effects in one adapter, with 95 % intervals")
 
 
@@ -183,7 +187,7 @@ def bytes_curve(curve: Curve, systems: Sequence[str], suite: str, name: str) -> 
     axes.set_xlabel(words)
     axes.set_ylabel("Adapters, MiB")
     axes.grid(color=LINE, linewidth=0.6)
-    legend(figure, len(systems))
+    legend(figure, systems)
     caption = f"Bytes of adapters by {words[0].lower()}{words[1:]}"
     return Plot(f"p-{name}", caption, inline(figure, anchor(suite, name), caption))
 
@@ -191,6 +195,11 @@ def bytes_curve(curve: Curve, systems: Sequence[str], suite: str, name: str) -> 
 def _estimate(numbers: Numbers, entry: Entry) -> Estimate:
     assert numbers.results.headline is not None
     return numbers.estimates[entry.label, numbers.results.headline.name]
+
+
+def _told(metric: str, one: Estimate) -> str:
+    """A metric with its value and interval, as a table would show them."""
+    return f"{short(metric)} {metric_value(metric, one.value)} {interval(metric, one.low, one.high)}".strip()
 
 
 def _factor(metric: str) -> float:

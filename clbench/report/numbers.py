@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 
 from clbench import stats
 from clbench.metrics.derived import SHARES
-from clbench.report.data import Entry, Results
+from clbench.report.data import Entry, Results, place
 from clbench.stats import Difference, Estimate, Ratio
 from clbench.types import Case, Direction, MetricCard, seed_from
 
 K = TypeVar("K", bound=Hashable)
 NO_SPAN = 1e-9
+OF_EQUAL_PICTURES = ("psnr", "ssim")
+"""Metrics pixel by pixel, of which the truth itself has what equal pictures have by definition: 100 dB, 1."""
 UNASKED = "this metric was not computed for this system"
 
 
@@ -23,12 +25,14 @@ UNASKED = "this metric was not computed for this system"
 class Compared:
     """A difference to the reference with its Holm-adjusted p and whether it is for the better.
 
-    `better` is True or False where interval and adjusted p agree that there is a difference, else None.
+    `better` is True or False where interval and adjusted p agree that there is a difference, else None. `tests` are how many
+    differences the correction is over; what is `detectable` is so after it, infinite where no p can pass it.
     """
 
     difference: Difference
     adjusted: float
     better: bool | None
+    tests: int
 
 
 @dataclass
@@ -87,11 +91,12 @@ def _compare_all(results: Results, metric: str, direction: Direction) -> dict[tu
 def judged(found: Mapping[K, Difference], direction: Direction) -> dict[K, Compared]:
     """Differences of one metric with Holm's correction over all of them, and which are surely for the better or the worse."""
     adjusted = stats.holm([difference.p for difference in found.values()])
-    compared = {}
+    compared, tests = {}, int(np.isfinite(adjusted).sum())
     for (key, difference), p in zip(found.items(), adjusted.tolist(), strict=True):
-        sure = difference.decided and p < 0.05 and direction != "neutral"
+        sure = difference.decided and p < stats.SIGNIFICANT and direction != "neutral"
         better = ((difference.value > 0) == (direction == "higher")) if sure else None
-        compared[key] = Compared(difference, p, better)
+        corrected = replace(difference, detectable=stats.corrected_detectable(difference, tests))
+        compared[key] = Compared(corrected, p, better, tests)
     return compared
 
 
@@ -104,7 +109,7 @@ def _paired(entry: Entry, other: Entry, metric: str) -> tuple[np.ndarray, np.nda
     """Values of both ``(N,)`` for every question that either one was asked, NaN where it was not; its effects and sources."""
     keys = list(dict.fromkeys([*entry.position, *other.position]))
     first, second = (_values(each, metric, keys) for each in (entry, other))
-    return first, second, [key.effect for key in keys], [key.source for key in keys]
+    return first, second, [key.effect for key in keys], [place(key) for key in keys]
 
 
 def ratio(entry: Entry, other: Entry, metric: str) -> Ratio | None:
@@ -128,7 +133,7 @@ def _values(entry: Entry, metric: str, keys: Sequence[Case]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scale:
-    """What the controls got on one metric: doing nothing is the floor, the truth itself the ceiling; NaN if not run.
+    """What the controls got on one metric: doing nothing is the floor, `ceiling_of` the ceiling; NaN if not run.
 
     `spans`: the ceiling is the better of the two, and their intervals do not overlap.
     """
@@ -147,10 +152,17 @@ class Scale:
 
 
 def scale(numbers: Numbers, metric: MetricCard) -> Scale:
-    """Floor and ceiling of a metric from the controls identity and truth."""
-    low, high = (_control(numbers, metric.name, name) for name in ("identity", "truth"))
+    """Floor and ceiling of a metric from the controls identity and truth, or noise-floor (see `ceiling_of`)."""
+    low, high = (_control(numbers, metric.name, name) for name in ("identity", ceiling_of(metric.name)))
     above, below = high.low > low.high + NO_SPAN, high.high < low.low - NO_SPAN
     return Scale(low.value, high.value, {"higher": above, "lower": below, "neutral": False}[metric.direction])
+
+
+def ceiling_of(metric: str) -> str:
+    """The control at the top of a metric's scale: the truth; but it equals itself to the last pixel, which no system can, so
+    that where equal pictures have a value of their own it is another draw of the truth through the backbone's VAE.
+    """
+    return "noise-floor" if metric in OF_EQUAL_PICTURES else "truth"
 
 
 def _control(numbers: Numbers, metric: str, name: str) -> Estimate:

@@ -9,9 +9,9 @@ import numpy as np
 from clbench.probes import PROBES
 from clbench.report.cells import Cell, Head, Row, TableView, number
 from clbench.report.rows import LAST, SEED, Frame, estimate_cell, mean_of, share_of
+from clbench.stats import Ratio, paired_ratio
 from clbench.types import NEUTRAL
 
-RESAMPLES = 4_000
 NOTE = (
     "Read by attribution on the same sources: which effect a picture shows. «plain» is each system's own prompt. «trigger's» "
     "is the effect whose trigger was given beside another effect's caption; an orthogonal prompt lets the trigger decide."
@@ -79,41 +79,37 @@ def neutral_table(frame: Frame, name: Callable[[str], str] = str) -> TableView |
 
 
 def _neutral_row(system: str, rows: Frame, floor: Frame, name: Callable[[str], str]) -> Row:
-    value, low, high, count = floor_ratio(rows[rows["metric"] == "neutral_distance"], floor)
-    spread = (
-        f"[{number(low, 2)}, {number(high, 2)}]" if np.isfinite(low) else "no run of reseed to compare with" if not count else ""
-    )
+    distance = _floor_cell(floor_ratio(rows[rows["metric"] == "neutral_distance"], floor))
     leaks = rows[rows["metric"] == "neutral_leak"].groupby("other")["value"].mean()
     most = leaks.max() if len(leaks) else float("nan")
-    largest = Cell(name(str(leaks.idxmax())), number(most, 3), most) if most > 0 else Cell("none", sort=0.0)
+    largest = Cell(name(str(leaks.idxmax())), number(most, 3), most, key=True) if most > 0 else Cell("none", sort=0.0)
     seen = rows[rows["metric"] == "attributed"]
     caught = share_of(seen, ~seen["other"].isin(("base", "source", "none")).to_numpy())
     total = estimate_cell("neutral_leak_total", mean_of(rows[rows["metric"] == "neutral_leak_total"], False))
-    known = value if np.isfinite(value) else LAST
-    distance = Cell(number(value, 2), spread, known, title=f"{count} questions answered by both", bounds=(low, high))
     return Row(
         [Cell(system), distance, total, largest, estimate_cell("success", caught)], "control" if system == "reseed" else ""
     )
 
 
-def floor_ratio(rows: Frame, floor: Frame) -> tuple[float, float, float, int]:
-    """Mean of `rows` over mean of `floor` on the cases that both have, its 95 % interval, and how many cases those are.
+def _floor_cell(found: Ratio) -> Cell:
+    if not found.n_pairs:
+        return Cell(number(found.value, 2), "no run of reseed to compare with", LAST)
+    counted = f"{found.n_pairs} questions answered by both"
+    if np.isnan(found.low):
+        return Cell(number(found.value, 2), found.reason, found.value if np.isfinite(found.value) else LAST, title=counted)
+    top, high = ("no upper bound", float("nan")) if np.isinf(found.high) else (number(found.high, 2), found.high)
+    return Cell(number(found.value, 2), f"[{number(found.low, 2)}, {top}]", found.value, title=counted, bounds=(found.low, high))
 
-    A ratio of means, since single floors can be near 0; the interval is a percentile bootstrap over effects, both sides
-    resampled together. NaN where there is nothing to compare, or no interval from a single effect.
+
+def floor_ratio(rows: Frame, floor: Frame) -> Ratio:
+    """Mean of `rows` over mean of `floor` on the cases that both have, with its 95 % interval over effects (`paired_ratio`).
+
+    A ratio of means, since single floors can be near 0.
     """
     keys = ["effect", "source", "seed", "steps"]
     both = rows.merge(floor, on=keys, suffixes=("", "_floor"))
-    nan = float("nan")
-    if both.empty or both["value_floor"].mean() <= 0:
-        return nan, nan, nan, 0
-    means = both.groupby("effect")[["value", "value_floor"]].mean().to_numpy()
-    value = float(means[:, 0].mean() / means[:, 1].mean())
-    if len(means) < 2:
-        return value, nan, nan, len(both)
-    drawn = means[np.random.default_rng(SEED).integers(0, len(means), (RESAMPLES, len(means)))].mean(axis=1)
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
-    return value, float(low), float(high), len(both)
+    one, two = (both[name].to_numpy(dtype=np.float64) for name in ("value", "value_floor"))
+    return paired_ratio(one, two, both["effect"].tolist(), both["source"].tolist(), np.random.default_rng(SEED))
 
 
 def gram_table(gram: Mapping[str, Mapping], name: Callable[[str], str] = str) -> TableView:

@@ -10,10 +10,11 @@ from dataclasses import replace
 from clbench.gram import read_gram
 from clbench.report import figures
 from clbench.report.blocks import Section, folded, there
-from clbench.report.capacity import capacity_table, incremental_table, trained_effects
+from clbench.report.capacity import capacity_table, trained_effects
 from clbench.report.cells import TableView
 from clbench.report.composition import composition_table, twice_table
 from clbench.report.groups import group_table
+from clbench.report.incremental import incremental_table
 from clbench.report.material import Material
 from clbench.report.probes import gram_table, neighbours_of, neutral_table, probe_table
 from clbench.report.sets import overall, per_effect
@@ -62,8 +63,11 @@ def groups(material: Material) -> Section | None:
 
 
 def capacity(material: Material) -> Section | None:
-    """Quality against the number of effects in one adapter; needs two adapters that say what they were trained on."""
-    counts = {system: len(effects) for system, (effects, _) in _trained(material).items()}
+    """Quality against the number of effects in one adapter; needs two sizes of adapters that say what they were trained on.
+
+    Extended adapters are left out: they differ from the others in more than their size.
+    """
+    counts = {system: len(effects) for system, (effects, new) in _trained(material).items() if not new}
     if len(set(counts.values())) < 2:
         return None
     reference = material.results.about.reference
@@ -76,7 +80,8 @@ def capacity(material: Material) -> Section | None:
 def incremental(material: Material) -> Section | None:
     """Old and new effects of adapters that extend another one."""
     trained = _trained(material)
-    views = [incremental_table(material.frame, trained, metric) for metric in _scored(material, COUNTED)]
+    reference = material.results.about.reference
+    views = [incremental_table(material.frame, trained, metric, reference) for metric in _scored(material, COUNTED)]
     first, *more = [view for view in views if view is not None] or [None]
     lead = "What became of the effects that an adapter had before new ones were added."
     return _section("incremental", "Old and new effects", lead, [first, *(folded(view) for view in more if view is not None)])

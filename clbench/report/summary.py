@@ -7,7 +7,7 @@ import numpy as np
 from clbench.report.cells import MISSING, Cell, Head, Row, TableView, Whisker, interval, metric_value, number
 from clbench.report.data import Entry
 from clbench.report.differences import difference_cell
-from clbench.report.numbers import Numbers, Scale, scale
+from clbench.report.numbers import Numbers, Scale, ceiling_of, scale
 from clbench.report.tables import LAST, counts, head, metric_cell, summary_metrics, system_cell
 from clbench.stats import Estimate
 from clbench.types import MetricCard
@@ -18,7 +18,8 @@ FIRST_COLUMNS = 6
 SUMMARY_NOTE = (
     "Seeds are averaged within a source, sources within an effect, then effects, each counting the same. 95 % "
     "intervals take effects as the sample and sources as fixed. ↑ higher is better, ↓ lower is better. The line under a "
-    "number shows the interval on the scale of its column; its two ticks are what doing nothing (identity) and the truth get."
+    "number shows the interval on the scale of its column; its two ticks are what doing nothing (identity) and the truth get "
+    "(of PSNR and SSIM: noise-floor)."
 )
 
 
@@ -81,15 +82,17 @@ def _estimate_cell(one: Estimate, metric: str, span: tuple[float, float], ends: 
 
 def _against(numbers: Numbers, entry: Entry, card: MetricCard) -> Cell:
     """The paired difference to the reference in short; the whole of it stands in the table of differences."""
+    if entry.system == numbers.results.about.reference:
+        return Cell("reference", css="quiet", sort=LAST)
     if entry is numbers.results.candidate or (entry.label, card.name) in numbers.compared:
         return difference_cell(numbers, entry.label, card, short=True)
-    return Cell("reference" if entry.system == numbers.results.about.reference else "", css="quiet", sort=LAST)
+    return Cell("", css="quiet", sort=LAST)
 
 
 def _counts(entry: Entry, numbers: Numbers) -> Cell:
     total, scored, failed = counts(entry, numbers)
     sub = f"{failed} failed" if failed else f"{total - scored} unscored" if total > scored else ""
-    return Cell(f"{scored} / {total}", sub, scored, css="bad" if failed else "")
+    return Cell(f"{scored} / {total}", sub, scored, css="bad" if failed else "", key=True)
 
 
 def scales(numbers: Numbers) -> TableView | None:
@@ -106,13 +109,15 @@ def scales(numbers: Numbers) -> TableView | None:
         for entry in results.finals:
             place = span.place(numbers.estimates[entry.label, card.name].value)
             known = np.isfinite(place)
-            title = "" if known else "the controls identity and truth do not span this scale"
+            title = "" if known else f"the controls identity and {ceiling_of(card.name)} do not span this scale"
             cells.append(Cell(f"{number(100 * place, 0)} %" if known else MISSING, sort=place if known else LAST, title=title))
         rows.append(Row(cells))
     heads = [Head("Metric", numeric=False), *(Head(entry.label, sub="control") for entry in results.controls)]
     heads += [Head(entry.label, sub="of the way") for entry in results.finals]
     note = (
         "How much of the way each system (at its most steps) goes from doing nothing (identity, 0 %) to the truth (100 %); below "
-        "0 it is worse than doing nothing. A missing place: the two controls do not differ surely, or neither way is better."
+        "0 it is worse than doing nothing. For PSNR and SSIM the control noise-floor, another draw of the truth through the "
+        "backbone's VAE, stands for the truth, since equal pictures have 100 dB. A missing place: one of the two controls was "
+        "not run, they do not differ surely, or neither way is better."
     )
     return TableView("t-scales", "Floor and ceiling of every scale", heads, rows, note, "scales")

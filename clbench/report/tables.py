@@ -83,10 +83,10 @@ def system_cell(entry: Entry, results: Results) -> Cell:
     words = [] if steps is None or entry.control else [f"{steps} step{'' if steps == 1 else 's'}"]
     if entry.control:
         words.append("control")
-    if entry is results.candidate:
-        words.append("candidate")
-    elif entry.system == results.about.reference:
+    if entry.system == results.about.reference:
         words.append("reference")
+    elif entry is results.candidate:
+        words.append("candidate")
     return Cell(entry.label, ", ".join(words), entry.label, css="name")
 
 
@@ -162,4 +162,4 @@ def _read_as(entry: Entry, effect: Effect, results: Results) -> Cell:
     wrong = Counter(label for label in labels if label and label != effect.id)
     ranked = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))
     words = [f"{results.name(label)} ×{count}" for label, count in ranked[:3]]
-    return Cell(", ".join(words) or "never", "", sum(wrong.values()), css="text" if words else "text quiet")
+    return Cell(", ".join(words) or "never", "", sum(wrong.values()), css="text" if words else "text quiet", key=True)

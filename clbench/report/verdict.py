@@ -10,8 +10,10 @@ import numpy as np
 from clbench.metrics.derived import SHARES
 from clbench.report.cells import interval, metric_value, plural
 from clbench.report.data import SOURCE, Entry, Results
+from clbench.report.differences import correction_words, hopeless
 from clbench.report.numbers import Compared, Numbers
 from clbench.report.tables import counts, short
+from clbench.stats import NO_VARIATION
 
 SURE = 0.99
 """Controls must read right in this share of their cases."""
@@ -49,9 +51,21 @@ def verdict(numbers: Numbers) -> list[Sentence]:
         ]  # fmt: skip
     if results.headline is None:
         return [Sentence("No system was scored on a metric with a direction, so there is no verdict.", key=True)]
-    compared = _against_reference(numbers, results.candidate) if results.candidate is not None else []
+    compared = _answer(numbers, results.candidate) if results.candidate is not None else []
     plain = [_scope(results), *_leader(numbers), *_bleeding(results), *_cost(results), *_failures(numbers)]
     return [*compared, *(Sentence(text) for text in plain)]
+
+
+def _answer(numbers: Numbers, candidate: Entry) -> list[Sentence]:
+    """What is proven against the reference: of the candidate (and of further extended adapters where it is one), or of its
+    variants where it is the reference itself.
+    """
+    results = numbers.results
+    variants = [entry for entry in results.systems if entry.collection and results.reference_for(entry) is candidate]
+    if variants:
+        return _variants(numbers, variants)
+    further = [e for e in results.finals if candidate.extended and e.collection and e.extended and e is not candidate]
+    return [sentence for entry in (candidate, *further) for sentence in _against_reference(numbers, entry)]
 
 
 def _scope(results: Results) -> str:
@@ -97,6 +111,23 @@ def _against_reference(numbers: Numbers, entry: Entry) -> list[Sentence]:
     return _compared_sentences(entry.label, reference.label, card.name, found)
 
 
+def _variants(numbers: Numbers, variants: list[Entry]) -> list[Sentence]:
+    """Which variants of the reference are better or worse than it, and which cannot be told apart from it."""
+    card, reference = numbers.results.headline, numbers.results.about.reference
+    assert card is not None
+    found = {e.label: one for e in variants if (one := numbers.compared.get((e.label, card.name))) is not None}
+    parts = []
+    for better, words in ((False, "worse than {}"), (True, "better than {}"), (None, "not told apart from {}")):
+        names = [label for label, one in found.items() if one.better is better and math.isfinite(one.adjusted)]
+        parts += [f"{_and(names)} {'is' if len(names) == 1 else 'are'} {words.format(reference)}"] if names else []
+    noun = NOUNS.get(card.name, card.name)
+    if not parts:
+        return [Sentence(f"No variant could be compared with {reference} on {noun}.", key=True)]
+    tests = next(iter(found.values())).tests
+    why = f"Each on the same cases, corrected for all {tests} systems compared. {hopeless({card.name: found.values()})}".strip()
+    return [Sentence(f"On {noun}, {'; '.join(parts)}.", key=True), Sentence(why, why=True)]
+
+
 def _compared_sentences(label: str, reference: str, metric: str, found: Compared) -> list[Sentence]:
     gap, noun = found.difference, NOUNS.get(metric, metric)
     value = metric_value(metric, gap.value, signed=True)
@@ -108,13 +139,25 @@ def _compared_sentences(label: str, reference: str, metric: str, found: Compared
             Sentence(f"{label} is {word} than {reference} on {noun}.", key=True),
             Sentence(f"{measured}.", why=True),
         ]
-    detectable = metric_value(metric, gap.detectable, unit=False) + (" points" if metric in SHARES else "")
-    shown = f"with {gap.n_effects} effects only differences of about {detectable} or more would show"
-    if gap.decided:
-        why = f"{measured}; it leaves 0 out, but corrected for all systems compared it may be chance."
-    else:
+    shown = _would_show(metric, found)
+    if not gap.decided:
         why = f"{measured}, which covers 0; {shown}."
+    elif math.isinf(gap.detectable):
+        why = f"{measured}; it leaves 0 out, but {shown}."
+    else:
+        why = f"{measured}; it leaves 0 out, but corrected for all systems compared it may be chance."
     return [Sentence(f"{label} and {reference} cannot be told apart on {noun}.", key=True), Sentence(why, why=True)]
+
+
+def _would_show(metric: str, found: Compared) -> str:
+    """What this comparison could have found, corrected for all systems compared."""
+    gap = found.difference
+    if math.isinf(gap.detectable):
+        return correction_words(found)
+    if not gap.detectable > NO_VARIATION:
+        return "nothing varied between effects, so it cannot be said which differences would show"
+    detectable = metric_value(metric, gap.detectable, unit=False) + (" points" if metric in SHARES else "")
+    return f"with {gap.n_effects} effects only differences of about {detectable} or more would show"
 
 
 def _bleeding(results: Results) -> list[str]:

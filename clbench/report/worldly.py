@@ -22,6 +22,8 @@ from clbench.systems.merged import stored_bytes
 from clbench.types import Case
 from clbench.world import World, load_world
 
+REFERENCES = {"ablation": "collection"}
+"""Suites whose question is about other differences than those to the cascade: variants against the world's first candidate."""
 KINDS = {
     "operator": "known operators",
     "reference": "reference pictures",
@@ -47,6 +49,7 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
         command=command([run.info.command for run in runs], suite_name or suite.name, world_name, out),
         truth_picture=_truth(world, runs),
         source_picture=lambda source: world.source_image(source, world.resolution),
+        reference=REFERENCES.get(suite.name, "cascade"),
         adapter_bytes=adapter_bytes(world, suite, asked),
         asked=asked,
     )

@@ -8,7 +8,7 @@ about other sources; where sources matter much, intervals for "any effect on any
 
 - `nested`: the order of aggregation;
 - `intervals`: a bootstrap over effects; for shares of 0/1 scores with the help of a model (`beta_binomial`);
-- `comparisons`: paired differences, sign flips, Holm's correction, the detectable difference;
+- `comparisons`: paired differences, sign flips, Holm's correction, what it lets nothing pass, the detectable difference;
 - `ratios`: paired ratios, for claims that are to carry over from another benchmark.
 
 All intervals were chosen by simulated coverage, see `clbench.selftest.statistics`.
@@ -16,14 +16,18 @@ All intervals were chosen by simulated coverage, see `clbench.selftest.statistic
 
 from clbench.stats.beta_binomial import model_interval, model_intervals
 from clbench.stats.comparisons import (
+    SIGNIFICANT,
     Difference,
+    corrected_detectable,
     detectable_difference,
     few_differ,
     holm,
+    least_p,
     paired_difference,
     recovered_intervals,
     sign_flip_p,
     sign_flip_ps,
+    undecidable,
 )
 from clbench.stats.intervals import (
     Estimate,
@@ -33,13 +37,15 @@ from clbench.stats.intervals import (
     share_interval,
     share_intervals,
     shows_both,
+    widened_tail,
 )
 from clbench.stats.nested import NO_VARIATION, EffectMeans, effect_means
 from clbench.stats.ratios import Ratio, paired_ratio, ratio_intervals, recovered_ratios
 
 __all__ = [
-    "NO_VARIATION", "Difference", "EffectMeans", "Estimate", "Ratio", "bootstrap_interval", "bootstrap_intervals",
-    "detectable_difference", "effect_means", "estimate", "few_differ", "holm", "model_interval", "model_intervals",
-    "paired_difference", "paired_ratio", "ratio_intervals", "recovered_intervals", "recovered_ratios", "share_interval",
-    "share_intervals", "shows_both", "sign_flip_p", "sign_flip_ps",
+    "NO_VARIATION", "SIGNIFICANT", "Difference", "EffectMeans", "Estimate", "Ratio", "bootstrap_interval",
+    "bootstrap_intervals", "corrected_detectable", "detectable_difference", "effect_means", "estimate", "few_differ",
+    "holm", "least_p", "model_interval", "model_intervals", "paired_difference", "paired_ratio", "ratio_intervals",
+    "recovered_intervals", "recovered_ratios", "share_interval", "share_intervals", "shows_both", "sign_flip_p",
+    "sign_flip_ps", "undecidable", "widened_tail",
 ]  # fmt: skip

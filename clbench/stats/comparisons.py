@@ -17,6 +17,8 @@ EXACT_FLIPS_UP_TO = 14
 FLIPS = 20_000
 FEW_DIFFER = 6
 """Number of differing effects from which a bootstrap of differences of shares covers what it says."""
+SIGNIFICANT = 0.05
+"""A difference is called one where its corrected p is below this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,40 @@ def sign_flip_ps(means: Floats, generator: np.random.Generator, draws: int = FLI
     return hits / 2**count if exact else (1 + hits) / (1 + draws)
 
 
+def least_p(effects: int) -> float:
+    """The smallest p that `sign_flip_p` can give for a number of effects: 2 / 2^K while it is exact; NaN for K < 2."""
+    if effects < 2:
+        return float("nan")
+    return 2.0 ** (1 - effects) if effects <= EXACT_FLIPS_UP_TO else 1 / (1 + FLIPS)
+
+
+def undecidable(effects: Sequence[int]) -> bool:
+    """Whether no p can pass Holm's correction over tests of so many `effects` each; tests of one effect have no p and count not.
+
+    The smallest p of M tests is multiplied by M, so that nothing is ever decided where M 2 / 2^K is `SIGNIFICANT` or more.
+    """
+    least = [least_p(count) for count in effects if count > 1]
+    return bool(least) and min(least) * len(least) >= SIGNIFICANT
+
+
+def corrected_detectable(gap: Difference, tests: int, level: float = 0.95) -> float:
+    """`gap.detectable` (of `level`) where the correction is over so many `tests`: that of the level 1 - (1 - level) / tests.
+
+    Infinite where no p can pass (`undecidable`); NaN where there is none. 0 where nothing varies between effects: then
+    nothing is known of what could be found.
+    """
+    if not np.isfinite(gap.detectable):
+        return float("nan")
+    if undecidable([gap.n_effects] * tests):
+        return float("inf")
+    return gap.detectable * _reach(gap.n_effects, 1 - (1 - level) / tests) / _reach(gap.n_effects, level)
+
+
+def _reach(effects: int, level: float, power: float = 0.8) -> float:
+    """Standard errors that a true difference must measure to be found with probability `power`."""
+    return float(stdtrit(effects - 1, np.array([0.5 + level / 2, power])).sum())
+
+
 def detectable_difference(means: Floats, level: float = 0.95, power: float = 0.8) -> float:
     """Smallest true mean difference found with probability `power` given the spread of `means` ``(K,)``.
 
@@ -141,8 +177,7 @@ def detectable_difference(means: Floats, level: float = 0.95, power: float = 0.8
     count = len(means)
     if count < 2:
         return float("nan")
-    quantiles = stdtrit(count - 1, np.array([0.5 + level / 2, power])).sum()
-    return float(quantiles * means.std(ddof=1) / np.sqrt(count))
+    return float(_reach(count, level, power) * means.std(ddof=1) / np.sqrt(count))
 
 
 def holm(values: ArrayLike) -> Floats:

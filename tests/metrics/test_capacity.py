@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from clbench.metrics.capacity import break_even, crossing
+from clbench.stats import widened_tail
 
 COUNTS = [8, 16, 32, 64]
 
@@ -49,6 +50,15 @@ def test_coverage_of_the_interval():
         found = break_even(COUNTS, gaps, np.random.default_rng(seed))
         hits += found.low <= 16 * np.sqrt(2) <= found.high
     assert hits >= 34
+
+
+def test_few_effects_have_the_wide_tails_of_the_bootstrap_of_a_mean():
+    """Of eight effects a plain percentile interval would hold 87-91 %, see `stats.bootstrap_intervals`."""
+    gaps = np.array([0.2, 0.1, -0.1, -0.2])[:, None] + np.random.default_rng(1).normal(0, 0.1, (1, 8))
+    found, plain = break_even(COUNTS, gaps, rng()), rng().integers(0, 8, size=(2_000, 8))
+    drawn = np.sort([crossing(COUNTS, means) for means in gaps[:, plain].mean(axis=2).T])
+    assert found.low < drawn[50] and found.high > drawn[-51]
+    assert found.low == drawn[int(2_000 * widened_tail(8))]
 
 
 def test_what_cannot_be_said_has_a_reason():

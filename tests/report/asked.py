@@ -136,7 +136,9 @@ def generalization(out: Path) -> list[RunFolder]:
 
 
 def capacity(out: Path) -> list[RunFolder]:
-    """Adapters of 2 and of 4 effects (two of them new); the smaller is better than the cascade, the larger worse."""
+    """Adapters of 2 and of 4 effects, and one of 2 that was extended by 2; the smallest is better than the cascade, the largest
+    worse, the extended one right on its new effects alone.
+    """
     half = {"effect_0": 1.0, "effect_1": 0.0, "effect_2": 1.0, "effect_3": 0.0}
 
     def answer(right: Mapping[str, float]) -> dict[Case, Sequence[Score] | str]:
@@ -149,6 +151,7 @@ def capacity(out: Path) -> list[RunFolder]:
     return [
         run_of(out, "capacity", "cascade", answer(half)),
         run_of(out, "capacity", "collection", answer(small), {"effects": EFFECTS[:2], "new effects": []}),
+        run_of(out, "capacity", "collection-four", answer(dict.fromkeys(EFFECTS, 0.0)), {"effects": EFFECTS, "new effects": []}),
         run_of(out, "capacity", "collection-more", answer(large), {"effects": EFFECTS, "new effects": EFFECTS[2:]}),
     ]
 

@@ -176,7 +176,8 @@ def scores(system: str, case: Case, count: int, random: bool) -> Iterator[Score]
 def certificate(system: str, n_cases: int, suite: Named = SUITE) -> RunInfo:
     """A certificate that does not depend on the machine or the day."""
     adapters = {"student": "c3" * 32} if system == "collection" else {}
-    card = SystemCard(system, KINDS.get(system, system), adapters, {"steps": STEPS[system]} if system in STEPS else {})
+    kind = "collection" if system.startswith("collection-") else KINDS.get(system, system)
+    card = SystemCard(system, kind, adapters, {"steps": STEPS[system]} if system in STEPS else {})
     info = describe_run(WORLD, suite, card, [0], "cpu", "float32", n_cases, f"clbench eval --suite {suite.name}")
     return info.model_copy(
         update={

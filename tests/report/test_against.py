@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import asked
@@ -153,6 +154,17 @@ def test_systems_are_taken_at_their_usual_steps(tmp_path: Path) -> None:
     early = synthetic.make_runs(tmp_path / "early", systems=systems, sources=1, steps=(2,), suite=synthetic.STEP_SUITE)
     results = load_results(early, synthetic.about(suite=synthetic.STEP_SUITE))
     assert published(Material(compute(results), Album(limit=0))) is None
+
+
+def test_readings_and_corrected_differences_may_differ_which_is_said(tmp_path: Path) -> None:
+    assert "Readings are not corrected for the number of claims" in table(section(tmp_path, PLANTED)).note
+
+
+def test_variants_of_a_method_are_held_against_no_claim(tmp_path: Path) -> None:
+    runs = [asked.run_of(tmp_path, "bleeding", name, {case: asked.scored(case, PLANTED[name](case)) for case in asked.each()})
+            for name in ("teacher", "collection")]  # fmt: skip
+    about = replace(synthetic.about(asked.NAMES, asked.named("bleeding")), reference="collection")
+    assert published(Material(compute(load_results(runs, about)), Album(limit=0))) is None
 
 
 def test_the_page_holds_the_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,31 @@ def test_a_coloured_cell_opens_its_pictures(tab: Tab) -> None:
     assert tab.run("document.querySelectorAll('.strip:target .pic').length") >= 4
 
 
+def test_a_link_to_a_row_behind_a_cell_shows_it_and_opens_the_viewer(browser: Tab, page: str) -> None:
+    browser.view()
+    browser.open(page)
+    browser.click("#bleeding-t-attribution-collection td[class*=bad-] a")
+    browser.click(".strip:target .row .pic")
+    shown = "[...document.querySelectorAll('.strip')].filter(s => s.checkVisibility()).map(s => s.id)"
+    link = browser.run("location.href")
+    browser.key("Escape")
+    left = browser.run("location.href")
+    assert "~" in link and left == link.split("~")[0]
+    strip = left.split("#")[1].rpartition("-")[0]
+    browser.open(left)
+    assert browser.run(shown) == [strip] and not browser.run("document.querySelector('.viewer').open")
+    browser.open(link)
+    assert browser.run(shown) == [strip] and browser.run("document.querySelector('.viewer').open")
+    browser.key("Escape")
+    assert browser.run(shown) == [strip], "the pictures stay when the viewer is closed"
+    assert browser.run(f"document.getElementById('{strip}').getBoundingClientRect().top") >= 0
+    browser.click(f"#{strip} p a:last-child")
+    assert browser.run(f"new Promise(done => setTimeout(() => done({shown}), 100))") == []
+    browser.view(script=False)
+    browser.open(left)
+    assert browser.run(shown) == [strip], "the address alone suffices"
+
+
 def mode(tab: Tab, name: str) -> None:
     tab.click(f".modes [data-mode={name}]")
 
@@ -209,6 +234,31 @@ def test_tables_are_taken_away_as_csv_and_markdown(tab: Tab) -> None:
     assert [row[0] for row in rows[1:4]] == ["teacher", "cascade", "collection"]
     lines = copied(tab, "Markdown", "bleeding-t-summary").splitlines()
     assert {line.count("|") for line in lines} == {lines[0].count("|")} and lines[1].startswith("| --- | ---: |")
+
+
+def test_a_copy_holds_what_is_shown_and_never_a_key_to_sort_by(tab: Tab) -> None:
+    rows = list(csv.reader(io.StringIO(copied(tab, "CSV", TABLE))))
+    confused = rows[0].index("collection: mistaken for")
+    assert all(row[confused] == "never" or "×" in row[confused] for row in rows[1:])
+    success = rows[0].index("collection")
+    assert all(0 <= float(row[success]) <= 1 for row in rows[1:]), "a share in full precision"
+    rows = list(csv.reader(io.StringIO(copied(tab, "CSV", "steps-t-steps"))))
+    reached = [row[rows[0].index("Surely reaches it interval")] for row in rows[1:]]
+    assert all(text == "not reached" or " steps" in text or " step " in text for text in reached) and "not reached" in reached
+    rows = {row[0]: row for row in csv.reader(io.StringIO(copied(tab, "CSV", "bleeding-t-scales")))}
+    assert rows["Dose"][-1] == "" and 0 < float(rows["Success"][-1]) < 1, "nothing for a place that is missing"
+
+
+def test_a_missing_value_comes_last_whatever_its_key(tab: Tab) -> None:
+    table = "bleeding-t-scales"
+    tab.run(f"document.querySelector('#{table}').closest('details').open = true")
+    index = tab.run(f"document.querySelectorAll('#{table} thead th').length") - 1
+    assert tab.run(f"document.querySelectorAll('#{table} td[data-missing]').length") > 0
+    tab.run(f"document.querySelectorAll('#{table} td[data-missing]').forEach(cell => cell.setAttribute('data-sort', '-1'))")
+    for _ in range(2):
+        tab.click(f"#{table} thead th:nth-child({index + 1}) button")
+        shown = column(tab, index, table)
+        assert shown.count("–") and set(shown[-shown.count("–") :]) == {"–"}
 
 
 def test_a_plot_is_saved_as_png(tab: Tab) -> None:

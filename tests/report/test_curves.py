@@ -1,8 +1,9 @@
-"""Curves over steps, Pareto fronts and scales: planted answers and laws."""
+"""Curves over steps, Pareto fronts, scales and how plots are drawn: planted answers and laws."""
 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clbench.report import curves, pareto
+from clbench.report import curves, drawing, figures, pareto
 from clbench.report.curves import area
 from clbench.report.data import Results, question, way
 from clbench.report.load import load_results
@@ -118,6 +119,21 @@ def test_controls_span_a_scale_only_where_they_surely_differ(numbers: Numbers) -
     assert not scale(numbers, cards["subject"]).spans, "the untouched source keeps its subject as well as the truth does"
 
 
+def test_pictures_equal_to_the_pixel_are_nobodys_ceiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(synthetic.SKILL, "noise-floor", 0.9)
+    monkeypatch.setitem(synthetic.KINDS, "noise-floor", "control")
+    runs = synthetic.make_runs(tmp_path, ("collection", "truth", "identity", "noise-floor"), sources=2)
+    found = []
+    for kept in (runs, runs[:3]):
+        some = compute(load_results(kept, synthetic.about()))
+        cards = {card.name: card for card in some.results.metrics}
+        assert scale(some, cards["success"]).ceiling == 1.0
+        found.append(scale(some, cards["psnr"]))
+        if len(kept) == 4:
+            assert found[0].ceiling == some.estimates["noise-floor", "psnr"].value < some.estimates["truth", "psnr"].value
+    assert found[0].spans and not found[1].spans and math.isnan(found[1].ceiling) and len(found[1].ends) == 1
+
+
 def test_a_question_has_no_steps() -> None:
     case = Case("a", "b", 1, 8)
     assert question(case) == Case("a", "b", 1) and way(case) == (False, "")
@@ -127,3 +143,18 @@ def test_entries_of_different_steps_answer_the_same_questions(numbers: Numbers) 
     results: Results = numbers.results
     two, eight = (next(e for e in results.systems if e.label == f"collection @{step}") for step in (2, 8))
     assert list(two.position) == list(eight.position) and len(two.position) == 32
+
+
+def test_twelve_systems_look_different_and_have_a_legend_and_titles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = {(drawing.series_colour(index), drawing.series_mark(index)) for index in range(36)}
+    assert len(looks) == 36
+    names = ["collection", *(f"collection-{index}" for index in range(11))]
+    for name in names:
+        monkeypatch.setitem(synthetic.SKILL, name, 0.9)
+    runs = synthetic.make_runs(tmp_path, tuple(names), sources=2)
+    plot = figures.trade(compute(load_results(runs, synthetic.about())))
+    assert plot is not None
+    titles = re.findall(r"<title>([^<]+)</title>", plot.svg)
+    for name in names:
+        assert f">{name}</text>" in plot.svg, "the legend"
+        assert any(title.startswith(f"{name}: Success ") and ", Leak 0." in title for title in titles)

@@ -11,11 +11,11 @@ from clbench.report.capacity import (
     capacity_break_even,
     capacity_table,
     common_gaps,
-    incremental_table,
     trained_effects,
 )
 from clbench.report.composition import against_twice, composition_table
 from clbench.report.groups import group_table
+from clbench.report.incremental import incremental_table
 from clbench.report.probes import floor_ratio, gram_table, neutral_table, probe_table
 
 EFFECTS, SOURCES = [f"e{i}" for i in range(6)], [f"s{i}" for i in range(4)]
@@ -87,11 +87,21 @@ def test_neutral_distance_is_in_units_of_the_reseed_floor():
     assert cells(table, starts="bad", col=3) == ["e2"] and cells(table, starts="good", col=3) == ["none"]
     assert cells(table, starts="bad", col=4) == ["100 %"] and cells(table, starts="good", col=4) == ["0 %"]
     distance = rows[rows["metric"] == "neutral_distance"]
-    value, low, high, count = floor_ratio(*(distance[distance["system"] == system] for system in ("bad", "reseed")))
-    assert low <= value <= high and count == 24
+    found = floor_ratio(*(distance[distance["system"] == system] for system in ("bad", "reseed")))
+    assert found.low <= found.value <= found.high and found.n_pairs == 24
     alone = neutral_table(rows[rows["system"] == "good"])
     assert alone.rows[0].cells[1].text == "–" and "no run of reseed" in alone.rows[0].cells[1].sub
     assert neutral_table(rows[rows["probe"] == ""]) is None
+
+
+def test_a_floor_that_may_be_zero_bounds_no_ratio_above():
+    rows = neutral("x", 0.2, 0) + [
+        row("reseed", e, s, "neutral_distance", 0.1 if e == "e0" else 0.0, probe="neutral") for e in EFFECTS for s in SOURCES
+    ]
+    cell = neutral_table(frame(rows)).rows[0].cells[1]
+    assert cell.sub.endswith(", no upper bound]") and np.isnan(cell.bounds[1])
+    rows = [dict(one, value=0.0) if one["system"] == "reseed" else one for one in rows]
+    assert neutral_table(frame(rows)).rows[0].cells[1].sub == "no ratio: the second is 0 in every case"
 
 
 def composed(system: str, way: str, both: float) -> list[dict]:
@@ -144,7 +154,16 @@ def test_capacity_compares_common_effects_and_finds_the_break_even():
 def test_old_and_new_effects_stand_apart():
     rows, _ = candidates()
     table = incremental_table(rows, {"c6": (EFFECTS, EFFECTS[4:]), "c2": (EFFECTS[:2], [])}, "success")
-    assert [[cell.text for cell in line.cells] for line in table.rows] == [["c6", "4", "40 %", "2", "40 %"]]
+    assert [[cell.text for cell in line.cells] for line in table.rows] == [
+        ["c6", "4", "40 %", "2", "40 %", "−10 pt open"], ["cascade", "4", "50 %", "2", "50 %", ""],
+    ]  # fmt: skip
+    assert table.rows[0].cells[5].title == "8 pairs, 0 dropped, 2 effects"
+    two = incremental_table(rows, {"c6": (EFFECTS, EFFECTS[4:]), "c4": (EFFECTS[:4], EFFECTS[:2])}, "success")
+    assert [(line.cells[0].text, line.cells[0].sub, line.cells[1].text) for line in two.rows] == [
+        ("c6", "", "4"), ("c4", "", "2"), ("cascade", "on those of c6", "4"), ("cascade", "on those of c4", "2"),
+    ]  # fmt: skip
+    alone = incremental_table(rows[rows.system == "c6"], {"c6": (EFFECTS, EFFECTS[4:])}, "success")
+    assert [[cell.text for cell in line.cells] for line in alone.rows] == [["c6", "4", "40 %", "2", "40 %", ""]]
     assert incremental_table(rows, {}, "success") is None
     assert trained_effects({"settings": {"effects": ["a", "b"], "new effects": ["b"]}}) == (["a", "b"], ["b"])
     assert trained_effects({"settings": {}}) is None

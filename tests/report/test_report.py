@@ -310,6 +310,18 @@ def test_a_control_that_reads_wrong_is_said(tmp_path: Path, monkeypatch: pytest.
     assert re.search(r"1 of \d checks do not hold", text)
 
 
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [
+        (Cell("12 %", "[3, 20]", 0.1234), 0.1234), (Cell("−0.5 pt better", sort=-0.005), -0.005), (Cell("Fog", sort=16), None),
+        (Cell("not reached", sort=1e9), None), (Cell("4 steps", "8 passes", 8.0, key=True), None), (Cell("–", sort=-1), None),
+        (Cell("never", sort=float("inf")), None), (Cell("1.000 MiB", sort=2**20), 2**20), (Cell("8"), None),
+    ],
+)  # fmt: skip
+def test_a_cell_knows_the_number_that_it_shows(cell: Cell, number: float | None) -> None:
+    assert cell.number == number and cell.missing == (cell.text == "–")
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_ink_is_readable_everywhere(dark: bool) -> None:
     paper, card = palette.TOKENS["paper"][dark], palette.TOKENS["card"][dark]

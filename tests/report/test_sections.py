@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import asked
@@ -16,13 +17,16 @@ from clbench.memory.record import write_memory
 from clbench.registry import ClbenchError
 from clbench.report import build_all, write_report
 from clbench.report.cells import TableView
-from clbench.report.deployment import Deployment, checks, verdict
+from clbench.report.data import place
+from clbench.report.deployment import Deployment, checks
+from clbench.report.deployment import verdict as deployment_verdict
 from clbench.report.load import load_results
 from clbench.report.material import Material
 from clbench.report.numbers import compute
 from clbench.report.pictures import Album
 from clbench.report.sections import make_sections
 from clbench.report.sets import overall
+from clbench.report.verdict import verdict
 from clbench.report.worldly import command
 from clbench.results import RunFolder
 from clbench.set_table import read_sets
@@ -151,11 +155,60 @@ def test_groups_of_sources_and_other_words(tables):
 def test_capacity_and_extension(tables):
     mine = tables["capacity"]
     assert words(mine["t-capacity-success"], 0, 1, 2, 3) == [
-        ("collection", "2", "100 %", "0.500"), ("collection-more", "4", "50 %", "−0.500"),
-    ]  # fmt: skip
+        ("collection", "2", "100 %", "0.500"), ("collection-four", "4", "0 %", "−0.500"),
+    ], "an extended adapter differs from the others in more than its size"  # fmt: skip
     assert "at about 2.83 effects" in mine["t-capacity-success"].note
-    assert words(mine["t-incremental-success"], 0, 1, 2, 3, 4) == [("collection-more", "2", "0 %", "2", "100 %")]
+    assert words(mine["t-incremental-success"], 0, 1, 2, 3, 4, 5) == [
+        ("collection-more", "2", "0 %", "2", "100 %", "+50 pt open"), ("collection", "2", "100 %", "0", "", ""),
+        ("cascade", "2", "50 %", "2", "50 %", ""),
+    ]  # fmt: skip
+    assert "With 2 effects and 1 adapter no difference can pass" in mine["t-incremental-success"].note
     assert not [name for name in tables["bleeding"] if name.startswith(("t-capacity", "t-incremental"))]
+
+
+def test_a_report_on_an_extension_is_about_what_was_extended(runs, tmp_path):
+    mine = runs["capacity"]
+    results = load_results(mine, about("capacity"))
+    assert results.candidate.system == "collection-more"
+    assert any("collection-more and cascade" in sentence.text for sentence in verdict(compute(results)))
+    answers = {case: asked.shown(case, case.effect) for case in asked.each()}
+    settings = {"effects": asked.EFFECTS, "new effects": asked.EFFECTS[2:]}
+    other = asked.run_of(tmp_path, "capacity", "collection-other", answers, settings)
+    keys = [sentence.text for sentence in verdict(compute(load_results([*mine, other], about("capacity")))) if sentence.key]
+    assert keys == [f"{name} and cascade cannot be told apart on success." for name in ("collection-more", "collection-other")]
+    plain = [run for run in mine if run.info.system_name != "collection-more"]
+    assert load_results(plain, about("capacity")).candidate.system == "collection"
+
+
+def test_no_curve_from_one_size_and_an_extension(runs):
+    few = [run for run in runs["capacity"] if run.info.system_name != "collection-four"]
+    sections = {one.id for one in make_sections(Material(compute(load_results(few, about("capacity"))), Album(limit=0)))}
+    assert "incremental" in sections and "capacity" not in sections
+
+
+def test_pairs_are_grouped_as_their_tables_group_them(runs):
+    """Two seconds of one effect on one source are two places, not two seeds of one."""
+    results = load_results(runs["composition"], about("composition"))
+    assert results.systems[0].sources[0] == f"{results.systems[0].cases[0].second}/source_00"
+    case = results.systems[0].cases[0]
+    assert len({place(replace(case, second=second)) for second in ("", "effect_1", "effect_2")}) == 3
+
+
+def test_variants_are_compared_with_the_full_method(tmp_path, monkeypatch):
+    for name, skill in (("cascade", 0.5), ("collection", 1.2), ("collection-no-a", 0.1), ("collection-no-b", 1.19)):
+        monkeypatch.setitem(synthetic.SKILL, name, skill)
+    made = synthetic.make_runs(tmp_path, ("cascade", "collection", "collection-no-a", "collection-no-b", "truth"), sources=3)
+    numbers = compute(load_results(made, replace(synthetic.about(), reference="collection")))
+    assert numbers.results.candidate.system == "collection", "the worst effects of the full method come first"
+    said = [sentence.text for sentence in verdict(numbers)]
+    assert said[0] == (
+        "On success, collection-no-a is worse than collection; collection-no-b is not told apart from collection."
+    )
+    assert said[1] == "Each on the same cases, corrected for all 3 systems compared."
+    sections = {one.id: one for one in make_sections(Material(numbers, Album(limit=0)))}
+    assert "published" not in sections and sections["differences"].blocks[0].caption == "Paired differences to collection"
+    row = {row.cells[0].text: row for row in sections["summary"].blocks[0].rows}
+    assert row["collection"].cells[2].text == "reference" and row["cascade"].cells[2].text.endswith("worse")
 
 
 def test_controls_of_pairs_are_checked(page):
@@ -165,15 +218,15 @@ def test_controls_of_pairs_are_checked(page):
 
 def test_deployment_says_who_costs_what(page):
     found = asked.memory()
-    assert verdict(found)[0].text == (
+    assert deployment_verdict(found)[0].text == (
         "9 effects: the cascade has 9.0000 MiB of adapters on disk, 9.0000 MiB loaded; "
         "the collection has 1.0000 MiB of adapters on disk, 1.0000 MiB loaded."
     )
-    assert verdict(found)[1].text == "Another effect takes the cascade 500.0 ms from disk."
+    assert deployment_verdict(found)[1].text == "Another effect takes the cascade 500.0 ms from disk."
     assert [check.ok for check in checks(found)] == [True, False] and "3 of 4 points within 5 %" in checks(found)[1].text
     text = visible(page[0])
     assert "110.65 GiB" in text and "not made up" in text and "Bytes of adapters by effects served" in page[0]
-    assert verdict(found.model_copy(update={"rows": []}))[0].key
+    assert deployment_verdict(found.model_copy(update={"rows": []}))[0].key
 
 
 def test_all_sections_share_one_page(page):

@@ -65,6 +65,14 @@ def test_bytes_of_adapters_count_the_accelerator(mini_world, suite_file):
     assert stored["collection"] < stored["teacher"]
 
 
+@pytest.mark.parametrize(("name", "reference"), [("mine", "cascade"), ("ablation", "collection")])
+def test_an_ablation_is_about_the_full_method(mini_world, mini_world_file, tmp_path, name, reference):
+    file = tmp_path / f"{name}.toml"
+    file.write_text(SUITE.replace('"mine"', f'"{name}"'))
+    run = teacher_run(mini_world, load_suite(file), tmp_path / "out")
+    assert report_input([run], tmp_path / "out", str(mini_world_file), str(file)).reference == reference
+
+
 def test_a_world_that_is_not_shipped_must_be_named(mini_world, suite_file, tmp_path):
     run = teacher_run(mini_world, load_suite(suite_file), tmp_path / "out")
     with pytest.raises(ClbenchError, match="name its file with --world"):

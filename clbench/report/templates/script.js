@@ -15,8 +15,8 @@
 
   // Tables: sort by a click on a column's title, copy as CSV or Markdown.
   function value(row, column) {
-    var cell = row.children[column], raw = cell.getAttribute("data-sort"), number = Number(raw);
-    if (!cell.textContent || cell.classList.contains("missing") || (raw && number < -1e299)) { return null; }
+    var cell = row.children[column], raw = cell.getAttribute("data-value") || cell.getAttribute("data-sort"), number = Number(raw);
+    if (!cell.textContent || cell.classList.contains("missing") || cell.hasAttribute("data-missing")) { return null; }
     return raw && !isNaN(number) ? number : (raw || cell.textContent).toLowerCase();
   }
   function sort(head, order, quiet) {
@@ -62,8 +62,8 @@
     rows.forEach(function (row) {
       var bound = function (name) { return function (column) { return row.children[column].getAttribute(name) || ""; }; };
       lines.push(wide(Array.prototype.map.call(row.children, function (cell) {
-        var raw = cell.getAttribute("data-sort"), numeric = cell.tagName === "TD" && raw && !isNaN(Number(raw));
-        return numeric ? (Number(raw) < -1e299 ? "" : raw) : cell.tagName === "TH" ? (cell.querySelector(".val") || cell).textContent : words(cell);
+        if (cell.tagName === "TH") { return (cell.querySelector(".val") || cell).textContent; }
+        return cell.classList.contains("missing") || cell.hasAttribute("data-missing") ? "" : cell.getAttribute("data-value") || words(cell);
       }), bound("data-low"), bound("data-high")));
     });
     return lines.map(function (line) { return line.map(function (cell) { return /[",\n]/.test(cell) ? '"' + cell.replace(/"/g, '""') + '"' : cell; }).join(","); }).join("\n") + "\n";
@@ -233,11 +233,13 @@
   // Permalinks: #id, #table~column~order, #row~left~right~mode~step.
   function arrive() {
     var parts = location.hash.slice(1).split("~").map(function (part) { try { return decodeURIComponent(part); } catch (error) { return part; } });
-    var target = parts[0] && document.getElementById(parts[0]);
+    var target = parts[0] && document.getElementById(parts[0]), strip = target && target.closest(".strip");
+    all(".strip.shown").forEach(function (other) { if (other !== strip) { other.classList.remove("shown"); } });
     if (!target) { return; }
+    if (strip) { strip.classList.add("shown"); }
     for (var outer = target; outer; outer = outer.parentElement) { if (outer.tagName === "DETAILS") { outer.open = true; } }
     if (target.hidden || target.closest("[hidden]")) { filter(target.closest(".group"), "", false); }
-    if (parts.length > 1 || target.closest("details")) { target.scrollIntoView(); }
+    if (parts.length > 1 || target.closest("details")) { (strip || target).scrollIntoView(); }
     if (parts.length === 3 && target.classList.contains("table")) {
       var head = target.querySelectorAll("thead th")[Number(parts[1])];
       if (head && head.closest(".sortable") && (parts[2] === "ascending" || parts[2] === "descending")) { sort(head, parts[2], true); }
