@@ -224,7 +224,8 @@ class Objective:
             return self.backbone.predict(once, names)  # the unconditional half would count for nothing
         prompts = Prompts.cat([asked, self.unconditional.repeat(len(rows))])
         twice = Inputs(once.noisy.repeat(2, 1, 1), once.source.repeat(2, 1, 1), once.time.repeat(2), prompts)
-        return self._guide(*self.backbone.predict(twice, [*names, *names]).chunk(2), self.guidance)
+        cond, uncond = self.backbone.predict(twice, [*names, *names]).chunk(2)
+        return self._guide(cond, uncond, self.guidance)
 
     @torch.no_grad()
     def _score(
