@@ -17,7 +17,7 @@ from reference_trainer.examples import Picture, general_examples, pixels
 from reference_trainer.loop import Progress
 from reference_trainer.networks import Backbone
 from reference_trainer.streams import Router, Stream
-from reference_trainer.targets import TargetStore, target_noise
+from reference_trainer.targets import TargetStore
 from reference_trainer.workshop import Workshop
 
 VERSION = 1
@@ -72,14 +72,12 @@ def general_stream(
     texts = list(dict.fromkeys(text for _, text in examples))
     prompts = shop.prompts.many(texts)
     kind = torch.tensor([texts.index(text) for _, text in examples], device=source.device)
-    target = noise = None
+    target = None
     if config.general_targets:
         what = ["base", shop.digest, describe(examples)]
-        seed = seed_from("targets", "general")
-        counts = store.get(what, None, source, prompts.take(kind), seed)
+        counts = store.get(what, None, source, prompts.take(kind), seed_from("targets", "general"))
         target = yield from counted("base outputs", counts, 0, len(source))
-        noise = target_noise(source, seed)
-    return Stream(source, target, kind, [None] * len(texts), ["general"] * len(texts), prompts, prompts, noise)
+    return Stream(source, target, kind, [None] * len(texts), ["general"] * len(texts), prompts, prompts)
 
 
 def counted(what: str, counts: Generator[int, None, Tensor], done: int, total: int) -> Generator[Progress, None, Tensor]:

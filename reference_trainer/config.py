@@ -22,11 +22,8 @@ from reference_trainer.streams import ROUTING
 
 RECIPES = Path(__file__).parent / "recipes"
 LATER = frozenset(
-    {
-        "warm_start_from", "distill_lr", "target_guidance", "lr_decay", "warm_batch", "triggers", "target_noise", "warm_target",
-        "warm_time",
-    }
-)  # fmt: skip
+    {"warm_start_from", "distill_lr", "target_guidance", "lr_decay", "warm_batch", "triggers", "warm_target", "warm_time"}
+)
 """Options that are younger than finished trainings; see `settings`."""
 BESIDE = frozenset({"habits", "folder", "pictures", "lora_forward", "rows", "checkpoint_blocks"})
 """Options that change no number but by rounding; see `settings`."""
@@ -191,11 +188,6 @@ class StudentConfig(Table):
     general_targets: bool = Field(default=False, description="store the base's outputs for the general stream too")
     target_steps: int | None = Field(default=None, ge=1, description="steps of stored outputs; None: the world's full steps")
     target_guidance: float | None = Field(default=None, ge=0, description="guidance of stored outputs; None: the world's")
-    target_noise: Literal["fresh", "teacher"] = Field(
-        default="fresh",
-        description="what warm start and TA-FM mix stored outputs with: fresh noise (the paper), or that which the teacher made "
-        "each of them from, so that one noise has one answer (Liu et al. 2022, rectified flow)",
-    )
     pictures: str | None = Field(default=None, description="folder of source pictures; None: the world's distillation scenes")
     lora_forward: LoraForward = "merged"
     rows: int | None = Field(

@@ -130,7 +130,7 @@ class Objective:
         t_bs = self._score_time(self.dice, len(batch), self.config.shift)
         t_ts = self._target_score(self.dice, len(batch), self.config.shift)
         t_ta = self._anchor_time(self.dice, len(batch), self.config.shift, t_bs)
-        eps_ta = self._target_noise(batch)
+        eps_ta = self._noise(batch)
 
         bs = self._simulated(trajectory, everywhere if losses.dmd_bs else everywhere[:0])
         ts = self._target_simulated(batch, anchored if losses.dmd_ts else anchored[:0])
@@ -162,7 +162,7 @@ class Objective:
     def warm_start_pieces(self, batch: Batch) -> Pieces:
         """The same loss piece by piece; none for a batch that is all general stream, without stored outputs."""
         rows = batch.has_target.nonzero().flatten()
-        eps, time = self._target_noise(batch), self._warm_time(self.dice, len(batch), self.config.shift, torch.empty(0))
+        eps, time = self._noise(batch), self._warm_time(self.dice, len(batch), self.config.shift, torch.empty(0))
         anchored = processes.total(len(rows))
         for (part,) in cut([_part(rows, add_noise(batch.target, eps, time), time)], self.config.rows):
             (v,) = self._student_pass(batch, [part])
@@ -189,13 +189,6 @@ class Objective:
     # ---- the passes -------------------------------------------------------------------------------------------
     def _noise(self, batch: Batch) -> Tensor:
         return self.dice.normal(len(batch), tuple(batch.source.shape[1:]))
-
-    def _target_noise(self, batch: Batch) -> Tensor:
-        """What flow matching mixes stored outputs with, by the recipe's `target_noise`; drawn either way."""
-        fresh = self._noise(batch)
-        if self.config.target_noise == "fresh" or batch.noise is None:
-            return fresh
-        return torch.where(batch.has_target.view(-1, 1, 1), batch.noise, fresh)
 
     def _simulated(self, trajectory: Trajectory, rows: Tensor) -> Part:
         """DMD_BS: a random state of the student's own rollout."""

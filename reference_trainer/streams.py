@@ -26,8 +26,7 @@ class Batch:
 
     `source` and `target` are ``(B, T, C)``; a target counts only where `has_target` ``(B,)`` is true. `teachers`
     names the adapter of the real score per sample, None = the plain base. `names` says for logs where each row
-    comes from: an effect id or "general". `noise` ``(B, T, C)`` is what each target was sampled from; it counts where the
-    target does, and None says that nothing is known of it.
+    comes from: an effect id or "general".
     """
 
     source: Tensor
@@ -37,7 +36,6 @@ class Batch:
     names: list[str]
     teacher_prompts: Prompts
     student_prompts: Prompts
-    noise: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -48,8 +46,7 @@ class Stream:
     """Examples that share one structure.
 
     `source` ``(N, T, C)``, `target` ``(N, T, C)`` or None, `kind` ``(N,)`` the row of `teachers`, `names` and both
-    prompt tables, `noise` ``(N, T, C)`` what the targets were sampled from, where that is known. Kinds are drawn uniformly,
-    then an example of that kind, so unequal counts do not matter.
+    prompt tables. Kinds are drawn uniformly, then an example of that kind, so unequal counts do not matter.
     """
 
     source: Tensor
@@ -59,7 +56,6 @@ class Stream:
     names: list[str]
     teacher_prompts: Prompts
     student_prompts: Prompts
-    noise: Tensor | None = None
 
     def __post_init__(self) -> None:
         missing = sorted(set(range(len(self.names))) - set(self.kind.tolist()))
@@ -86,7 +82,6 @@ class Stream:
             [self.names[k] for k in kinds.tolist()],
             self.teacher_prompts.take(kinds),
             self.student_prompts.take(kinds),
-            None if self.noise is None else self.noise[index],
         )
 
 
@@ -181,15 +176,4 @@ def merge(chosen: Tensor, yes: Batch, no: Batch) -> Batch:
         [a if c else b for c, a, b in zip(picks, yes.names, no.names, strict=True)],
         prompts(yes.teacher_prompts, no.teacher_prompts),
         prompts(yes.student_prompts, no.student_prompts),
-        _where(wide, yes.noise, no.noise),
     )
-
-
-def _where(chosen: Tensor, yes: Tensor | None, no: Tensor | None) -> Tensor | None:
-    """Row by row one or the other; zeros stand for the rows of the one that is None, whose targets do not count."""
-    if yes is None and no is None:
-        return None
-    there = yes if yes is not None else no
-    assert there is not None
-    nothing = torch.zeros_like(there)
-    return torch.where(chosen, nothing if yes is None else yes, nothing if no is None else no)

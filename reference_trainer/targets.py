@@ -20,11 +20,6 @@ from reference_trainer.rollout import sample_teachers
 VERSION = 1
 
 
-def target_noise(source: Tensor, seed: int) -> Tensor:
-    """The noise ``(N, T, C)`` that the outputs for `source` are sampled from; it depends on `seed` and the shape alone."""
-    return Dice(torch.Generator().manual_seed(seed), device=source.device).normal(len(source), tuple(source.shape[1:]))
-
-
 class TargetStore:
     """Full-step outputs of teachers (or of the plain base) under ``<folder>/<key>.safetensors``."""
 
@@ -51,7 +46,7 @@ class TargetStore:
     def _make(
         self, path: Path, adapter: str | None, source: Tensor, prompts: Prompts, seed: int, batch: int
     ) -> Generator[int, None, None]:
-        noise = target_noise(source, seed)
+        noise = Dice(torch.Generator().manual_seed(seed), device=source.device).normal(len(source), tuple(source.shape[1:]))
         done = []
         for start in range(0, len(source), batch):
             rows = torch.arange(start, min(start + batch, len(source)), device=source.device)

@@ -19,7 +19,7 @@ from reference_trainer.loop import Progress
 from reference_trainer.networks import Backbone
 from reference_trainer.prompting import student_prompt
 from reference_trainer.streams import Stream, kinds_of
-from reference_trainer.targets import TargetStore, target_noise
+from reference_trainer.targets import TargetStore
 from reference_trainer.workshop import Workshop
 
 
@@ -63,7 +63,7 @@ def effect_stream(
     what: str = "teacher outputs",
 ) -> Generator[Progress, None, Stream]:
     """The effect stream; yields progress while teacher outputs are made, and returns the Stream."""
-    sources, targets, noise, total = [], [], [], sum(len(t.sources) for t in taught)
+    sources, targets, total = [], [], sum(len(t.sources) for t in taught)
     done, effects = 0, [item.effect for item in taught]
     instructions = shop.prompts.many([e.instruction for e in effects])
     student_prompts = shop.prompts.many([student_prompt(e, config.prompt) for e in effects])
@@ -71,16 +71,14 @@ def effect_stream(
         source = shop.space.encode(item.sources)
         prompts = shop.prompts.one(item.effect.instruction).repeat(len(source))
         content = ["teacher", shop.digest, file_digest(item.teacher), item.effect.instruction, pixels(item.sources)]
-        seed = seed_from("targets", item.effect.id)
-        counts = store.get(content, name, source, prompts, seed)
+        counts = store.get(content, name, source, prompts, seed_from("targets", item.effect.id))
         targets.append((yield from counted(what, counts, done, total)))
         sources.append(source)
-        noise.append(target_noise(source, seed))
         done += len(source)
     source = torch.cat(sources)
     kind = kinds_of([len(rows) for rows in sources], source.device)
     return Stream(
-        source, torch.cat(targets), kind, list(names), [e.id for e in effects], instructions, student_prompts, torch.cat(noise)
+        source, torch.cat(targets), kind, list(names), [e.id for e in effects], instructions, student_prompts
     )
 
 

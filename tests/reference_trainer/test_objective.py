@@ -203,27 +203,6 @@ def test_times_of_a_warm_start_have_names(setup):
     assert torch.allclose(seen["shifted"], 3 * seen["uniform"] / (1 + 2 * seen["uniform"]))
 
 
-def test_stored_outputs_keep_their_noise_where_the_recipe_says_so(setup, monkeypatch):
-    """Rectified flow: y is mixed with the noise that the teacher made it from, so v = noise - y there; other rows draw afresh."""
-    seen = []
-
-    def spy(v, y, eps):
-        seen.append(eps)
-        return v.flatten(1).sum(1)
-
-    monkeypatch.setattr("reference_trainer.objective.ta_fm", spy)
-    noise = torch.arange(3.0).view(3, 1, 1).expand_as(setup()[1].source)
-    for known in ("fresh", "teacher"):
-        objective, batch, path, dice = setup(target_noise=known, losses=only("ta_fm"))
-        objective.warm_start_loss(replace(batch, noise=noise))
-        objective.student_loss(replace(batch, noise=noise), path)
-        seen.append(dice.normal(1, (2,)))
-    (warm, ta, after), (warm_known, ta_known, after_known) = seen[:3], seen[3:]
-    assert not torch.equal(warm, noise[:2]) and not torch.equal(ta, noise[:2])
-    assert torch.equal(warm_known, noise[:2]) and torch.equal(ta_known, noise[:2])
-    assert torch.equal(after, after_known), "the option leaves the dice alone"
-
-
 def test_warm_start_of_a_batch_without_stored_outputs_teaches_nothing(setup):
     objective, batch, _, dice = setup()
     loss, logs = objective.warm_start_loss(replace(batch, has_target=torch.zeros(3, dtype=torch.bool)))

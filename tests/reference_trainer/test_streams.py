@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -71,14 +69,6 @@ def test_replay_is_the_share_of_old_rows_in_the_effect_stream(replay):
     assert count["general"] / 4000 == pytest.approx(0.5, abs=0.03)
     assert count["old"] / (count["old"] + count["fx"]) == pytest.approx(replay, abs=0.03)
     assert all((batch.source[i] == (2.0 if name == "old" else batch.source[i, 0, 0])).all() for i, name in enumerate(batch.names))
-
-
-def test_noise_of_stored_outputs_follows_its_rows():
-    known = replace(EFFECTS, noise=EFFECTS.source + 5)
-    batch = Router(known, GENERAL, 0.5, "sample", 0).draw(Dice.seeded(7), 3, 64)
-    assert batch.noise is not None and 0 < int(batch.has_target.sum()) < 64
-    assert torch.equal(batch.noise[batch.has_target], (batch.source + 5)[batch.has_target])
-    assert Router(EFFECTS, GENERAL, 0.5, "sample", 0).draw(Dice.seeded(7), 3, 64).noise is None
 
 
 def test_unknown_routing_and_a_kind_without_examples():

@@ -81,31 +81,6 @@ def test_stored_targets_are_made_once(shop_floor, monkeypatch):
     assert sorted((out / "targets").iterdir()) == stored
 
 
-@pytest.mark.parametrize("stage", ["collection", "accelerator"])
-def test_stored_targets_go_with_the_noise_that_they_were_sampled_from(shop_floor, monkeypatch, stage):
-    """`target_noise = "teacher"`: every example of a stream stands beside the very noise that its teacher began with."""
-    from reference_trainer import distill, targets
-
-    world, recipe, out = shop_floor
-    begun, routers = {}, []
-
-    def sample(backbone, source, prompts, unconditional, adapters, noise, *rest):
-        made = len(begun) + torch.randn(source.shape, generator=torch.Generator().manual_seed(len(begun)))
-        begun.update(zip(made.unbind(), noise.unbind(), strict=True))
-        return made
-
-    monkeypatch.setattr(targets, "sample_teachers", sample)
-    draw = distill.Router.draw
-    monkeypatch.setattr(distill.Router, "draw", lambda router, *rest: (routers.append(router), draw(router, *rest))[1])
-    table = changed(recipe, stage, updates=1, warm_start=1, target_noise="teacher")
-    run(stage, table, world, None, out)
-    stream = routers[0].effects or routers[0].general
-    assert stream.noise is not None and len(stream.noise) == len(stream.target) >= 2
-    for target, noise in zip(stream.target, stream.noise, strict=True):
-        (beside,) = [begin for made, begin in begun.items() if torch.equal(made, target)]
-        assert torch.equal(beside, noise)
-
-
 def stock_pipeline(flux_folder, file, caplog):
     """A stock FluxKontextPipeline with the LoRA file; diffusers must not speak of missing or unexpected keys."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline
