@@ -11,17 +11,25 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clbench.hashing import file_digest
+from clbench.console import say
+from clbench.hashing import code_digest, file_digest
 from clbench.registry import ClbenchError
 from reference_trainer.dice import Dice
 
 SCHEMA = 1
+
+
+@cache
+def trainer_code() -> str:
+    """A hash over what the trainer's Python files do, as they are when it is first asked for."""
+    return code_digest(Path(__file__).parent)
 
 
 class Stateful(Protocol):
@@ -50,6 +58,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, key: str, keep: int = 2) -> None:
         self.folder, self.key, self.keep = folder, key, keep
+        self.code = trainer_code()  # now: files may be edited while a training runs
 
     def save(self, update: int, parts: Mapping[str, Stateful]) -> Path:
         """Write the state after `update` updates; older checkpoints beyond `keep` are removed afterwards."""
@@ -59,7 +68,8 @@ class Checkpoints:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             save_file(flat, part / "state.safetensors")
-            mark = {"schema": SCHEMA, "update": update, "key": self.key, "sha256": file_digest(part / "state.safetensors")}
+            mark = {"schema": SCHEMA, "update": update, "key": self.key, "code": self.code}
+            mark["sha256"] = file_digest(part / "state.safetensors")
             write_json(part / "complete.json", mark)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(part, final)
@@ -82,7 +92,8 @@ class Checkpoints:
     def resume(self, parts: Mapping[str, Stateful]) -> int:
         """Restore the newest checkpoint into `parts`; returns the number of updates done, 0 without one.
 
-        ClbenchError when the checkpoint belongs to another recipe or its file is damaged.
+        ClbenchError when the checkpoint belongs to another recipe or its file is damaged. That another version of the
+        trainer wrote it is said: the result is then of two programs.
         """
         path = self.newest()
         if path is None:
@@ -95,6 +106,8 @@ class Checkpoints:
         state = path / "state.safetensors"
         if not state.is_file() or file_digest(state) != mark["sha256"]:
             raise ClbenchError(f"{state} is damaged; delete {path} to resume from the checkpoint before")
+        if mark.get("code", self.code) != self.code:
+            say(f"{path} was written by other code of the trainer: with --fresh all of it is made by this one", "yellow")
         flat = load_file(state)
         for name, part in parts.items():
             part.restore({key.removeprefix(f"{name}:"): t for key, t in flat.items() if key.startswith(f"{name}:")})

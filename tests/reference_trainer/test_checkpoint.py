@@ -43,6 +43,15 @@ def test_another_recipe_and_a_damaged_file_are_refused(tmp_path):
         Checkpoints(tmp_path, "key").resume({})
 
 
+def test_another_version_of_the_trainer_is_said(tmp_path, capsys, monkeypatch):
+    Checkpoints(tmp_path, "key").save(1, {"dice": DiceState(Dice.seeded(1))})
+    assert Checkpoints(tmp_path, "key").resume({"dice": DiceState(Dice.seeded(2))}) == 1
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("reference_trainer.checkpoint.trainer_code", lambda: "edited since")
+    assert Checkpoints(tmp_path, "key").resume({"dice": DiceState(Dice.seeded(2))}) == 1
+    assert "other code of the trainer" in " ".join(capsys.readouterr().err.split())
+
+
 def test_completion_mark(tmp_path):
     adapter, mark = tmp_path / "a.safetensors", tmp_path / "complete.json"
     adapter.write_bytes(b"weights")
