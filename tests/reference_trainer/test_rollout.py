@@ -8,6 +8,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from reference_trainer.dice import Dice
+from reference_trainer.networks import Inputs
+from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import sample_teachers, simulate
 from reference_trainer.schedule import student_sigmas
 
@@ -76,3 +78,23 @@ def test_encode_decode_is_the_pipeline_s(pipe, space, pictures):
         expected = vae.decode(vae.encode(as_batch(pictures) * 2 - 1).latent_dist.mode()).sample
     expected = ((expected / 2 + 0.5).clamp(0, 1) * 255).round().permute(0, 2, 3, 1).to(torch.uint8).numpy()
     assert np.abs(space.decode(latents).astype(int) - expected).max() <= 1
+
+
+class Perfect:
+    """The best possible network where pictures are standard normal: x0 = E[x0 | x_s], v = (x_s - x0) / s."""
+
+    def predict(self, inputs: Inputs, adapter: object) -> torch.Tensor:
+        s = inputs.time.view(-1, 1, 1)
+        return (inputs.noisy - (1 - s) * inputs.noisy / ((1 - s) ** 2 + s**2)) / s
+
+
+@pytest.mark.parametrize(("steps", "stochastic", "euler"), [(8, 0.585, 0.795), (28, 0.654, 0.937), (100, 0.685, 0.982)])
+def test_noising_a_mean_again_takes_variety_out(steps, stochastic, euler):
+    """A law of the two samplers, exact for normal pictures: why what is random is softer by the student's sampler."""
+    source, nothing = torch.zeros(4000, 4, 2), Prompts(torch.zeros(4000, 1, 1), torch.zeros(4000, 1))
+    sigmas = student_sigmas(steps)
+    done = simulate(Perfect(), sigmas, source, nothing, Dice.seeded(0), None).predictions[-1]
+    assert float(done.std()) == pytest.approx(stochastic, rel=0.02)
+    noise = Dice.seeded(1).normal(4000, (4, 2))
+    done = sample_teachers(Perfect(), source, nothing, nothing, [None] * 4000, noise, sigmas, 1.0)
+    assert float((done / noise).mean()) == pytest.approx(euler, abs=0.001)
