@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -69,6 +70,14 @@ class Matched:
     name: str
     first: Side
     second: Side
+
+    @cached_property
+    def same(self) -> bool:
+        """Whether both are one run, or runs of equal pictures: then they differ in nothing, whatever effects are asked."""
+        if self.first.folder.path.resolve() == self.second.folder.path.resolve():
+            return True
+        one, two = ({r.id: r.sha256 for r in side.folder.read_edits().values()} for side in (self.first, self.second))
+        return one == two and all(one.values())
 
 
 def card_of(name: str) -> MetricCard:

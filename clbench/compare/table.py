@@ -154,6 +154,8 @@ def _line(pair: Matched, words: str, metric: str, keys: list[Key], places: list[
     generator = np.random.default_rng(seed_from("compare", metric))
     found = stats.paired_difference(two, one, effects, sources, generator, is_share(metric))
     both = np.isfinite(one) & np.isfinite(two)
+    if pair.same and found.n_effects > 1 and np.array_equal(one[both], two[both]):
+        found = replace(found, low=0.0, high=0.0)  # equal scores of different pictures may still differ in other effects
     first, second = (_mean(np.where(both, values, np.nan), effects, sources) for values in (one, two))
     first_counts, second_counts = (_counts(column, place) for column, place in zip(columns, places, strict=True))
     reason = found.reason if found.n_pairs else _why(columns, places) or found.reason

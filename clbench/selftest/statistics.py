@@ -157,8 +157,6 @@ def difference_bounds(first: Counts, second: Counts, sources: int, rng: np.rando
         one, two = second[few], first[few]
         sides = [stats.share_intervals(side, sources, rng, resamples=RESAMPLES, trusted=stats.shows_both) for side in (one, two)]
         low[few], high[few] = stats.recovered_intervals(one / sources, sides[0], two / sources, sides[1])
-    alike = ((first == second) & ((first == 0) | (first == sources))).all(axis=1)  # of other counts the cases may differ
-    low[alike], high[alike] = 0.0, 0.0
     return low, high
 
 

@@ -57,8 +57,7 @@ def paired_difference(
     """Mean of ``first - second`` ``(N,)`` on the same cases; a case that either one lacks is dropped.
 
     For shares that differ in fewer than `FEW_DIFFER` effects the bootstrap is too narrow; then the two share intervals
-    are combined, with the correlation of the two over effects (Zou and Donner, Statistics in Medicine 27, 2008). Values
-    that are equal case by case differ in nothing, hence [0, 0].
+    are combined, with the correlation of the two over effects (Zou and Donner, Statistics in Medicine 27, 2008).
     """
     one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     gaps = one - two
@@ -71,10 +70,8 @@ def paired_difference(
         return Difference(value, nan, nan, nan, nan, pairs, dropped, count, reason)
     value = float(nested.means.mean())
     low, high = bootstrap_interval(nested.means, generator, level)
-    kept = np.isfinite(gaps)
-    if not gaps[kept].any():
-        low, high = 0.0, 0.0
-    elif share and few_differ(nested.means[None])[0]:
+    if share and few_differ(nested.means[None])[0]:
+        kept = np.isfinite(gaps)
         low, high = _recovered(
             effect_means(np.where(kept, one, np.nan), effects, sources),
             effect_means(np.where(kept, two, np.nan), effects, sources),

@@ -251,6 +251,17 @@ def test_a_run_is_not_worse_than_itself(runs, by):
         clbench(runs[1], runs[1], "--fail-by", by, "--fail-on", text)
 
 
+def test_equal_scores_of_two_systems_are_not_certainty(tmp_path):
+    """Neither fails here; in other effects one of them may."""
+    perfect = [Score(case, "success", 1, 1.0) for case in CASES]
+    for side in ("a", "b"):
+        write_run(tmp_path / side, perfect)
+    (line,) = compare(match_runs(tmp_path / "a", tmp_path / "b"), ["success"]).lines
+    assert line.difference.value == 0 and line.difference.low < -0.02 and line.difference.high > 0.02
+    (line,) = compare(match_runs(tmp_path / "a", tmp_path / "a"), ["success"]).lines
+    assert (line.difference.low, line.difference.high) == (0, 0)
+
+
 def test_exit_codes_json_and_markdown(runs, tmp_path):
     first, second = runs
     clbench(first, second, "--fail-on", "bleed_rate:+0.3", "--fail-on", "ssim:-0.2")
