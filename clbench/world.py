@@ -19,7 +19,7 @@ from clbench.registry import ClbenchError, suggestion
 from clbench.sources import FolderSources, SceneSources, SourcePool
 from clbench.tables import read_table
 from clbench.types import Effect, PromptKind, Source, TruthKind
-from clbench.world_checks import check_names
+from clbench.world_checks import check_names, located
 from clbench.world_file import BackboneTable, CandidateTable, EncodersTable, FewStepTable, SamplerKind, WorldTable
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class World:
 
     def path(self, written: str) -> Path:
         """A path written in the file: absolute, or relative to the file's folder."""
-        return (self.root / Path(written).expanduser()).resolve()
+        return located(self.file, written)
 
     @property
     def backbone_path(self) -> Path | None:

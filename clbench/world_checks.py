@@ -30,7 +30,7 @@ def _written(file: Path, table: WorldTable) -> dict[str, str]:
     written |= dict.fromkeys(table.teachers.weights, f"[teachers.weights] in {file}")
     written |= {path.stem: str(path) for path in _teachers_in_folder(file, table)}
     if table.references is not None:
-        folder = _path(file, table.references.folder)
+        folder = located(file, table.references.folder)
         if not folder.is_dir():
             raise ClbenchError(f"folder of reference pictures not found: {folder}")
         written |= {path.name: str(path) for path in sorted(folder.iterdir()) if path.is_dir()}
@@ -40,7 +40,7 @@ def _written(file: Path, table: WorldTable) -> dict[str, str]:
 def _teachers_in_folder(file: Path, table: WorldTable) -> list[Path]:
     if table.teachers.folder is None:
         return []
-    return sorted(_path(file, table.teachers.folder).glob("*.safetensors"))
+    return sorted(located(file, table.teachers.folder).glob("*.safetensors"))
 
 
 def _check_candidates(file: Path, table: WorldTable, effects: Collection[str]) -> None:
@@ -55,6 +55,6 @@ def _check_candidates(file: Path, table: WorldTable, effects: Collection[str]) -
         raise ClbenchError(f"{file}: two candidates have the same name ({', '.join(names)})")
 
 
-def _path(file: Path, written: str) -> Path:
-    """As `World.path`."""
+def located(file: Path, written: str) -> Path:
+    """A path written in the world file `file`: absolute, or relative to its folder."""
     return (file.parent / Path(written).expanduser()).resolve()

@@ -95,7 +95,6 @@ def match_runs(first: Path, second: Path, systems: Sequence[str] = ()) -> list[M
 
     Raises ClbenchError when nothing matches, and when worlds, suites, competing effects or versions of a metric differ.
     """
-
     sides = [_runs(first), _runs(second)]
     pairs = _pairs(sides[0], sides[1], (first, second), systems)
     for one, other in pairs:
