@@ -31,6 +31,7 @@ class Counts:
 class Line:
     """One row: means over the cases that both runs scored, `difference` (second - first), and its adjusted p.
 
+    `difference.detectable` is so after the correction, infinite where no p can pass it.
     `lost`: cases that the first run scored and the second did not, which enter none of these numbers.
     `condition` names steps, probe and composition where a suite asks for several, else "". `reason` says why numbers are
     missing. `reading` is "better" or "worse" (of the second run) where the interval leaves 0 out and the adjusted p is
@@ -95,11 +96,18 @@ def compare(pairs: Sequence[Matched], metrics: Sequence[str] = (), also: Sequenc
 
 
 def _adjusted(lines: list[Line], families: list[tuple[str, str]]) -> list[Line]:
-    """The lines with Holm's correction within each family."""
+    """The lines with Holm's correction within each family, in what they could have found, too."""
     p, groups = np.array([line.difference.p for line in lines]), np.array([families.index(family) for family in families])
+    gaps = [line.difference for line in lines]
     for group in set(groups.tolist()):
-        p[groups == group] = stats.holm(p[groups == group])
-    return [replace(line, adjusted=value) for line, value in zip(lines, p.tolist(), strict=True)]
+        held = groups == group
+        tests = int(np.isfinite(p[held]).sum())
+        p[held] = stats.holm(p[held])
+        for at in np.flatnonzero(held):
+            gaps[at] = replace(gaps[at], detectable=stats.corrected_detectable(gaps[at], tests))
+    return [
+        replace(line, adjusted=value, difference=gap) for line, value, gap in zip(lines, p.tolist(), gaps, strict=True)
+    ]  # fmt: skip
 
 
 def _too_few(lines: list[Line], families: list[tuple[str, str]]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from clbench.compare.gate import Verdict
 from clbench.compare.sides import Side
 from clbench.compare.table import Comparison, Line
 from clbench.markdown import markdown_code, markdown_text
-from clbench.stats import Difference
+from clbench.stats import NO_VARIATION, Difference
 
 SCHEMA = 1
 MANY = 12
@@ -22,7 +22,7 @@ NOTE = (
     "Means over the cases that both scored: seeds within a source, sources within an effect, effects with equal weight. "
     "Intervals are over effects; the sources are fixed. p: sign flips over effects, corrected (Holm) over {family}. "
     "Better or worse is said where the interval leaves 0 out and p < .05. Detectable: the true difference that "
-    "would be found 4 times in 5."
+    "would be found 4 times in 5 after the correction: none where no p can pass it."
 )
 
 
@@ -51,12 +51,12 @@ def interval(gap: Difference, share: bool) -> str:
 def cells(line: Line) -> list[str]:
     """The cells of a line under `HEADS`."""
     gap = line.difference
-    detectable = gap.detectable or float("nan")  # without any spread there is nothing to reckon from
+    reach = number(gap.detectable if gap.detectable > NO_VARIATION else math.nan, line.share, signed=True)
     counts = (f"{n.n_total}, {n.n_scored}, {n.n_failed}" for n in (line.first_counts, line.second_counts))
     return [
         f"{line.metric} {ARROWS[line.direction]}".strip(), number(line.first, line.share), number(line.second, line.share),
         number(gap.value, line.share, signed=True), interval(gap, line.share), probability(line.adjusted),
-        number(detectable, line.share, signed=True).lstrip("+"), str(gap.n_pairs), *counts,
+        "none" if math.isinf(gap.detectable) else reach.lstrip("+"), str(gap.n_pairs), *counts,
         f"{line.reading}{f' ({line.reason})' if line.reason else ''}",
     ]  # fmt: skip
 
@@ -119,7 +119,7 @@ def _summary(comparison: Comparison) -> str:
 
 
 def to_plain(comparison: Comparison, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Plain data for JSON; missing numbers are null."""
+    """Plain data for JSON; missing numbers are null, and what is detectable where no p can pass the correction."""
     info = comparison.pairs[0].first.folder.info
     sides = [
         {"name": pair.name, "a": _side(pair.first.folder), "b": _side(pair.second.folder)} for pair in comparison.pairs
@@ -141,10 +141,10 @@ def _side(folder: Any) -> dict[str, str]:
 
 def _plain(line: Line) -> dict[str, Any]:
     plain = {**asdict(line), "reading": line.reading}
-    return _without_nan(plain)
+    return _finite(plain)
 
 
-def _without_nan(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,6 +12,7 @@ import pytest
 from score_toys import CASES, EFFECTS, SUITE, WORLD, attributed, write_run
 from typer.testing import CliRunner
 
+from clbench import stats
 from clbench.certificate import Named
 from clbench.cli import app
 from clbench.compare import compare, match_runs, parse_fail_on, words
@@ -78,7 +79,19 @@ def test_holm_is_over_the_lines_of_one_system_and_over_the_systems_of_one_metric
 def test_too_few_effects_are_said(tmp_path):
     few = [case for case in CASES if case.effect in EFFECTS[:3]]
     pair = match_runs(write_run(tmp_path / "a", scored(cases=few)).path, write_run(tmp_path / "b", scored(0.1, cases=few)).path)
-    assert "With 3 effects p cannot be below 0.25" in compare(pair).notes[0]
+    found = compare(pair)
+    assert "With 3 effects p cannot be below 0.25" in found.notes[0]
+    assert {words.cells(line)[6] for line in found.lines} == {"none"}  # what could have been found: nothing
+    assert all(line["difference"]["detectable"] is None for line in words.to_plain(found, [])["lines"])
+
+
+def test_what_could_have_been_found_is_so_after_the_correction(runs):
+    """The difference that a test at 1 - .05 / M would find, for M lines."""
+    alone = lines(*runs, metrics=["success"])["success"].difference
+    found = lines(*runs, metrics=["success", "ssim", "leak_worst"])["success"].difference
+    assert found.detectable == stats.corrected_detectable(alone, 3) > alone.detectable > 0
+    shown = words.cells(lines(*runs, metrics=["success"])["success"])[6]
+    assert shown == f"{100 * alone.detectable:.1f} pt"
 
 
 def test_missing_cases_are_dropped_counted_and_explained(tmp_path, runs):
