@@ -15,7 +15,7 @@ from clbench.registry import ClbenchError
 from clbench.results import EditRecord, Named, RunFolder, RunInfo, describe_run
 from clbench.sources import group_of
 from clbench.suite import Suite
-from clbench.systems import SAMPLED, Bench
+from clbench.systems import BY_BACKBONE, Bench
 from clbench.types import Case, Checking, Edit, System
 from clbench.world import World
 
@@ -55,7 +55,7 @@ def prepare(
 def certificate(world: World, suite: Suite, system: System, n_cases: int) -> RunInfo:
     """Where the pictures will come from: world, suite, card, versions, device and dtype."""
     device, dtype = "cpu", "uint8"
-    if system.card.kind in SAMPLED or system.card.name in SAMPLED:
+    if system.card.kind in BY_BACKBONE or system.card.name in BY_BACKBONE:
         from clbench.backbones.common import pick_device
 
         device, dtype = pick_device(world.backbone.device), world.backbone.arithmetic

@@ -135,9 +135,11 @@ def test_the_batch_is_part_of_a_run_in_half_precision_alone(mini_world, suite):
     for dtype in ("float32", "bfloat16"):
         for batch in (4, 2):
             mini_world.backbone = mini_world.backbone.model_copy(update={"dtype": dtype, "batch": batch})
-            base, identity = (open_system(name, bench_for(mini_world, suite)) for name in ("base", "identity"))
+            bench = bench_for(mini_world, suite)
+            base, identity, floor = (open_system(name, bench) for name in ("base", "identity", "noise-floor"))
             found[dtype, batch] = certificate(mini_world, suite, base, 4)
             assert certificate(mini_world, suite, identity, 4).dtype == "uint8"
+            assert certificate(mini_world, suite, floor, 4).dtype == found[dtype, batch].dtype  # it goes through the VAE
     assert found["float32", 4].cache_key == found["float32", 2].cache_key and found["float32", 4].dtype == "float32"
     assert differences(found["bfloat16", 4], found["bfloat16", 2]) == [
         "dtype is 'bfloat16, batches of 4', asked for 'bfloat16, batches of 2'"

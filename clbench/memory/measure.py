@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,9 +20,8 @@ import numpy as np
 
 from clbench import provenance
 from clbench.certificate import GitInfo, Named
-from clbench.cost.shapes import Base
 from clbench.cost.traffic import draw_queries, popularity
-from clbench.cost.worlds import predict, world_base
+from clbench.cost.worlds import AdapterPrediction, predict, world_base
 from clbench.hashing import file_digest
 from clbench.memory.points import BASE, QUANTITIES, Point, points
 from clbench.memory.pool import Files, files_of
@@ -57,7 +56,7 @@ def measure(
     wanted = points(suite)
     todo = [point for point in wanted if point not in found.points()]
     total, done = len(wanted) * suite.repeats, (len(wanted) - len(todo)) * suite.repeats
-    base = world_base(world)
+    base, dtype = world_base(world), world.backbone.dtype
     with tempfile.TemporaryDirectory(dir=out, prefix=POOL) as folder:
         for point in todo:
             files = files_of(point, world, Path(folder))
@@ -68,7 +67,8 @@ def measure(
                 answers.append(run_probe(request))
                 done += 1
             _take_setting(found, answers)
-            found.rows += rows_of(point, files, request, answers, base, found)
+            sizes = [predict(path.stem, path, base, dtype) for path in files.all]
+            found.rows += rows_of(point, sizes, request, answers, found)
             write_memory(found, out)
     found.status = "complete"
     write_memory(found, out)
@@ -92,11 +92,10 @@ def run_probe(request: Request) -> Answer:
 
 
 def rows_of(
-    point: Point, files: Files, request: Request, answers: list[Answer], base: Base, found: MemoryFile
+    point: Point, sizes: Sequence[AdapterPrediction], request: Request, answers: list[Answer], found: MemoryFile
 ) -> list[Measurement]:
-    """Every quantity of a point; all but the bytes on disk are missing if a process failed."""
-    sizes = [predict(path.stem, path, base, found.dtype) for path in files.all]
-    parts, fixed = sizes[: len(files.parts)], sizes[len(files.parts) :]
+    """Every quantity of a point, whose files have `sizes`; all but the bytes on disk are missing if a process failed."""
+    parts, fixed = sizes[: len(request.parts)], sizes[len(request.parts) :]
     told = predict_point(point, parts, fixed, request.sequence, _ground(point, found), found.device.startswith("cuda"))
     stored = {"disk_bytes": [one.file for one in sizes], "tensor_bytes": [one.stored for one in sizes]}
     rows = [measurement(point, name, [sum(values)], told.get(name)) for name, values in stored.items()]
@@ -173,14 +172,21 @@ def _begin(world: World, suite: MemorySuite, out: Path, overwrite: bool) -> Memo
 
 
 def describe(world: World, suite: MemorySuite) -> MemoryFile:
-    """An empty file with the certificate of this run. ClbenchError for an adapter that is not there."""
-    adapters = {effect: file_digest(path) for effect in world.taught if (path := world.teacher_path(effect)) is not None}
+    """An empty file with the certificate of this run.
+
+    ClbenchError for an adapter that is not there, or whose bytes cannot be foretold: of another base or of mixed dtypes.
+    """
+    files = {effect: path for effect in world.taught if (path := world.teacher_path(effect)) is not None}
     if set(suite.systems) - {"collection"}:
-        if not adapters:
+        if not files:
             raise ClbenchError(f"world {world.name} has no teacher adapter, so a pool cannot be measured")
-        adapters["accelerator"] = file_digest(world.accelerator().path)
+        files["accelerator"] = world.accelerator().path
     if "collection" in suite.systems:
-        adapters["collection"] = file_digest(world.candidate().path)
+        files["collection"] = world.candidate().path
+    base = world_base(world)
+    for name, path in files.items():
+        predict(name, path, base, world.backbone.dtype)
+    adapters = {name: file_digest(path) for name, path in files.items()}
     return MemoryFile(
         schema=MEMORY_SCHEMA, world=Named(name=world.name, hash=world.hash), suite=Named(name=suite.name, hash=suite.hash),
         question=suite.question, adapters=provenance.hash_value(adapters), teachers=len(world.taught),

@@ -84,8 +84,8 @@ ABOUT = {
     "reseed": "control: the base from other noise, the floor of neutral questions",
 }
 CONTROLS = ("truth", "identity", "wrong-effect", "noise-floor")
-SAMPLED = ("base", "teacher", "cascade", "collection", "teacher-few", "joint", "merged", "reseed")
-"""Kinds of systems that sample the backbone."""
+BY_BACKBONE = ("base", "teacher", "cascade", "collection", "teacher-few", "joint", "merged", "reseed", "noise-floor")
+"""Kinds of systems, and controls, whose pictures come out of the backbone: its device and dtype change them."""
 
 
 def _sampled(bench: Bench, name: str) -> System:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from clbench.adapters import describe_adapter, load_tensors, save_adapter
 from clbench.cli import app
 from clbench.cost.traffic import count
 from clbench.cost.worlds import predict, world_base
@@ -155,6 +156,33 @@ def test_eval_measures_resumes_and_foretells(mini_world_file, tmp_path, monkeypa
     rows = {row.quantity: row for row in read_memory(out).rows if row.system == "cascade"}
     assert rows["peak_bytes"].status == "failed" and rows["peak_bytes"].reason == "no memory"
     assert rows["disk_bytes"].status == "ok"
+
+
+def test_adapters_that_cannot_be_foretold_are_refused_before_anything_is_measured(mini_world):
+    from clbench.memory.measure import describe
+    from clbench.memory.suite import load_memory_suite
+
+    file = mini_world.teacher_path("sepia")
+    tensors, info = load_tensors(describe_adapter(file)), describe_adapter(file)
+    mixed = {name: tensor.half() if ".lora_A." in name else tensor.float() for name, tensor in tensors.items()}
+    rank = info.rank
+    save_adapter(file, mixed, {"r": rank, "lora_alpha": rank, "target_modules": sorted(info.modules)})
+    with pytest.raises(ClbenchError, match="sepia.*holds factors of dtype F16, F32"):
+        describe(mini_world, load_memory_suite("memory"))
+
+
+def test_rounded_products_leave_the_bytes_of_adapters_as_they_are(mini_world, tmp_path):
+    """Products in bfloat16 are no dtype that factors could have."""
+    from clbench.memory.measure import measure as measured
+    from clbench.memory.suite import load_memory_suite
+
+    backbone = mini_world.backbone.model_copy(update={"fast_products": True})
+    world = type(mini_world)(mini_world.file, mini_world.table.model_copy(update={"backbone": backbone}))
+    suite = load_memory_suite("memory").model_copy(update={"effects": (1,), "systems": ("cascade",), "policies": ("all",)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clbench.memory.measure.run_probe", lambda request: {"failed": "not asked for"})
+        found = measured(world, suite, tmp_path, lambda *words: None)
+    assert found.status == "complete" and found.find(Point("cascade", 1), "tensor_bytes").median > 0
 
 
 def test_a_probe_that_fails_says_why(mini_world, tmp_path):
