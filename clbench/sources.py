@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from clbench.hashing import code_digest, file_digest, tree_digest
-from clbench.images import centre_square, hash_pixels, pictures_in, read_rgb, reduce_to
+from clbench.images import centre_square, hash_pixels, reduce_to
+from clbench.photos import photos_in, read_photo
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError, suggestion
 from clbench.types import Source, seed_from
@@ -163,7 +164,7 @@ class FolderSources:
     """Pictures of any shape in one folder; the id is the file stem, the largest centred square is used."""
 
     def __init__(self, folder: Path, count: int | None, size: int, licence: str) -> None:
-        files = pictures_in(folder)
+        files = photos_in(folder)
         if not files:
             raise ClbenchError(f"folder {folder} holds no picture")
         self.files = dict(list(files.items())[:count])
@@ -194,7 +195,8 @@ class FolderSources:
         return None
 
     def digest(self) -> str:
-        return hash_value([[s.id, s.sha256] for s in self.sources] + [["size", self.size]])
+        code = code_digest(*(Path(__file__).with_name(name) for name in ("images.py", "photos.py")))
+        return hash_value([[s.id, s.sha256] for s in self.sources] + [["size", self.size], ["code", code]])
 
     def _square(self, source_id: str) -> np.ndarray:
-        return reduce_to(centre_square(read_rgb(self.files[source_id])), self.size)
+        return reduce_to(centre_square(read_photo(self.files[source_id])), self.size)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clbench.images import centre_square, pictures_in, read_rgb, reduce_to
+from clbench.images import centre_square, reduce_to
+from clbench.photos import photos_in, read_photo
 from clbench.registry import ClbenchError
 from clbench.types import Effect, seed_from
 from clbench.world import World
@@ -49,7 +50,7 @@ def teacher_pairs(world: World, effect: Effect, count: int, folder: str | None) 
     check_pairs(world, effect, folder)
     if folder is None:
         return [_operator_pair(world, effect, index) for index in range(count)]
-    before, after = (pictures_in(Path(folder) / effect.id / side) for side in ("source", "target"))
+    before, after = (photos_in(Path(folder) / effect.id / side) for side in ("source", "target"))
     stems = sorted(set(before) & set(after))[:count]
     return [Pair(_square(before[stem], world.resolution), _square(after[stem], world.resolution)) for stem in stems]
 
@@ -63,7 +64,7 @@ def check_pairs(world: World, effect: Effect, folder: str | None) -> None:
         )
     if folder is not None:
         home = Path(folder) / effect.id
-        if not set(pictures_in(home / "source")) & set(pictures_in(home / "target")):
+        if not set(photos_in(home / "source")) & set(photos_in(home / "target")):
             raise ClbenchError(f"{home} holds no pair: no file stem is both in source/ and in target/")
 
 
@@ -84,7 +85,7 @@ def distillation_sources(world: World, stream: str, count: int, pictures: str | 
     if pictures is None:
         _require_scenes(world)
         return [reduce_to(_scene(world, "distill", stream, index).image, world.resolution) for index in range(count)]
-    files = list(pictures_in(pictures).values())
+    files = list(photos_in(pictures).values())
     if not files:
         raise ClbenchError(f"folder {pictures} holds no picture to distil on")
     start = seed_from("pictures", stream) % len(files)
@@ -136,7 +137,7 @@ def _pool(folder: str, split: str) -> Pool:
 
 
 def _square(path: Path, size: int) -> Picture:
-    return reduce_to(centre_square(read_rgb(path)), size)
+    return reduce_to(centre_square(read_photo(path)), size)
 
 
 def pixels(pictures: Sequence[Picture]) -> list[str]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clbench.hashing import file_digest
-from clbench.images import PICTURE_SUFFIXES, read_rgb, reduce_to
+from clbench.images import PICTURE_SUFFIXES, reduce_to
+from clbench.photos import read_photo
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.types import Case, Edit, SystemCard
@@ -66,7 +67,7 @@ class FolderSystem:
                 reason=f"no picture {case.effect}/{case.source}.png in {self.folder}",
             )
         try:
-            picture = read_rgb(path)
+            picture = read_photo(path)
         except ClbenchError as error:
             return Edit(case, None, status="failed", reason=str(error))
         height, width = picture.shape[:2]

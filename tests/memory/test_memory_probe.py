@@ -167,7 +167,7 @@ def test_adapters_that_cannot_be_foretold_are_refused_before_anything_is_measure
     mixed = {name: tensor.half() if ".lora_A." in name else tensor.float() for name, tensor in tensors.items()}
     rank = info.rank
     save_adapter(file, mixed, {"r": rank, "lora_alpha": rank, "target_modules": sorted(info.modules)})
-    with pytest.raises(ClbenchError, match="sepia.*holds factors of dtype F16, F32"):
+    with pytest.raises(ClbenchError, match=r"sepia.*holds factors of dtype F16, F32"):
         describe(mini_world, load_memory_suite("memory"))
 
 
