@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clbench.hashing import code_digest, file_digest, tree_digest
+from clbench.hashing import code_digest, tree_digest
 from clbench.images import reduce_to
 from clbench.provenance import hash_value
 from clbench.references import References
@@ -285,9 +285,11 @@ class World:
         return path
 
     def _teacher_digest(self, effect_id: str, path: Path) -> str:
-        """The file's digest, and its weight only where it is not 1, so that older hashes hold."""
-        weight = self.effect_weight(effect_id)
-        return file_digest(path) if weight == 1.0 else f"{file_digest(path)} at weight {weight}"
+        """The adapter's digest, and its weight only where it is not 1, so that older hashes hold."""
+        from clbench.adapters import adapter_digest
+
+        weight, digest = self.effect_weight(effect_id), adapter_digest(path)
+        return digest if weight == 1.0 else f"{digest} at weight {weight}"
 
     def _backbone_digest(self) -> str:
         if self.backbone_path is not None:
