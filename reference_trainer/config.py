@@ -17,7 +17,7 @@ from reference_trainer.losses import GUIDANCE
 from reference_trainer.networks import LoraForward, Modules
 from reference_trainer.precision import Precision
 from reference_trainer.pretrain_config import BaseConfig, EncodersConfig
-from reference_trainer.schedule import ANCHOR_TIME, SCORE_TIME, TARGET_GENERATION, TARGET_SCORE
+from reference_trainer.schedule import ABOVE_SCORE_TIME, ANCHOR_TIME, SCORE_TIME, TARGET_GENERATION, TARGET_SCORE
 from reference_trainer.streams import ROUTING
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -34,6 +34,13 @@ def _known(registry: Registry, name: str) -> str:
         registry.get(name)
     except ClbenchError as error:
         raise ValueError(str(error).removesuffix(".")) from None  # pydantic adds the file, the line and the key
+    return name
+
+
+def _warm_time(name: str) -> str:
+    if _known(ANCHOR_TIME, name) in ABOVE_SCORE_TIME:
+        known = ", ".join(n for n in ANCHOR_TIME.names() if n not in ABOVE_SCORE_TIME)
+        raise ValueError(f"'{name}' lies above the time of distribution matching, which a warm start does not draw; take {known}")
     return name
 
 
@@ -122,10 +129,15 @@ class LossesTable(Table):
     dmd_ts_weight: float = Field(default=1.0, ge=0)
     ta_fm_weight: float = Field(default=1.0, ge=0)
 
+    @property
+    def effective(self) -> frozenset[str]:
+        """Names of the losses that are switched on and weigh something."""
+        return frozenset(name for name in ("dmd_bs", "dmd_ts", "ta_fm") if getattr(self, name) and getattr(self, f"{name}_weight"))
+
     @model_validator(mode="after")
     def _something(self) -> LossesTable:
-        if not (self.dmd_bs or self.dmd_ts or self.ta_fm):
-            raise ValueError("all losses are switched off")
+        if not self.effective:
+            raise ValueError("all losses are switched off or have weight 0")
         return self
 
 
@@ -157,7 +169,7 @@ class StudentConfig(Table):
         description="what the warm start matches where noise is mixed into a stored output y: outputs: eps - y; teacher: what "
         "the teacher predicts there",
     )
-    warm_time: str = Field(default="uniform", description="time of the warm start, by a name of times.anchor")
+    warm_time: str = Field(default="uniform", description="time of the warm start, by a name of times.anchor other than code")
     fake_start: Literal["student", "base"] = Field(
         default="student", description="the fake score where the student no longer is the plain base: a copy of it, or the base"
     )
@@ -199,12 +211,16 @@ class StudentConfig(Table):
     precision: Precision = "float32"
     habits: HabitsTable = HabitsTable()
 
-    _warm_time = field_validator("warm_time")(lambda name: _known(ANCHOR_TIME, name))
+    _warm_time = field_validator("warm_time")(_warm_time)
     _guidance = field_validator("guidance_convention")(lambda name: _known(GUIDANCE, name))
 
     def starts_elsewhere(self) -> bool:
         """Whether the student is something else than the plain base when distillation begins."""
         return self.warm_start > 0
+
+    def without_outputs(self) -> str:
+        """What to change where no stream has stored outputs, of which a warm start and all losses but DMD_BS live; else ""."""
+        return ""
 
     @model_validator(mode="after")
     def _within(self) -> StudentConfig:
@@ -216,12 +232,24 @@ class StudentConfig(Table):
             raise ValueError('a fake score that starts as the student has its LoRA: leave fake_lora out, or fake_start = "base"')
         return self
 
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> StudentConfig:
+        remedy = self.without_outputs()
+        if remedy and self.warm_start:
+            raise ValueError(f"a warm start learns from stored outputs, and no stream has any: {remedy}")
+        if remedy and "dmd_bs" not in self.losses.effective:
+            raise ValueError(f"the losses that count learn from stored outputs, and no stream has any: {remedy}")
+        return self
+
 
 class AcceleratorConfig(StudentConfig):
     """[accelerator]: the plain base as the only teacher, general stream alone."""
 
     general_sources: int = Field(default=256, ge=1)
     general_targets: bool = True
+
+    def without_outputs(self) -> str:
+        return "" if self.general_targets else "set general_targets = true"
 
 
 class CollectionConfig(StudentConfig):
@@ -243,6 +271,18 @@ class CollectionConfig(StudentConfig):
 
     def starts_elsewhere(self) -> bool:
         return super().starts_elsewhere() or self.warm_start_from != "base"
+
+    def without_outputs(self) -> str:
+        return "" if self.p_switch or self.general_targets else "set general_targets = true, or p_switch above 0"
+
+    @model_validator(mode="after")
+    def _streams(self) -> CollectionConfig:
+        if self.p_switch < 1 and not self.general_sources:
+            raise ValueError(
+                f"with p_switch {self.p_switch:g} rows come from the general stream, but general_sources is 0: "
+                "set p_switch = 1, or general_sources above 0"
+            )
+        return self
 
     @property
     def start_file(self) -> Path | None:

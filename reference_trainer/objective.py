@@ -162,7 +162,8 @@ class Objective:
     def warm_start_pieces(self, batch: Batch) -> Pieces:
         """The same loss piece by piece; none for a batch that is all general stream, without stored outputs."""
         rows = batch.has_target.nonzero().flatten()
-        eps, time = self._noise(batch), self._warm_time(self.dice, len(batch), self.config.shift, torch.empty(0))
+        no_score_time = torch.empty(0)  # the recipe allows no name that looks at it
+        eps, time = self._noise(batch), self._warm_time(self.dice, len(batch), self.config.shift, no_score_time)
         anchored = processes.total(len(rows))
         for (part,) in cut([_part(rows, add_noise(batch.target, eps, time), time)], self.config.rows):
             (v,) = self._student_pass(batch, [part])

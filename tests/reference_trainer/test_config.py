@@ -28,6 +28,15 @@ from reference_trainer.config import (
         ("[collection]\nhabits.keep_warm_start = true", "keep_warm_start needs warm_start updates"),
         ("[teachers]\nhabits.keep_warm_start = true", "no warm start to keep here"),
         ("[collection]\ndistill_lr = 0", "distill_lr"),
+        ("[collection]\nwarm_start = 1\nwarm_time = 'code'", "a warm start does not draw; take paper, shifted, uniform"),
+        ("[collection]\nwarm_start = 1\nwarm_time = 'shiftet'", "Did you mean 'shifted'"),
+        ("[collection.losses]\ndmd_bs_weight = 0\ndmd_ts = false\nta_fm = false", "switched off or have weight 0"),
+        ("[accelerator]\nwarm_start = 1\ngeneral_targets = false", "no stream has any: set general_targets = true"),
+        ("[accelerator]\nlosses.dmd_bs = false\ngeneral_targets = false", "the losses that count learn from stored outputs"),
+        ("[collection]\nwarm_start = 1\np_switch = 0", "no stream has any: set general_targets = true, or p_switch"),
+        ("[extension]\nlosses.dmd_bs_weight = 0\np_switch = 0.0", "the losses that count learn from stored outputs"),
+        ("[collection]\ngeneral_sources = 0", "with p_switch 0.5 rows come from the general stream"),
+        ("[extension]\ngeneral_sources = 0\np_switch = 0", "with p_switch 0 rows come from the general stream"),
         ("[joint]\nprompt = 'trigger'", "prompt"),
         ("[joint]\nsteps = 4", "unknown key 'steps'"),
         ("[extension]\nfake_lora.rank = 4", "leave fake_lora out"),
@@ -48,6 +57,12 @@ def test_defaults_are_a_recipe(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text("")
     assert load_recipe(path) == Recipe()
+
+
+def test_a_student_may_do_without_stored_outputs_where_nothing_needs_them(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text("[accelerator]\ngeneral_targets = false\n[collection]\np_switch = 0\n[extension]\np_switch = 1\ngeneral_sources = 0")
+    assert not load_recipe(path).accelerator.general_targets
 
 
 @pytest.mark.parametrize("name", ["smoke", "tiny", "tiny-8"])
