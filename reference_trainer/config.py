@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,6 +71,12 @@ class HabitsTable(Table):
         default=False, description="write <stage>-warm.safetensors into the stage's folder when a student's warm start ends"
     )
 
+    def require_no_gauges(self) -> None:
+        """ValueError where the recipe says something of gauges, for stages that have none."""
+        for name in ("gauge_every", "gauge_scenes"):
+            if name in self.model_fields_set:
+                raise ValueError(f"only collections and their extensions have gauges: leave habits.{name} out")
+
 
 class PairsConfig(Table):
     """What teachers and the joint LoRA share: flow matching on before/after pairs."""
@@ -103,6 +109,7 @@ class PairsConfig(Table):
     def _no_warm_start(self) -> PairsConfig:
         if self.habits.keep_warm_start:
             raise ValueError("there is no warm start to keep here: leave habits.keep_warm_start out")
+        self.habits.require_no_gauges()
         return self
 
 
@@ -132,7 +139,12 @@ class LossesTable(Table):
     @property
     def effective(self) -> frozenset[str]:
         """Names of the losses that are switched on and weigh something."""
-        return frozenset(name for name in ("dmd_bs", "dmd_ts", "ta_fm") if getattr(self, name) and getattr(self, f"{name}_weight"))
+        weights = {
+            "dmd_bs": self.dmd_bs * self.dmd_bs_weight,
+            "dmd_ts": self.dmd_ts * self.dmd_ts_weight,
+            "ta_fm": self.ta_fm * self.ta_fm_weight,
+        }
+        return frozenset(name for name, weight in weights.items() if weight)
 
     @model_validator(mode="after")
     def _something(self) -> LossesTable:
@@ -182,7 +194,10 @@ class StudentConfig(Table):
     )
     lr: float = Field(default=5e-4, gt=0)
     distill_lr: float | None = Field(
-        default=None, gt=0, description="the student's after warm_start, with a warm-up of its own; None: lr, without one"
+        default=None,
+        gt=0,
+        description="the student's after warm_start (of 0 too: then there is no other), with a warm-up of its own; None: lr, "
+        "without one",
     )
     lr_decay: bool = Field(
         default=False, description="cosine decay of the student's rate to a tenth, in each phase where distill_lr parts them"
@@ -250,6 +265,11 @@ class AcceleratorConfig(StudentConfig):
 
     def without_outputs(self) -> str:
         return "" if self.general_targets else "set general_targets = true"
+
+    @model_validator(mode="after")
+    def _no_gauges(self) -> AcceleratorConfig:
+        self.habits.require_no_gauges()
+        return self
 
 
 class CollectionConfig(StudentConfig):
@@ -349,8 +369,7 @@ def with_pairs(recipe: Recipe, folder: Path) -> Recipe:
 
 def load_recipe(name: str | Path) -> Recipe:
     """A shipped recipe by name (``tiny``, ``smoke``) or a TOML file; ClbenchError naming file, line and key."""
-    file = _find(name, Path())
-    return validated(file, _read(file, ()), Recipe)
+    return _read(_find(name, Path()), ())[1]
 
 
 def _find(name: str | Path, folder: Path) -> Path:
@@ -359,23 +378,45 @@ def _find(name: str | Path, folder: Path) -> Path:
     return shipped if shipped.is_file() else folder / name
 
 
-def _read(file: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """The keys of `file` over those of the recipe that it is based on; `above` are the files that led here.
+def _read(file: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], Recipe]:
+    """The recipe of `file`: its keys over those of the recipe that it is based on; `above` are the files that led here.
 
-    ClbenchError for a base that is missing, not valid, or leads back here.
+    ClbenchError for a base that is missing, not valid, or leads back here, and for what would do nothing.
     """
     own, _ = read_toml(file)
-    base, above = own.get("based_on"), (*above, file.resolve())
-    if not isinstance(base, str):
-        return own
-    found = _find(base, file.parent)
-    if not found.is_file():
-        raise ClbenchError(f"{file}: based_on names '{base}', which is neither a shipped recipe nor a file beside it")
-    if found.resolve() in above:
-        raise ClbenchError(f"{file}: based_on '{base}' leads back to a recipe that is based on this one")
-    first = _read(found, above)
-    validated(found, first, Recipe)  # so that its mistakes are told with its own name
-    return _laid_over(first, own)
+    base, above, keys = own.get("based_on"), (*above, file.resolve()), own
+    if isinstance(base, str):
+        found = _find(base, file.parent)
+        if not found.is_file():
+            raise ClbenchError(f"{file}: based_on names '{base}', which is neither a shipped recipe nor a file beside it")
+        if found.resolve() in above:
+            raise ClbenchError(f"{file}: based_on '{base}' leads back to a recipe that is based on this one")
+        keys = _laid_over(_read(found, above)[0], own)
+    recipe = validated(file, keys, Recipe)
+    _require_effect(file, own, recipe)
+    return keys, recipe
+
+
+def _require_effect(file: Path, own: Mapping[str, Any], recipe: Recipe) -> None:
+    """ClbenchError for an option that `file` names itself and that does nothing in its `recipe`.
+
+    One that comes from the recipe below may be idle: nothing in TOML takes it away again.
+    """
+    for stage in ("accelerator", "collection", "extension"):
+        for name, why in _idle(getattr(recipe, stage)):
+            if name in own.get(stage, {}):
+                raise ClbenchError(f"{file}: key '{name}' in [{stage}] does nothing {why}: leave it out")
+
+
+def _idle(table: StudentConfig) -> Iterator[tuple[str, str]]:
+    """Options that do nothing beside the others of the table, and why."""
+    if not table.warm_start:
+        for name in ("warm_batch", "warm_target", "warm_time"):
+            yield name, "without warm_start updates"
+        if table.distill_lr not in (None, table.lr):
+            yield "lr", f"without warm_start updates, since distill_lr {table.distill_lr:g} is the rate of all others"
+    if table.warm_start == table.updates:
+        yield "distill_lr", f"where all {table.updates} updates are the warm start"
 
 
 def _laid_over(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from reference_trainer.config import (
+    RECIPES,
     AcceleratorConfig,
     CollectionConfig,
     JointConfig,
@@ -28,6 +29,14 @@ from reference_trainer.config import (
         ("[collection]\nhabits.keep_warm_start = true", "keep_warm_start needs warm_start updates"),
         ("[teachers]\nhabits.keep_warm_start = true", "no warm start to keep here"),
         ("[collection]\ndistill_lr = 0", "distill_lr"),
+        ("[collection]\nwarm_batch = 4", "'warm_batch' in .collection. does nothing without warm_start updates"),
+        ("[accelerator]\nwarm_target = 'outputs'", "'warm_target' in .accelerator. does nothing"),
+        ("[extension]\nwarm_time = 'uniform'", "'warm_time' in .extension. does nothing"),
+        ("[collection]\nlr = 1e-3\ndistill_lr = 1e-4", "'lr' in .collection. does nothing .* distill_lr 0.0001 is the rate"),
+        ("[collection]\nupdates = 5\nwarm_start = 5\ndistill_lr = 1e-4", "'distill_lr' in .* where all 5 updates are"),
+        ("[accelerator]\nhabits.gauge_every = 5", "only collections and their extensions have gauges: leave habits.gauge_every"),
+        ("[teachers]\nhabits.gauge_scenes = 2", "leave habits.gauge_scenes out"),
+        ("[joint]\nhabits.gauge_every = 0", "leave habits.gauge_every out"),
         ("[collection]\nwarm_start = 1\nwarm_time = 'code'", "a warm start does not draw; take paper, shifted, uniform"),
         ("[collection]\nwarm_start = 1\nwarm_time = 'shiftet'", "Did you mean 'shifted'"),
         ("[collection.losses]\ndmd_bs_weight = 0\ndmd_ts = false\nta_fm = false", "switched off or have weight 0"),
@@ -61,13 +70,28 @@ def test_defaults_are_a_recipe(tmp_path):
 
 def test_a_student_may_do_without_stored_outputs_where_nothing_needs_them(tmp_path):
     path = tmp_path / "recipe.toml"
-    path.write_text("[accelerator]\ngeneral_targets = false\n[collection]\np_switch = 0\n[extension]\np_switch = 1\ngeneral_sources = 0")
+    without = "[accelerator]\ngeneral_targets = false\n[collection]\np_switch = 0\n"
+    path.write_text(without + "[extension]\np_switch = 1\ngeneral_sources = 0")
     assert not load_recipe(path).accelerator.general_targets
 
 
-@pytest.mark.parametrize("name", ["smoke", "tiny", "tiny-8"])
-def test_shipped_recipes(name):
-    assert load_recipe(name).collection.p_switch == 0.5
+@pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.toml")), ids=lambda file: file.stem)
+def test_shipped_recipes(file):
+    wanted = 1.0 if file.stem == "no-pdsr" else 0.5
+    assert load_recipe(file.relative_to(RECIPES).with_suffix("")).collection.p_switch == wanted
+
+
+def test_what_an_inherited_option_does_not_do_is_no_mistake(tmp_path):
+    """As in the ablations: they leave the warm start of the recipe below out, and cannot take its batch away."""
+    (tmp_path / "first.toml").write_text("[collection]\nwarm_start = 4\nwarm_batch = 2\nlr = 1e-3\ndistill_lr = 1e-4")
+    (tmp_path / "second.toml").write_text("based_on = 'first.toml'\n[collection]\nwarm_start = 0")
+    table = load_recipe(tmp_path / "second.toml").collection
+    assert (table.warm_start, table.warm_batch, table.distill_lr) == (0, 2, 1e-4)
+    (tmp_path / "third.toml").write_text("based_on = 'second.toml'\n[collection]\nwarm_batch = 4")
+    (tmp_path / "fourth.toml").write_text("based_on = 'third.toml'\n")
+    for name in ("third", "fourth"):  # named as the file that says it
+        with pytest.raises(ClbenchError, match=r"third\.toml: key 'warm_batch' in \[collection\] does nothing"):
+            load_recipe(tmp_path / f"{name}.toml")
 
 
 def test_a_recipe_changes_what_it_names_of_another_one(tmp_path):
