@@ -186,8 +186,8 @@ class StudentConfig(Table):
         default="student", description="the fake score where the student no longer is the plain base: a copy of it, or the base"
     )
     batch: int = Field(default=8, ge=1, description="of each process")
-    steps: int = Field(default=4, ge=1, description="sampling steps of the student")
-    shift: float = Field(default=3.0, gt=0, description="shift of the student's times; the scheduler must use it too")
+    steps: int = Field(default=4, ge=1, description="sampling steps of the student; the world samples in its own few_steps")
+    shift: float = Field(default=3.0, gt=0, description="shift of the student's times; the world must have it too")
     fake_updates: int = Field(default=5, ge=0, description="fake-score updates per student update")
     rollout: Literal["shared", "fresh"] = Field(
         default="shared", description="shared: one rollout serves all updates of a round; fresh: one for each"
