@@ -334,7 +334,7 @@ class Recipe(Table):
     """The whole file; it may be `based_on` another recipe, of which it changes what it names."""
 
     based_on: str | None = Field(default=None, description="a shipped recipe, or a file relative to this one")
-    seed: int = 0
+    seed: int = Field(default=0, description="of every stage; in [base.vae], [base.edits] and [encoders] unless they name one")
     base: BaseConfig = BaseConfig()
     encoders: EncodersConfig = EncodersConfig()
     teachers: TeachersConfig = TeachersConfig()

@@ -23,6 +23,7 @@ from reference_trainer.examples import check_pairs
 from reference_trainer.extension import Origin, budget, read_origin, train_extension
 from reference_trainer.joint import train_joint
 from reference_trainer.loop import Progress
+from reference_trainer.pretrain_config import with_seed
 from reference_trainer.prompting import with_triggers
 from reference_trainer.starts import check_sampling
 from reference_trainer.teacher import add_teacher, train_teacher
@@ -161,10 +162,11 @@ def _from_scenes(
                 f"the recipe's [base] resolution is {recipe.base.resolution}, but world {world.name} has {world.resolution}"
             )
         with _alone(out / "vae-training", out / "edits-training"):
-            return [train_base(recipe.base, folder, list(world.effects.values()), out, resume, report)]
+            base = recipe.base.seeded(recipe.seed)
+            return [train_base(base, folder, list(world.effects.values()), out, resume, report)]
     known = [effect for effect in world.effects.values() if effect.operator is not None]
     with _alone(out / "encoders" / "training"):
-        return [train_clip(recipe.encoders, known, folder, world.resolution, out, resume, report)]
+        return [train_clip(with_seed(recipe.encoders, recipe.seed), known, folder, world.resolution, out, resume, report)]
 
 
 def choose_effects(world: World, effects: Sequence[str] | None) -> list[Effect]:

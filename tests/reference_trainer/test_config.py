@@ -6,6 +6,7 @@ import pytest
 
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
+from clbench.scenes import SPLITS
 from reference_trainer.config import (
     RECIPES,
     AcceleratorConfig,
@@ -16,6 +17,8 @@ from reference_trainer.config import (
     load_recipe,
     settings,
 )
+from reference_trainer.pretrain import recipe_key
+from reference_trainer.pretrain_config import TRAINING_SPLITS, with_seed
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,57 @@ def test_mistakes_name_the_key(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ClbenchError, match=message):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[base]\nsplit = 'evaluation'", "'evaluation' is what systems are measured on, never trained on; expected one of base,"),
+        ("[base]\nsplit = 'trian'", "'trian' is no split of scenes; expected one of base, teacher, distill"),
+        ("[base]\nresolution = 36", "resolution 36 is not a multiple of 8"),
+        ("[base.vae]\nbatch = 1", "batch"),
+        ("[base.vae]\nchannels = [24, 36]", "multiple of groups 8, 36 is not"),
+        ("[base.vae]\nupdates = 0", "updates"),
+        ("[base.vae]\nlr = 0", "lr"),
+        ("[base.vae]\nema = 1.0", "ema"),
+        ("[base.text]\nt5_width = 30", "t5_width 30 is not a multiple of t5_heads 4"),
+        ("[base.text]\nclip_heads = 5", "clip_width 96 is not a multiple of clip_heads 5"),
+        ("[base.transformer]\nhead_dim = 16", "rope_axes add up to 32, but head_dim is 16"),
+        ("[base.transformer]\nrope_axes = [9, 11, 12]", "must be even, since it is rotated in pairs; 9 is not"),
+        ("[base.transformer]\ndouble_blocks = 0\nsingle_blocks = 0", "there is no block"),
+        ("[base.edits]\ndrop_instruction = 1.0", "drop_instruction"),
+        ("[base.edits]\ndecay_share = 1.5", "decay_share"),
+        ("[base.edits]\nupdates = 0", "updates"),
+        ("[base.edits]\nprecision = 'half'", "precision"),
+        ("[encoders]\nsplits = ['base', 'evaluation']", "'evaluation' is what systems are measured on"),
+        ("[encoders]\nsplits = ['base', 'base']", "splits names one twice"),
+        ("[encoders]\nsplits = []", "splits"),
+        ("[encoders]\nscenes = 2", "scenes 2 are less than one for each of 3 splits"),
+        ("[encoders]\nimage_width = 40", "image_width"),
+        ("[encoders]\nbatch = 1", "batch"),
+        ("[encoders]\nupdates = 0", "updates"),
+    ],
+)
+def test_mistakes_of_the_base_and_the_encoders_name_the_key(tmp_path, text, message):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(ClbenchError, match=message):
+        load_recipe(path)
+
+
+def test_training_may_look_at_every_split_but_that_of_the_evaluation():
+    assert tuple(split for split in SPLITS if split != "evaluation") == TRAINING_SPLITS
+
+
+def test_the_recipe_s_seed_is_that_of_base_and_encoders_too_unless_they_name_one(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text("seed = 7\n[base.edits]\nseed = 0")
+    recipe = load_recipe(path)
+    base, encoders = recipe.base.seeded(recipe.seed), with_seed(recipe.encoders, recipe.seed)
+    assert (base.vae.seed, base.edits.seed, encoders.seed) == (7, 0, 7)
+    tiny = load_recipe("tiny")
+    assert str(tiny.base.seeded(tiny.seed)) == str(tiny.base)  # what keys of finished trainings are made of
+    assert str(with_seed(tiny.encoders, tiny.seed)) == str(tiny.encoders)
 
 
 def test_defaults_are_a_recipe(tmp_path):
@@ -138,6 +192,21 @@ def test_missing_recipe():
 def test_a_finished_training_stays_recognised(config, digest):
     """Options that came later do not change what is hashed while they have their default values."""
     assert hash_value(settings(config)) == digest
+
+
+@pytest.mark.parametrize(
+    ("part", "digest"),
+    [
+        ("vae", "6ca2c6c341259145783bb4b1b520b1cd4579edfca1625ec9b52e19dbedc5c9b0"),
+        ("base", "95c2869000a04ade333663f84a72ddfe73a3b414cf8b1ac3271e43ab894f4550"),
+        ("encoders", "130fb2268b85974ad7ff5ab94373bcb7dec3eea3e6d393b46b96aeadb983edbc"),
+    ],
+)
+def test_the_shipped_base_and_encoder_stay_recognised(part, digest):
+    """Their keys hold the words of the recipe's tables, so a key more would be another training."""
+    recipe = load_recipe("tiny")
+    base, encoders = recipe.base.seeded(recipe.seed), with_seed(recipe.encoders, recipe.seed)
+    assert recipe_key({"vae": base.vae, "base": base, "encoders": encoders}[part]) == digest
 
 
 def test_how_passes_are_cut_is_no_part_of_a_training():
