@@ -40,7 +40,7 @@ def _known(registry: Registry, name: str) -> str:
 def _warm_time(name: str) -> str:
     if _known(ANCHOR_TIME, name) in ABOVE_SCORE_TIME:
         known = ", ".join(n for n in ANCHOR_TIME.names() if n not in ABOVE_SCORE_TIME)
-        raise ValueError(f"'{name}' lies above the time of distribution matching, which a warm start does not draw; take {known}")
+        raise ValueError(f"a warm start draws no time of distribution matching to lie above; expected one of {known}")
     return name
 
 
@@ -414,7 +414,7 @@ def _idle(table: StudentConfig) -> Iterator[tuple[str, str]]:
         for name in ("warm_batch", "warm_target", "warm_time"):
             yield name, "without warm_start updates"
         if table.distill_lr not in (None, table.lr):
-            yield "lr", f"without warm_start updates, since distill_lr {table.distill_lr:g} is the rate of all others"
+            yield "lr", f"without warm_start updates, where distill_lr {table.distill_lr:g} is the rate of every update"
     if table.warm_start == table.updates:
         yield "distill_lr", f"where all {table.updates} updates are the warm start"
 

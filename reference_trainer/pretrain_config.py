@@ -15,8 +15,8 @@ TRAINING_SPLITS = ("base", "teacher", "distill")
 
 def _training_split(name: str) -> str:
     if name not in TRAINING_SPLITS:
-        why = "is what systems are measured on, never trained on" if name == "evaluation" else "is no split of scenes"
-        raise ValueError(f"'{name}' {why}; expected one of {', '.join(TRAINING_SPLITS)}")
+        why = "systems are measured on it, so nothing trains on it" if name == "evaluation" else "there is no such split"
+        raise ValueError(f"{why}; expected one of {', '.join(TRAINING_SPLITS)}")
     return name
 
 
