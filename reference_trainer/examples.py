@@ -103,7 +103,10 @@ def distillation_sources(world: World, stream: str, count: int, pictures: str | 
 
 
 def general_examples(world: World, count: int, pictures: str | None) -> list[tuple[Picture, str]]:
-    """Sources with general instructions; in a world of scenes they are edits of the scene, as in base training."""
+    """`count` sources with general instructions; in a world of scenes they are edits of the scene, drawn as in base training.
+
+    How often each is then asked for is another matter: see `accelerator.general_stream`.
+    """
     if pictures is None:
         _require_scenes(world)
         return _scene_edits(world, count)

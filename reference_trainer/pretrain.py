@@ -203,7 +203,11 @@ class ShownEdit:
 
 
 def shown_edit(pool: Pool, config: BaseConfig, kind: str) -> ShownEdit:
-    """An edit of `kind` on a scene that follows those of training: the same at every stage of every training."""
+    """An edit of `kind` on one of the scenes behind the first `edits.scenes`: the same at every update.
+
+    Training has not seen it where `edits.scenes` is a multiple of `edit_examples.CHUNK`; else it is among the examples, which
+    are made in whole chunks. Trainings with other `edits.scenes` show other scenes.
+    """
     scene = scene_of(pool, config.split, config.edits.scenes + KINDS.names().index(kind))
     edit = draw_edit(scene, pool, np.random.default_rng(seed_from("base sheet", kind)), kind)
     return ShownEdit(edit.instruction, reduce_to(scene.image, config.resolution), reduce_to(edit.target, config.resolution))
