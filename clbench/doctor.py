@@ -98,7 +98,7 @@ def _backbone(world: World) -> str:
     from clbench.backbones.parts import check_parts
 
     path = _folder(world)
-    check_parts(path)
+    check_parts(path, world.backbone.kind, world.resolution)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return f"{world.backbone.kind}, {size / 2**20:.1f} MiB, {path}"
 
@@ -116,11 +116,18 @@ def _folder(world: World) -> Path:
 
 
 def _shapes(world: World) -> Shapes:
-    """Of the transformer's modules; empty where there is none to read, which the finding of the backbone says."""
+    """Of the transformer's modules, from its weights or, before they are there, its config; empty where there is neither, which
+    the finding of the backbone says."""
     from clbench.adapters import base_shapes
+    from clbench.cost.worlds import world_base
 
     try:
-        return base_shapes(_folder(world) / "transformer")
+        if shapes := base_shapes(_folder(world) / "transformer"):
+            return shapes
+    except ClbenchError:
+        pass
+    try:
+        return {one.name: (one.out, one.into) for one in world_base(world, local_only=True).linears}
     except ClbenchError:
         return {}
 

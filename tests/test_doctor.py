@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from mini_parts import build_flux_pipeline, random_lora
@@ -48,6 +50,30 @@ def test_adapters_are_held_against_a_hubs_snapshot_too(mini_world_file, flux_fol
     now, told = state(mini_world_file, "accelerator")
     assert now == "missing" and "is a LoRA of another base" in told
     assert set(asked) == {("some/model", True)}, "nothing is fetched"
+
+
+def test_another_pipeline_and_an_impossible_resolution_are_said(mini_world_file, flux_folder, tmp_path):
+    shutil.copytree(flux_folder, tmp_path / "own")
+    text = mini_world_file.read_text().replace(str(flux_folder), "own")
+    mini_world_file.write_text(text.replace("resolution = 32", "resolution = 36"))
+    now, told = state(mini_world_file, "backbone")
+    assert now == "missing" and "resolution = 36 is not possible" in told
+    index = tmp_path / "own/model_index.json"
+    index.write_text(index.read_text().replace("FluxKontextPipeline", "FluxPipeline"))
+    now, told = state(mini_world_file, "backbone")
+    assert now == "missing" and "FluxPipeline" in told and "FluxKontextPipeline" in told
+
+
+def test_adapters_are_checked_before_the_weights_are_there(mini_world_file, flux_folder, tmp_path):
+    """The config says which layers the transformer will have."""
+    (tmp_path / "own/transformer").mkdir(parents=True)
+    shutil.copy(flux_folder / "transformer/config.json", tmp_path / "own/transformer")
+    mini_world_file.write_text(mini_world_file.read_text().replace(str(flux_folder), "own"))
+    assert state(mini_world_file, "backbone")[0] == "missing"
+    assert state(mini_world_file, "accelerator")[0] == "ok"
+    foreign(mini_world_file.parent / "accelerator.safetensors")
+    now, told = state(mini_world_file, "accelerator")
+    assert now == "missing" and "is a LoRA of another base" in told
 
 
 def test_bytes_of_a_pipelines_weights(flux_folder):

@@ -57,11 +57,14 @@ class WorldSizes:
         return [*self.teachers.values(), *others]
 
 
-def world_base(world: World) -> Base:
-    """The world's transformer from its config; ClbenchError if the backbone is not there."""
-    from clbench.backbones import backbone_folder
+def world_base(world: World, local_only: bool = False) -> Base:
+    """The world's transformer from its config alone, of a hub name fetched without the weights unless `local_only`.
 
-    return base_from_config(backbone_folder(world) / "transformer" / "config.json")
+    ClbenchError if the config is not there.
+    """
+    from clbench.backbones import transformer_config
+
+    return base_from_config(transformer_config(world, local_only))
 
 
 def world_sizes(world: World) -> WorldSizes:
