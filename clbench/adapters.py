@@ -18,7 +18,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -112,6 +112,14 @@ def load_tensors(info: AdapterInfo) -> dict[str, torch.Tensor]:
 
     tensors = load_file(info.path)
     return {factor.key: _piece(tensors[factor.name], factor) for factor in info.factors}
+
+
+def load_factors(info: AdapterInfo, factors: Iterable[Factor]) -> dict[str, torch.Tensor]:
+    """These factors of an adapter, as `load_tensors` gives them all; nothing else of the file is held."""
+    from safetensors import safe_open
+
+    with safe_open(info.path, framework="pt") as file:
+        return {factor.key: _piece(file.get_tensor(factor.name), factor) for factor in factors}
 
 
 def _piece(tensor: torch.Tensor, factor: Factor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from clbench.registry import ClbenchError
 from clbench.world import load_world
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-SIZES = {"model_index.json": 500, "transformer/x.safetensors": 3_000_000_000, "vae/config.json": 500, "one-file.safetensors": 9**12}
+SIZES = {"model_index.json": 500, "transformer/x.safetensors": 3_000_000_000, "vae/config.json": 500, "whole.safetensors": 9**12}
 
 
 class Hub:
@@ -94,9 +94,9 @@ def test_nothing_is_said_of_what_is_there(the_hub, hub_world, capsys):
     [
         (
             errors.GatedRepoError("401 Client Error.\n\nAccess to model some/model is restricted.", response=response(401)),
-            ["Access to model some/model is restricted", "accept its licence at https://huggingface.co/some/model", "hf auth login"],
+            ["Access to model some/model is restricted", "its licence at https://huggingface.co/some/model", "hf auth login"],
         ),
-        (errors.RepositoryNotFoundError("404 Client Error.", response=response(404)), ["404 Client Error", "'hub' in [backbone]"]),
+        (errors.RepositoryNotFoundError("404: no such.", response=response(404)), ["404: no such", "'hub' in [backbone]"]),
         (errors.RevisionNotFoundError("404: no v1.", response=response(404)), ["404: no v1", "'revision' in [backbone]"]),
         (OSError("No space left on device"), ["No space left on device", "'path' in [backbone]"]),
     ],

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from clbench.world import World
 
 __all__ = [
-    "Backbone", "Job", "RoundTrip", "Sampler", "backbone_folder", "hub_commit", "hub_folder", "open_backbone", "transformer_config",
+    "Backbone", "Job", "RoundTrip", "Sampler", "backbone_folder", "hub_commit", "hub_folder", "open_backbone",
+    "transformer_config",
 ]  # fmt: skip
 
 

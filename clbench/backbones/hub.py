@@ -1,4 +1,4 @@
-"""A backbone that is named on a hub: its snapshot, single files of it, its commit. What is fetched is said before, and why a model
+"""A backbone that is named on a hub: its snapshot, single files of it, its commit. What is fetched is said before, and why it
 cannot be had is said in the hub's own words."""
 
 from __future__ import annotations

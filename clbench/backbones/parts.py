@@ -51,7 +51,7 @@ def check_resolution(folder: Path, kind: str, resolution: int) -> None:
     key, less = HALVINGS[kind]
     listed = _read_json(path).get(key)
     if not isinstance(listed, list):
-        raise ClbenchError(f"{path} should hold a list '{key}', which says how often the VAE of a {PIPELINES[kind]} halves a side")
+        raise ClbenchError(f"{path} should hold a list '{key}', which says how often the VAE of {PIPELINES[kind]} halves a side")
     step = PATCH * 2 ** (len(listed) - less)
     if resolution % step:
         near = [str(side) for side in (resolution // step * step, (resolution // step + 1) * step) if side]
