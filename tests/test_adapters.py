@@ -95,10 +95,34 @@ def test_alpha_from_tensors_config_and_patterns(tmp_path, lora):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 32}))
     info = write(tmp_path / "adapter_model.safetensors", renamed(factors, DIALECTS["peft"]))
     assert set(info.alphas.values()) == {32.0}
+    (tmp_path / "adapter_config.json").unlink()
 
     packed = {"transformer.r": 4, "transformer.lora_alpha": 4, "transformer.alpha_pattern": {"to_q": 2}}
     info = write(tmp_path / "p.safetensors", factors, {adapters.METADATA_KEY: json.dumps(packed)})
     assert {m.endswith("to_q"): a for m, a in info.alphas.items()} == {True: 2.0, False: 4.0}
+
+
+def test_the_configuration_of_peft_is_part_of_an_adapter(tmp_path, lora):
+    """Alpha stands there alone, so it belongs to the digest; and under another name the file must not lose it."""
+    factors, _ = lora
+    config = tmp_path / "glow" / "adapter_config.json"
+    config.parent.mkdir()
+    seen = set()
+    for alpha in (8, 16):
+        config.write_text(json.dumps({"r": 4, "lora_alpha": alpha}))
+        info = write(config.with_name("glow.safetensors"), renamed(factors, DIALECTS["peft"]))
+        assert set(info.alphas.values()) == {float(alpha)}
+        seen |= {info.sha256, adapters.adapter_digest(info.path), info.handle}
+    assert len(seen) == 4
+    config.write_text(json.dumps({"r": 4, "lora_alpha": 8, "use_dora": True}))
+    with pytest.raises(ClbenchError, match="is a DoRA adapter"):
+        adapters.describe_adapter(config.with_name("glow.safetensors"))
+    config.write_text(json.dumps({"r": 4, "lora_alpha": 8}))
+    own = config.with_name("own.safetensors")
+    adapters.save_adapter(own, factors, {"r": 4, "lora_alpha": 2})  # says its alpha itself
+    assert set(adapters.describe_adapter(own).alphas.values()) == {2.0}
+    with pytest.raises(ClbenchError, match=r"glow.safetensors has peft's names, and adapter_config.json beside it may be"):
+        adapters.describe_adapter(config.with_name("glow.safetensors"))
 
 
 @pytest.mark.parametrize("dialect", ["diffusers", "bare", "down and up"])

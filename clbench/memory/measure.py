@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from clbench import provenance
+from clbench.adapters import adapter_digest
 from clbench.backbones import backbone_folder
 from clbench.certificate import GitInfo, Named
 from clbench.cost.traffic import draw_queries, popularity
 from clbench.cost.worlds import AdapterPrediction, predict, world_base
-from clbench.hashing import file_digest
 from clbench.memory.points import BASE, QUANTITIES, Point, points
 from clbench.memory.pool import Files, files_of
 from clbench.memory.predict import Ground, predict_point
@@ -189,7 +189,7 @@ def describe(world: World, suite: MemorySuite) -> MemoryFile:
     base = world_base(world)
     for name, path in files.items():
         predict(name, path, base, world.backbone.dtype)
-    adapters = {name: file_digest(path) for name, path in files.items()}
+    adapters = {name: adapter_digest(path) for name, path in files.items()}
     return MemoryFile(
         schema=MEMORY_SCHEMA, world=Named(name=world.name, hash=world.hash), suite=Named(name=suite.name, hash=suite.hash),
         question=suite.question, adapters=provenance.hash_value(adapters), teachers=len(world.taught),
