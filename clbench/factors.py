@@ -17,7 +17,7 @@ from clbench import dialects
 from clbench.registry import ClbenchError
 from clbench.tensor_file import is_zero
 
-PREFIXES = ("base_model.model.transformer.", "base_model.model.", "transformer.", "diffusion_model.")
+PREFIXES = ("base_model.model.transformer.", "base_model.model.", "transformer.", "diffusion_model.", "model.diffusion_model.")
 _PART = re.compile(r"^(?P<module>.+)\.(?P<side>lora_A|lora_B|lora_down|lora_up)(\.[^.]+)?\.weight$")
 Record = Mapping[str, tuple[int, int, float]]
 """Module -> first row of its A among the target's, rank, alpha."""
@@ -111,21 +111,23 @@ def _pair(path: Path, target: str, sides: Mapping[str, tuple[str, list[int]]]) -
 
 
 def _bare_names(path: Path, names: Iterable[str]) -> dict[str, str]:
-    """The file's names -> the same without prefix, kohya's underscores as dots again."""
+    """The file's names -> the same without prefix, the underscores of kohya and OneTrainer as dots again."""
     names = list(names)
-    prefix = dialects.FLAT_PREFIX
-    flats = {name: name.removeprefix(prefix).partition(".") for name in names if name.startswith(prefix)}
-    layout = dialects.layout_of_flat(head for head, _, _ in flats.values())
+    prefix, of_modules = dialects.FLAT_PREFIX, dialects.FLAT_MODULE_PREFIX
+    layout = dialects.layout_of_flat(name.removeprefix(prefix).partition(".")[0] for name in names if name.startswith(prefix))
     bare: dict[str, str] = {}
     for name in names:
-        if name not in flats:
+        if not name.startswith((prefix, of_modules)):
             bare[name] = _strip(name)
             continue
-        head, dot, tail = flats[name]
-        target = dialects.unflattened(layout, head)
-        if target is None:
+        flat, dot, tail = name.partition(".")
+        known = (
+            dialects.unflattened(layout, flat.removeprefix(prefix)) if flat.startswith(prefix)
+            else dialects.unflattened_module(flat.removeprefix(of_modules))
+        )  # fmt: skip
+        if known is None:
             raise ClbenchError(f"{path} is not a LoRA of a dialect that is read here: key '{name}'")
-        bare[name] = target + dot + tail
+        bare[name] = known + dot + tail
     return bare
 
 

@@ -83,8 +83,8 @@ def _world(options: Options) -> Found:
     largest = max(sizes.teachers.values(), key=lambda one: one.predicted)
     named = portable_path(str(options.world), Path())
     said = [
-        f"base of world {named}: {sizes.base.parameters:,} parameters, {sizes.dtype}; adapters on disk and in RAM as stored, on the "
-        f"device in {sizes.dtype}, with factors of its own for each module"
+        f"base of world {named}: {sizes.base.parameters:,} parameters, {sizes.dtype}; adapters on disk and in RAM as stored, on "
+        f"the device in {sizes.dtype}, with factors of its own for each module"
     ]
     if any(one.predicted != largest.predicted for one in sizes.teachers.values()):
         said.append(f"teachers differ in size; every effect counts as much as the largest, {largest.name}")

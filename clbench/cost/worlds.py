@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clbench import dialects
-from clbench.adapters import AdapterInfo, describe_adapter, read_header
+from clbench.adapters import AdapterInfo, check_modules, describe_adapter, read_header
 from clbench.cost.bases import base_from_config
 from clbench.cost.shapes import Base, Linear
 from clbench.cost.targets import dtype_bytes
@@ -97,9 +97,7 @@ def predict(name: str, path: Path, base: Base, resident_dtype: str) -> AdapterPr
 def _elements(info: AdapterInfo, base: Base) -> tuple[int, int]:
     """Numbers in the file's tensors, and in the factors of all modules, from the base's shapes and the ranks alone."""
     layers = {one.name: one for one in base.linears}
-    missing = [module for module in info.modules if module not in layers]
-    if missing:
-        raise ClbenchError(f"{info.path} is a LoRA of another base: {base.name} has no module '{missing[0]}'")
+    check_modules(info, layers, base.name)
     loaded = sum(rank * (layers[module].out + layers[module].into) for module, rank in info.ranks.items())
     tensors: dict[str, list[Factor]] = {}
     for factor in info.factors:

@@ -21,7 +21,8 @@ from clbench.cost.units import binary
 from clbench.cost.worlds import predict, world_base
 from clbench.registry import ClbenchError
 
-TOY = Deployment(1000, Size.same(10), Size.same(4), Size.same(20), effects=5, capacity=50, router=Router(0.9), bcr={"cascade": 0.2, "collection": 0.1})
+SIZES = (1000, Size.same(10), Size.same(4), Size.same(20))
+TOY = Deployment(*SIZES, effects=5, capacity=50, router=Router(0.9), bcr={"cascade": 0.2, "collection": 0.1})
 
 
 def costs(asked: Deployment):
