@@ -8,7 +8,7 @@ Dialects: diffusers (``transformer.`` prefix, ``lora_adapter_metadata`` in the h
 ``diffusion_model.`` prefix (also after ``model.``), kohya's ``lora_unet_`` and OneTrainer's ``lora_transformer_`` with
 flattened names; ``lora_down``/``lora_up`` with ``alpha`` tensors as well as ``lora_A``/``lora_B``; module names of diffusers, or
 of the original FLUX code, where one matrix holds several modules (`clbench.dialects`). What `clbench export` writes comes back as
-it was. Text encoders are not adapted: a file that trains one too is refused.
+it was. Text encoders are not adapted: a file that trains one too is refused, until `clbench export` has dropped that part.
 """
 
 from __future__ import annotations
@@ -84,15 +84,18 @@ class AdapterInfo:
         return f"zx{self.sha256[:16]}"
 
 
-def describe_adapter(path: Path | str) -> AdapterInfo:
-    """Read the header of a LoRA file; ClbenchError if it is missing, truncated or no LoRA."""
+def describe_adapter(path: Path | str, drop_text: bool = False) -> AdapterInfo:
+    """Read the header of a LoRA file; ClbenchError if it is missing, truncated or no LoRA.
+
+    `drop_text`: leave out what it trains of a text encoder, instead of refusing it.
+    """
     path = Path(path)
     header = read_header(path)
     strings = header.pop("__metadata__", {})
     metadata = _lora_metadata(path, strings, header)
     if metadata.get("use_dora"):
         raise ClbenchError(f"{path} is a DoRA adapter; only plain LoRA factors are read")
-    pairs, alpha_names = read_pairs(path, header)
+    pairs, alpha_names = read_pairs(path, header, drop_text)
     given = {target: read_scalar(path, name, header[name]) for target, name in alpha_names.items()}
     record = read_record(path, strings)
     factors = read_factors(path, pairs, record)

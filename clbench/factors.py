@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,12 +58,12 @@ class Factor:
         return f"{self.module}.lora_{self.side}.weight"
 
 
-def read_pairs(path: Path, header: Mapping[str, Any]) -> tuple[dict[str, Pair], dict[str, str]]:
+def read_pairs(path: Path, header: Mapping[str, Any], drop_text: bool = False) -> tuple[dict[str, Pair], dict[str, str]]:
     """Target -> its two factors; target -> name of its alpha tensor. Targets are dotted and without a prefix.
 
-    Factors of text encoders are left aside where they add nothing; ClbenchError where they do.
+    Factors of text encoders are left aside where they add nothing or are to be dropped; ClbenchError where they do.
     """
-    header = _of_the_transformer(path, header)
+    header = _of_the_transformer(path, header, drop_text)
     found: dict[str, dict[str, tuple[str, list[int]]]] = {}
     alphas: dict[str, str] = {}
     for name, bare in _bare_names(path, header).items():
@@ -81,11 +82,16 @@ def read_pairs(path: Path, header: Mapping[str, Any]) -> tuple[dict[str, Pair], 
     return {target: _pair(path, target, sides) for target, sides in found.items()}, alphas
 
 
-def _of_the_transformer(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
+def of_text_encoders(names: Iterable[str]) -> list[str]:
+    """Those of the names that belong to a text encoder, sorted."""
+    return sorted(name for name in names if name.startswith(TEXT_ENCODERS))
+
+
+def _of_the_transformer(path: Path, header: Mapping[str, Any], drop_text: bool) -> dict[str, Any]:
     """The header without text encoders; ClbenchError if one is trained: if a layer of it has no factor of zeros alone."""
-    other = {name for name in header if name.startswith(TEXT_ENCODERS)}
+    other = set(of_text_encoders(header))
     layers: dict[str, list[str]] = {}
-    for name in other:
+    for name in () if drop_text else other:
         match = _PART.match(name)
         if match is None and not name.endswith(".alpha"):
             raise ClbenchError(_trains_text(path, name))
@@ -98,7 +104,11 @@ def _of_the_transformer(path: Path, header: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _trains_text(path: Path, name: str) -> str:
-    return f"{path} trains the text encoder too ('{name}'), which clbench does not apply; use one of the transformer alone"
+    command = f"clbench export {shlex.quote(str(path))} --drop-text-encoder --format diffusers --out FILE"
+    return (
+        f"{path} trains the text encoder too ('{name}'), which clbench does not apply; `{command}` writes the transformer's "
+        "part, which alone makes other pictures"
+    )
 
 
 def _pair(path: Path, target: str, sides: Mapping[str, tuple[str, list[int]]]) -> Pair:
