@@ -82,7 +82,7 @@ def _files(world: World) -> list[Finding]:
         found.append(_look(what, lambda name=candidate.name: _adapter(world, world.candidate(name).path, shapes)))
     if world.table.joint is not None:
         found.append(_look("joint", lambda: _adapter(world, world.joint().path, shapes)))
-    found.append(_look("sources", lambda: f"{len(world.sources)} pictures"))
+    found.append(_sources(world))
     found.append(_look("encoders", lambda: _encoders(world)))
     return found
 
@@ -194,6 +194,19 @@ def weight_bytes(folder: Path, dtype: str) -> int:
         header = read_header(file)
         numbers |= {(file.parent.name, name): math.prod(header[name]["shape"]) for name in header if name != "__metadata__"}
     return sum(numbers.values()) * (4 if dtype == "float32" else 2)
+
+
+def _sources(world: World) -> Finding:
+    """Every picture of a folder is opened: a name and a digest do not tell a truncated one, nor its size."""
+    from clbench.source_check import look_at
+
+    if world.table.sources.kind != "folder":
+        return _look("sources", lambda: f"{len(world.sources)} pictures")
+    try:
+        found = look_at(world)
+    except ClbenchError as error:
+        return Finding("sources", "missing", str(error))
+    return Finding("sources", "warning" if found.small else "ok", found.told(world.resolution))
 
 
 def _encoders(world: World) -> str:
