@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from typing import Any
 
 import pytest
 import torch
@@ -237,7 +238,7 @@ def test_onetrainers_names_are_read_as_diffusers_reads_them(tmp_path):
         tensors[f"{name}.lora_up.weight"] = torch.randn(16, 4, generator=g)
         tensors[f"{name}.alpha"] = torch.tensor(2.0)
     info = write(tmp_path / "o.safetensors", tensors)
-    theirs = FluxKontextPipeline.lora_state_dict(str(tmp_path / "o.safetensors"))
+    theirs: Any = FluxKontextPipeline.lora_state_dict(str(tmp_path / "o.safetensors"))
     mine = adapters.load_tensors(info)
     assert set(theirs) == {f"transformer.{key}" for key in mine} and set(info.alphas.values()) == {2.0}
     products = {m: theirs[f"transformer.{m}.lora_B.weight"] @ theirs[f"transformer.{m}.lora_A.weight"] for m in info.modules}

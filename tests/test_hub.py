@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from types import SimpleNamespace
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -47,7 +48,7 @@ class Hub:
         return SimpleNamespace(sha=COMMIT, siblings=[SimpleNamespace(rfilename=n, size=s) for n, s in SIZES.items()])
 
 
-def response(status):
+def response(status) -> Any:
     """An answer of the hub, as its client's errors hold one."""
     return SimpleNamespace(headers={}, request=None, status_code=status)
 

@@ -6,6 +6,7 @@ Kept for the tests, which hold that the results are the same to the byte.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -54,7 +55,7 @@ def _combine(parts, method, density=0.5, rank=None, seed=0):
         )  # fmt: skip
     merged = {}
     for module, place in places.items():
-        layer = carrier.get_submodule(f"base_model.model.{place}")
+        layer: Any = carrier.get_submodule(f"base_model.model.{place}")
         a, b = layer.lora_A[MERGED].weight.data, layer.lora_B[MERGED].weight.data
         if method == "cat":
             used = sum(_rank(tensors, module) for tensors, _, _ in parts)
@@ -68,7 +69,7 @@ def _stand_in(parts, names):
     places = {module: f"m{index:06d}" for index, module in enumerate(sorted(shapes))}
     layers = nn.ModuleDict({places[module]: _empty_linear(*shape) for module, shape in shapes.items()})
     rank = max(_rank(tensors, module) for tensors, _, _ in parts for module in _modules(tensors))
-    carrier = None
+    carrier: Any = None
     for name, (tensors, scales, _) in zip(names, parts, strict=True):
         ranks = {places[module]: _rank(tensors, module) for module in _modules(tensors)}
         alphas = {places[module]: scales.get(module, 1.0) * _rank(tensors, module) for module in _modules(tensors)}
@@ -80,7 +81,7 @@ def _stand_in(parts, names):
         else:
             carrier.add_adapter(name, config)
         for module in _modules(tensors):
-            layer = layers[places[module]]
+            layer: Any = layers[places[module]]
             layer.lora_A[name].weight.data.copy_(tensors[f"{module}.lora_A.weight"])
             layer.lora_B[name].weight.data.copy_(tensors[f"{module}.lora_B.weight"])
     return carrier, places
