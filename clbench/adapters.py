@@ -5,10 +5,10 @@ milliseconds, before any weights are loaded. Tensor names are normalised to ``<m
 
 Dialects: diffusers (``transformer.`` prefix, ``lora_adapter_metadata`` in the header), peft
 (``base_model.model.`` prefix, adapter_config.json beside the file), bare module names, ComfyUI's
-``diffusion_model.`` prefix, and kohya's ``lora_unet_`` with flattened names; ``lora_down``/``lora_up`` with ``alpha``
-tensors as well as ``lora_A``/``lora_B``; module names of diffusers, or of the original FLUX code, where one matrix
-holds several modules (`clbench.dialects`). What `clbench export` writes comes back as it was. Text encoders are not adapted:
-a file that trains one too is refused.
+``diffusion_model.`` prefix (also after ``model.``), kohya's ``lora_unet_`` and OneTrainer's ``lora_transformer_`` with
+flattened names; ``lora_down``/``lora_up`` with ``alpha`` tensors as well as ``lora_A``/``lora_B``; module names of diffusers, or
+of the original FLUX code, where one matrix holds several modules (`clbench.dialects`). What `clbench export` writes comes back as
+it was. Text encoders are not adapted: a file that trains one too is refused, until `clbench export` has dropped that part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -84,15 +84,18 @@ class AdapterInfo:
         return f"zx{self.sha256[:16]}"
 
 
-def describe_adapter(path: Path | str) -> AdapterInfo:
-    """Read the header of a LoRA file; ClbenchError if it is missing, truncated or no LoRA."""
+def describe_adapter(path: Path | str, drop_text: bool = False) -> AdapterInfo:
+    """Read the header of a LoRA file; ClbenchError if it is missing, truncated or no LoRA.
+
+    `drop_text`: leave out what it trains of a text encoder, instead of refusing it.
+    """
     path = Path(path)
     header = read_header(path)
     strings = header.pop("__metadata__", {})
     metadata = _lora_metadata(path, strings, header)
     if metadata.get("use_dora"):
         raise ClbenchError(f"{path} is a DoRA adapter; only plain LoRA factors are read")
-    pairs, alpha_names = read_pairs(path, header)
+    pairs, alpha_names = read_pairs(path, header, drop_text)
     given = {target: read_scalar(path, name, header[name]) for target, name in alpha_names.items()}
     record = read_record(path, strings)
     factors = read_factors(path, pairs, record)
@@ -121,6 +124,14 @@ def load_tensors(info: AdapterInfo) -> dict[str, torch.Tensor]:
 
     tensors = load_file(info.path)
     return {factor.key: _piece(tensors[factor.name], factor) for factor in info.factors}
+
+
+def load_factors(info: AdapterInfo, factors: Iterable[Factor]) -> dict[str, torch.Tensor]:
+    """These factors of an adapter, as `load_tensors` gives them all; nothing else of the file is held."""
+    from safetensors import safe_open
+
+    with safe_open(info.path, framework="pt") as file:
+        return {factor.key: _piece(file.get_tensor(factor.name), factor) for factor in factors}
 
 
 def _piece(tensor: torch.Tensor, factor: Factor) -> torch.Tensor:
@@ -158,14 +169,28 @@ def check_adapter(info: AdapterInfo, base: Mapping[str, tuple[int, ...]], base_n
 
     Raises ClbenchError ("LoRA of another base") for the first module that is missing or has another shape.
     """
+    check_modules(info, base, base_name)
     for module, shape in sorted(info.shapes.items()):
-        if module not in base:
-            raise ClbenchError(f"{info.path} is a LoRA of another base: {base_name} has no module '{module}'")
         if tuple(base[module]) != shape:
             raise ClbenchError(
                 f"{info.path} is a LoRA of another base: '{module}' is {shape[0]}x{shape[1]} in the adapter, "
                 f"{'x'.join(map(str, base[module]))} in {base_name}"
             )
+
+
+def check_modules(info: AdapterInfo, base: Collection[str], base_name: str) -> None:
+    """Every module must be one of the base's; ClbenchError for the first that is not.
+
+    Where the base has none of them, they may stand under names of a kind that is not read here, which is said too.
+    """
+    missing = [module for module in info.modules if module not in base]
+    if missing and len(missing) == len(info.modules):
+        raise ClbenchError(
+            f"{info.path} is a LoRA of another base, or its names are not read here: {base_name} has none of its {len(missing)} "
+            f"modules, such as '{missing[0]}'"
+        )
+    if missing:
+        raise ClbenchError(f"{info.path} is a LoRA of another base: {base_name} has no module '{missing[0]}'")
 
 
 def base_shapes(folder: Path | str) -> dict[str, tuple[int, ...]]:

@@ -316,11 +316,12 @@ def merge(world_name: str, method: str, effects: Sequence[str], accelerated: boo
     return out
 
 
-def export(adapter: Path, format: Format, out: Path, base: str | None) -> None:
-    """Write `adapter` in another program's names to `out`, and show what diffusers would not read there."""
+def export(adapter: Path, format: Format, out: Path, base: str | None, drop_text_encoder: bool = False) -> None:
+    """Write `adapter` in another program's names to `out`, and show what was dropped and what diffusers would not read there."""
     from clbench.adapters import describe_adapter
-    from clbench.export import export_adapter
+    from clbench.export import export_adapter, without_text_encoder
 
-    for note in export_adapter(describe_adapter(adapter), out, format, base):
+    info, notes = without_text_encoder(adapter) if drop_text_encoder else (describe_adapter(adapter), [])
+    for note in [*notes, *export_adapter(info, out, format, base)]:
         say(note, "yellow")
     show(str(out))

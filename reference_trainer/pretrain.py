@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL, FluxKontextPipeline
 from torch import Tensor
 
+from clbench.backbones.common import hide_loading_bars
 from clbench.general import KINDS, draw_edit, instruction_corpus
 from clbench.hashing import tree_digest
 from clbench.images import reduce_to
@@ -188,6 +189,7 @@ def train_edits(
         report(Progress("base", update + 1, table.updates, logs))
     learner.use_average()
     pipe.vae.register_to_config(_name_or_path="")  # where this machine kept it is nobody's business
+    hide_loading_bars()  # transformers shows one for the files that it writes
     pipe.save_pretrained(folder)
     finish(mark, key, weights, {"examples": len(examples)})
     return folder
