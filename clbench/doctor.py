@@ -83,6 +83,8 @@ def _files(world: World) -> list[Finding]:
     if world.table.joint is not None:
         found.append(_look("joint", lambda: _adapter(world, world.joint().path, shapes)))
     found.append(_sources(world))
+    if world.table.references is not None:
+        found.append(_references(world))
     found.append(_look("encoders", lambda: _encoders(world)))
     return found
 
@@ -207,6 +209,19 @@ def _sources(world: World) -> Finding:
     except ClbenchError as error:
         return Finding("sources", "missing", str(error))
     return Finding("sources", "warning" if found.small else "ok", found.told(world.resolution))
+
+
+def _references(world: World) -> Finding:
+    """Every pair of every effect, held against all sources; a warning where some sources have none."""
+    ids = [source.id for source in world.sources]
+    try:
+        effects = [effect for effect in world.effects if world.truth_kind(effect) == "reference"]
+        lacking = [sentence for effect in effects if (sentence := world.pairs.check(effect, ids))]
+    except ClbenchError as error:
+        return Finding("references", "missing", str(error))
+    if lacking:
+        return Finding("references", "warning", "; ".join(lacking))
+    return Finding("references", "ok", f"pairs of {len(effects)} effects for all {len(ids)} sources")
 
 
 def _encoders(world: World) -> str:

@@ -118,6 +118,26 @@ def test_only_the_sources_that_the_world_takes_are_looked_at(mini_world_file):
     assert state(mini_world_file, "sources") == ("ok", "4 pictures; the centre crop removes at most 20 % of one (p0.png)")
 
 
+def test_reference_pairs_are_held_against_the_sources(mini_world_file):
+    root = mini_world_file.parent
+    text = mini_world_file.read_text()
+    mini_world_file.write_text(text.replace("[accelerator]", '[references]\nfolder = "references"\n\n[accelerator]'))
+    for side in ("source", "target"):
+        shutil.copytree(root / "pictures", root / "references" / "sepia" / side)
+    assert state(mini_world_file, "references") == ("ok", "pairs of 1 effects for all 4 sources")
+    (root / "references" / "sepia" / "target" / "p3.png").unlink()
+    assert state(mini_world_file, "references") == (
+        "warning", "effect 'sepia' has a reference pair for 3 of 4 sources; the others have no truth"
+    )  # fmt: skip
+    Image.new("RGB", (9, 4)).save(root / "references" / "sepia" / "target" / "p2.png")
+    now, told = state(mini_world_file, "references")
+    assert now == "missing" and "a pair must have one shape" in told
+    shutil.rmtree(root / "references" / "sepia" / "target")
+    (root / "references" / "sepia" / "target").mkdir()
+    now, told = state(mini_world_file, "references")
+    assert now == "missing" and "holds no picture, so 'sepia' has no pair" in told
+
+
 def test_bytes_of_a_pipelines_weights(flux_folder):
     pipe = build_flux_pipeline()
     models = [model for model in pipe.components.values() if isinstance(model, torch.nn.Module)]
