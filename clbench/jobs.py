@@ -189,6 +189,9 @@ def measure(order: Order) -> Path:
             order.overwrite,
         )  # fmt: skip
     print_table(*overview(found))
+    if found.failed():
+        named = ", ".join(point.id for point in found.failed())
+        say(f"could not be measured: {named}; the same command tries again", "yellow")
     show(str(out / FILE))
     return out
 
