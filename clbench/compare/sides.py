@@ -200,7 +200,7 @@ def _derived(figure: Derived, frame: pd.DataFrame, folder: RunFolder, keys: list
     """The column of a derived figure; None when nothing that it is read from was scored, or for none of its questions."""
     if figure.origin not in ("attributed", "leak"):
         return _from_edits(figure, folder, keys)
-    rows = frame.loc[(frame["metric"] == figure.origin) & frame["question"].isin(figure.card.questions)]
+    rows = frame.loc[(frame["metric"] == figure.origin) & frame["question"].isin(sorted(figure.card.questions))]
     if not len(rows):
         return None
     fine = rows.loc[rows["status"] == "ok"]
@@ -220,8 +220,10 @@ def _from_edits(figure: Derived, folder: RunFolder, keys: list[Key]) -> Column |
     place, value = np.array([at for at, _ in found]), np.array([fields[figure.origin](record) for _, record in found])
     gone = np.array([record.status != "ok" and figure.origin != "failed" for _, record in found])
     value[gone] = np.nan
-    words = (np.array([getattr(keys[at], name) for at in place], dtype=str) for name in ("question", "effect", "second"))
-    read = figure.read(Rows(len(keys), place, *words, np.full(len(place), ""), value))
+    question, effect, second = (
+        np.array([getattr(keys[at], name) for at in place], dtype=str) for name in ("question", "effect", "second")
+    )
+    read = figure.read(Rows(len(keys), place, question, effect, second, np.full(len(place), ""), value))
     status = np.full(len(keys), "unscored", dtype=object)
     reasons = np.full(len(keys), "it was not recorded", dtype=object)
     for at, record in found:
