@@ -10,6 +10,7 @@ from dataclasses import replace
 from clbench.gram import read_gram
 from clbench.probe_words import PARAPHRASE
 from clbench.probe_words import reworded as how_reworded
+from clbench.prompt_lengths import COMPOSED
 from clbench.report import figures
 from clbench.report.blocks import Section, folded, there
 from clbench.report.capacity import capacity_table, trained_effects
@@ -17,6 +18,7 @@ from clbench.report.cells import TableView
 from clbench.report.composition import composition_table, twice_table
 from clbench.report.groups import against_seen, group_table, whole_table
 from clbench.report.incremental import incremental_table
+from clbench.report.lengths import cut_words, lengths_table
 from clbench.report.material import Material
 from clbench.report.probes import gram_table, neighbours_of, neutral_table, probe_table
 from clbench.report.scenes import scenes_table, seen_table
@@ -28,14 +30,14 @@ COUNTED = ("success", "vsa", "perceptual", "leak_total")
 
 
 def probes(material: Material) -> Section | None:
-    """What decides which effect appears: trigger, caption or instruction; and how alike prompts are."""
+    """What decides which effect appears: trigger, caption or instruction; how alike prompts are, and which are too long."""
     results = material.results
     neighbours = neighbours_of(results.about.effects, results.about.asked or [effect.id for effect in results.effects])
     gram = read_gram(material.folder)
     asked = _controlled(material, probe_table(material.frame, neighbours, results.effects))
     alike = gram_table(gram, results.name) if gram is not None else None
     lead = "The same questions put in other ways. Orthogonal prompting wants the trigger alone to decide which effect appears."
-    return _section("probes", "Prompts", lead, [asked, alike])
+    return _section("probes", "Prompts", lead if asked is not None else "", [asked, alike, lengths_table(results)])
 
 
 def neutral(material: Material) -> Section | None:
@@ -49,7 +51,8 @@ def composition(material: Material) -> Section | None:
     """Two effects in turn, in one edit and in two."""
     systems = [entry.system for entry in material.results.systems]
     views = [_controlled(material, composition_table(material.frame)), twice_table(material.frame, systems)]
-    return _section("composition", "Two effects", "«Apply one effect, then another» was trained nowhere.", views)
+    lead = f"«Apply one effect, then another» was trained nowhere. {cut_words(material.results, [COMPOSED])}".strip()
+    return _section("composition", "Two effects", lead, views)
 
 
 def groups(material: Material) -> Section | None:
@@ -65,7 +68,8 @@ def groups(material: Material) -> Section | None:
     shown = [*plain[:1], *gaps[:1], *_views([seen_table(results)]), *reworded[:1]]
     others = [*plain[1:], *gaps[1:], *reworded[1:], *whole, *_views([scenes_table(results)])]
     lead = "Scenes from pictures that adapters saw in training, and from pictures that they did not"
-    lead += f"; and each effect asked for {how_reworded(results.effects)}." if reworded else "."
+    lead += f"; and each effect asked for {how_reworded(results.effects)}. " if reworded else "."
+    lead = f"{lead}{cut_words(results, [PARAPHRASE])}".strip()
     return _section("groups", "Away from training", lead, [*shown, *map(folded, others)])
 
 

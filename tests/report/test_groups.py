@@ -10,13 +10,16 @@ import synthetic
 from test_questions import EFFECTS, frame, row
 
 from clbench.probe_words import prompt_words, reworded
+from clbench.prompt_lengths import Asked, Lengths, write_lengths
 from clbench.report.groups import against_seen, group_table, whole_table
+from clbench.report.lengths import fact, lengths_table
 from clbench.report.load import load_results
 from clbench.report.material import Material
 from clbench.report.numbers import compute
 from clbench.report.pictures import Album
 from clbench.report.questions import groups
 from clbench.report.scenes import parts_of, scenes_table, seen_table
+from clbench.report.sections import make_sections
 from clbench.scene_parts import Parts, scene_parts
 from clbench.sources import GROUPS, LEARNED_FROM
 from clbench.suite import load_suite
@@ -172,3 +175,23 @@ def test_a_phrase_added_is_not_called_other_words():
     assert reworded([*plain[:1], *own[1:]]).startswith("in other words (7 of 8 effects) or with a phrase")
     assert "own `paraphrases`" in prompt_words("paraphrase")
     assert prompt_words("trigger-only") == "the effect's trigger without its caption"
+
+
+def test_prompts_that_lost_their_end_are_said_where_they_were_asked(tmp_path):
+    about = synthetic.about(asked.NAMES, asked.named("generalization"))
+    runs = {run.info.system_name: run for run in asked.generalization(tmp_path)}
+    write_lengths(Lengths(24, (Asked("plain", 4, 0), Asked("paraphrase", 16, 3))), runs["collection"].path)
+    write_lengths(Lengths(24, (Asked("plain", 4, 0), Asked("paraphrase", 16, 0))), runs["cascade"].path)
+    results = load_results(list(runs.values()), about)
+    sections = {one.id: one for one in make_sections(Material(compute(results), Album(limit=0)))}
+    lost = "longer than max_sequence_length (24 tokens) and lose their end."
+    assert sections["groups"].lead.endswith(f"3 of 16 prompts by «paraphrase» of collection are {lost}")
+    table = next(block for block in sections["probes"].blocks if block.id == "t-prompt-lengths")
+    assert texts(table) == [
+        ["cascade", "prompts by «paraphrase»", "16", "0", "0 %"], ["collection", "prompts by «paraphrase»", "16", "3", "19 %"],
+    ]  # fmt: skip
+    assert ("Prompts", "some are longer than 24 tokens") in sections["provenance"].blocks[1].pairs
+    (runs["collection"].path / "prompts.json").unlink()
+    assert lengths_table(results) is None and fact(results) == "all within 24 tokens"
+    (runs["cascade"].path / "prompts.json").unlink()
+    assert fact(results) == ""
