@@ -51,6 +51,12 @@ def grouped(frame: Frame, metric: str, probe: str = "") -> Frame:
     return rows[rows["group"] != ""]
 
 
+def scored_groups(rows: Frame) -> list[str]:
+    """The groups in which anything was scored, in their order; of the subject, for one, nothing is known on photographs."""
+    scored = set(rows[rows["status"] == "ok"]["group"])
+    return [name for name in GROUPS if name in scored]
+
+
 def common_effects(rows: Frame) -> list[str]:
     """The effects that have a score in every group in which anything was scored; `rows` as `grouped` gives them."""
     scored = rows[rows["status"] == "ok"]
@@ -113,7 +119,7 @@ def whole_table(frame: Frame, metric: str) -> TableView | None:
 
 
 def _table(rows: Frame, metric: str, caption: str) -> TableView | None:
-    groups = [name for name in GROUPS if name in set(rows["group"])]
+    groups = scored_groups(rows)
     asked = [name for name in dict.fromkeys(rows["system"]) if (rows[rows["system"] == name]["status"] == "ok").any()]
     if not groups or not asked:
         return None
@@ -131,9 +137,9 @@ def against_seen(frame: Frame, metric: str, systems: Sequence[str], results: Res
     rows = grouped(frame, metric)
     effects = common_effects(rows)
     shared, note = on_common(rows, metric, effects, results)
-    groups = [name for name in GROUPS if name in set(shared["group"]) and name != HOME]
+    groups = [name for name in scored_groups(shared) if name != HOME]
     asked = [name for name in dict.fromkeys(shared["system"]) if name in systems]
-    if not groups or not asked or HOME not in set(shared["group"]) or note == NOT_SUMMED:
+    if not groups or not asked or HOME not in scored_groups(shared) or note == NOT_SUMMED:
         return None
     gaps = {(system, group): group_gap(shared[shared["system"] == system], metric, group) for system in asked for group in groups}
     card = METRICS.get(metric)

@@ -18,7 +18,7 @@ PARTS = {
 """Kind of a system -> the part of it that knows the effects, or the base."""
 SEEN_NOTE = (
     "Of how many scenes of a group a part of the system saw subject and background, in other scenes: the reference trainer shows "
-    "teachers and a joint LoRA one half of the training pictures, collections and accelerators the other. So also «seen» has "
+    "teachers and a joint LoRA one split of the training pictures, collections and accelerators another. So also «seen» has "
     "subjects and backgrounds that a system never saw. Of adapters that were trained elsewhere, or on a folder of pictures, "
     "nothing is known; a collection that starts from its merged teachers has what these learned."
 )

@@ -59,6 +59,9 @@ def test_groups_are_compared_on_the_effects_that_all_of_them_know():
     everywhere = [one for one in hard_on_scenes() if one["effect"] != EFFECTS[-1]]
     assert whole_table(frame(everywhere), "success") is None
     assert len(against_seen(frame(everywhere), "success", ["x"]).heads) == 2
+    lost = [{**one, "status": "unscored"} if one["source"].startswith("photographs") else one for one in hard_on_scenes()]
+    assert [head.label for head in group_table(frame(lost), "success").heads] == ["System", "seen"]
+    assert against_seen(frame(lost), "success", ["x"]) is None
     assert against_seen(frame([one for one in everywhere if one["source"].startswith("seen")]), "success", ["x"]) is None
 
 
