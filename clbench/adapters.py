@@ -5,10 +5,10 @@ milliseconds, before any weights are loaded. Tensor names are normalised to ``<m
 
 Dialects: diffusers (``transformer.`` prefix, ``lora_adapter_metadata`` in the header), peft
 (``base_model.model.`` prefix, adapter_config.json beside the file), bare module names, ComfyUI's
-``diffusion_model.`` prefix, and kohya's ``lora_unet_`` with flattened names; ``lora_down``/``lora_up`` with ``alpha``
-tensors as well as ``lora_A``/``lora_B``; module names of diffusers, or of the original FLUX code, where one matrix
-holds several modules (`clbench.dialects`). What `clbench export` writes comes back as it was. Text encoders are not adapted:
-a file that trains one too is refused.
+``diffusion_model.`` prefix (also after ``model.``), kohya's ``lora_unet_`` and OneTrainer's ``lora_transformer_`` with
+flattened names; ``lora_down``/``lora_up`` with ``alpha`` tensors as well as ``lora_A``/``lora_B``; module names of diffusers, or
+of the original FLUX code, where one matrix holds several modules (`clbench.dialects`). What `clbench export` writes comes back as
+it was. Text encoders are not adapted: a file that trains one too is refused, until `clbench export` has dropped that part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from clbench import dialects
 from clbench.factors import Factor, Pair, Record, module_shapes, of_modules, read_factors, read_pairs, read_record
 from clbench.hashing import file_digest
+from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.tensor_file import read_header, read_scalar, sort_strings
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 StoredDtype = Literal["float32", "float16", "bfloat16"]
 METADATA_KEY = "lora_adapter_metadata"
+PEFT_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class AdapterInfo:
 
     `shapes` maps each module to (out, in) as the two factors imply; `ranks` and `alphas` are per module
     (the factor's scale is alpha / rank, or alpha / sqrt(rank) with `rslora`). `factors` says where they stand in the
-    file, `header` holds its strings, `metadata` the LoraConfig among them. `bytes` is the size of the file.
+    file, `header` holds its strings, `metadata` the LoraConfig among them. `sha256` is `adapter_digest`, `bytes` the size of
+    the file.
     """
 
     path: Path
@@ -81,15 +84,18 @@ class AdapterInfo:
         return f"zx{self.sha256[:16]}"
 
 
-def describe_adapter(path: Path | str) -> AdapterInfo:
-    """Read the header of a LoRA file; ClbenchError if it is missing, truncated or no LoRA."""
+def describe_adapter(path: Path | str, drop_text: bool = False) -> AdapterInfo:
+    """Read the header of a LoRA file; ClbenchError if it is missing, truncated or no LoRA.
+
+    `drop_text`: leave out what it trains of a text encoder, instead of refusing it.
+    """
     path = Path(path)
     header = read_header(path)
     strings = header.pop("__metadata__", {})
-    metadata = _lora_metadata(path, strings)
+    metadata = _lora_metadata(path, strings, header)
     if metadata.get("use_dora"):
         raise ClbenchError(f"{path} is a DoRA adapter; only plain LoRA factors are read")
-    pairs, alpha_names = read_pairs(path, header)
+    pairs, alpha_names = read_pairs(path, header, drop_text)
     given = {target: read_scalar(path, name, header[name]) for target, name in alpha_names.items()}
     record = read_record(path, strings)
     factors = read_factors(path, pairs, record)
@@ -99,11 +105,17 @@ def describe_adapter(path: Path | str) -> AdapterInfo:
     else:
         alphas = _alphas(ranks, metadata, of_modules(pairs, given), bool(alpha_names))
     info = AdapterInfo(
-        path, file_digest(path), path.stat().st_size, module_shapes(factors), ranks, alphas, factors,
+        path, adapter_digest(path), path.stat().st_size, module_shapes(factors), ranks, alphas, factors,
         bool(metadata.get("use_rslora", False)), metadata, strings,
     )  # fmt: skip
     _check_record(info, pairs, record, given)
     return info
+
+
+def adapter_digest(path: Path) -> str:
+    """sha256 of all that decides what an adapter does: the file, and peft's configuration beside it where that is read."""
+    config = _peft_config(path)
+    return file_digest(path) if config is None else hash_value([file_digest(path), file_digest(config)])
 
 
 def load_tensors(info: AdapterInfo) -> dict[str, torch.Tensor]:
@@ -112,6 +124,14 @@ def load_tensors(info: AdapterInfo) -> dict[str, torch.Tensor]:
 
     tensors = load_file(info.path)
     return {factor.key: _piece(tensors[factor.name], factor) for factor in info.factors}
+
+
+def load_factors(info: AdapterInfo, factors: Iterable[Factor]) -> dict[str, torch.Tensor]:
+    """These factors of an adapter, as `load_tensors` gives them all; nothing else of the file is held."""
+    from safetensors import safe_open
+
+    with safe_open(info.path, framework="pt") as file:
+        return {factor.key: _piece(file.get_tensor(factor.name), factor) for factor in factors}
 
 
 def _piece(tensor: torch.Tensor, factor: Factor) -> torch.Tensor:
@@ -149,14 +169,28 @@ def check_adapter(info: AdapterInfo, base: Mapping[str, tuple[int, ...]], base_n
 
     Raises ClbenchError ("LoRA of another base") for the first module that is missing or has another shape.
     """
+    check_modules(info, base, base_name)
     for module, shape in sorted(info.shapes.items()):
-        if module not in base:
-            raise ClbenchError(f"{info.path} is a LoRA of another base: {base_name} has no module '{module}'")
         if tuple(base[module]) != shape:
             raise ClbenchError(
                 f"{info.path} is a LoRA of another base: '{module}' is {shape[0]}x{shape[1]} in the adapter, "
                 f"{'x'.join(map(str, base[module]))} in {base_name}"
             )
+
+
+def check_modules(info: AdapterInfo, base: Collection[str], base_name: str) -> None:
+    """Every module must be one of the base's; ClbenchError for the first that is not.
+
+    Where the base has none of them, they may stand under names of a kind that is not read here, which is said too.
+    """
+    missing = [module for module in info.modules if module not in base]
+    if missing and len(missing) == len(info.modules):
+        raise ClbenchError(
+            f"{info.path} is a LoRA of another base, or its names are not read here: {base_name} has none of its {len(missing)} "
+            f"modules, such as '{missing[0]}'"
+        )
+    if missing:
+        raise ClbenchError(f"{info.path} is a LoRA of another base: {base_name} has no module '{missing[0]}'")
 
 
 def base_shapes(folder: Path | str) -> dict[str, tuple[int, ...]]:
@@ -249,8 +283,12 @@ def _check_record(info: AdapterInfo, pairs: Mapping[str, Pair], record: Record |
         )
 
 
-def _lora_metadata(path: Path, extra: Mapping[str, str]) -> dict[str, Any]:
-    """LoraConfig values from the header, else from peft's adapter_config.json beside the file, else {}."""
+def _lora_metadata(path: Path, extra: Mapping[str, str], names: Iterable[str]) -> dict[str, Any]:
+    """LoraConfig values from the header, else from peft's adapter_config.json beside the file, else {}.
+
+    ClbenchError for a file of peft's among others beside one configuration: nothing says whose it is. Without any, alpha is
+    the rank, as stock diffusers takes it.
+    """
     kept = extra.get(METADATA_KEY, extra.get(dialects.KEPT_METADATA_KEY))
     if kept is not None:
         try:
@@ -258,13 +296,31 @@ def _lora_metadata(path: Path, extra: Mapping[str, str]) -> dict[str, Any]:
         except ValueError:
             raise ClbenchError(f"{path}: {METADATA_KEY} in the header is not JSON") from None
         return {key.removeprefix("transformer."): value for key, value in packed.items()}
-    beside = path.with_name("adapter_config.json")
-    if path.name == "adapter_model.safetensors" and beside.is_file():
+    config = _peft_config(path)
+    if config is not None:
         try:
-            return json.loads(beside.read_text(encoding="utf-8"))
+            return json.loads(config.read_text(encoding="utf-8"))
         except ValueError:
-            raise ClbenchError(f"{beside} is not valid JSON") from None
+            raise ClbenchError(f"{config} is not valid JSON") from None
+    if path.with_name(PEFT_CONFIG).is_file() and any(name.startswith("base_model.model.") for name in names):
+        raise ClbenchError(
+            f"{path} has peft's names, and {PEFT_CONFIG} beside it may be that of another adapter in its folder: put the two of "
+            "them into a folder of their own"
+        )
     return {}
+
+
+def _peft_config(path: Path) -> Path | None:
+    """The configuration that belongs to a file without one in its header: peft's beside it, where no other adapter lies."""
+    beside = path.with_name(PEFT_CONFIG)
+    if not beside.is_file() or ("__metadata__" in (header := read_header(path)) and _configured(header["__metadata__"])):
+        return None
+    alone = path.name == "adapter_model.safetensors" or list(path.parent.glob("*.safetensors")) == [path]
+    return beside if alone else None
+
+
+def _configured(strings: Mapping[str, str]) -> bool:
+    return METADATA_KEY in strings or dialects.KEPT_METADATA_KEY in strings
 
 
 def _alphas(

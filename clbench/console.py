@@ -20,7 +20,6 @@ QUIET = {
     "DIFFUSERS_VERBOSITY": "error",
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
@@ -30,7 +29,10 @@ NOISY = (
 
 
 def quiet() -> None:
-    """Silence known chatter of the libraries, unless the user's environment asks for it."""
+    """Silence known chatter of the libraries, unless the user's environment asks for it.
+
+    Not the hub's progress bars: what is fetched takes gigabytes and minutes.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=NOISY)

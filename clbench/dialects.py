@@ -2,9 +2,10 @@
 
 A *module* is a layer of diffusers (``transformer_blocks.3.attn.to_q``); a *target* is a layer of the model's original code
 (``double_blocks.3.img_attn.qkv``), which may hold several modules one below the other. ComfyUI writes targets with
-dots after ``diffusion_model.``, kohya's sd-scripts with underscores after ``lora_unet_``. Sources: the original FLUX
-code's layer names; diffusers' ``_convert_kohya_flux_lora_to_diffusers`` and ``_convert_non_diffusers_qwen_lora_to_diffusers``,
-which the tests compare with; ComfyUI's ``comfy/lora.py``; sd-scripts' ``networks/convert_flux_lora.py``.
+dots after ``diffusion_model.``, kohya's sd-scripts with underscores after ``lora_unet_``; OneTrainer writes modules with
+underscores after ``lora_transformer_``. Sources: the original FLUX code's layer names; diffusers'
+``_convert_kohya_flux_lora_to_diffusers`` and ``_convert_non_diffusers_qwen_lora_to_diffusers``, which the tests compare with;
+ComfyUI's ``comfy/lora.py``; sd-scripts' ``networks/convert_flux_lora.py``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 
 from clbench.registry import ClbenchError, Registry
 
-FLAT_PREFIX = "lora_unet_"
+FLAT_PREFIX, FLAT_MODULE_PREFIX = "lora_unet_", "lora_transformer_"
+"""Before targets, and before modules of diffusers, whose dots are underscores."""
 DOTTED_PREFIX = "diffusion_model."
 RECORD_KEY = "clbench.modules"
 """Header string of an exported file: JSON, module -> [first row of its A in the target's, rank, alpha]."""
@@ -143,6 +145,24 @@ def unflattened(layout: Layout, name: str) -> str | None:
         if match := re.fullmatch(rf"{block}_(\d+)_(.+)", name):
             found = {flat(t): f"{block}.{match[1]}.{t}" for t in targets}.get(match[2])
     return found
+
+
+def unflattened_module(name: str) -> str | None:
+    """The module of diffusers, of any base that is known, behind a name with underscores for dots; None if there is none.
+
+    No two modules share a spelling (a test), though ``to_q`` and ``to.q`` would: only known names are put together.
+    """
+    for key in LAYOUTS:
+        layout = LAYOUTS.get(key)
+        found = {flat(module): module for module in layout.outside.values()}.get(name)
+        if found is not None:
+            return found
+        for block, targets in layout.blocks.values():
+            match = re.fullmatch(rf"{block}_(\d+)_(.+)", name)
+            inner = {flat(module): module for modules in targets.values() for module in modules}.get(match[2]) if match else None
+            if match and inner is not None:
+                return f"{block}.{match[1]}.{inner}"
+    return None
 
 
 def layout_of_flat(names: Iterable[str]) -> Layout:

@@ -82,7 +82,9 @@ def _files(world: World) -> list[Finding]:
         found.append(_look(what, lambda name=candidate.name: _adapter(world, world.candidate(name).path, shapes)))
     if world.table.joint is not None:
         found.append(_look("joint", lambda: _adapter(world, world.joint().path, shapes)))
-    found.append(_look("sources", lambda: f"{len(world.sources)} pictures"))
+    found.append(_sources(world))
+    if world.table.references is not None:
+        found.append(_references(world))
     found.append(_look("encoders", lambda: _encoders(world)))
     return found
 
@@ -98,7 +100,7 @@ def _backbone(world: World) -> str:
     from clbench.backbones.parts import check_parts
 
     path = _folder(world)
-    check_parts(path)
+    check_parts(path, world.backbone.kind, world.resolution)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return f"{world.backbone.kind}, {size / 2**20:.1f} MiB, {path}"
 
@@ -116,11 +118,18 @@ def _folder(world: World) -> Path:
 
 
 def _shapes(world: World) -> Shapes:
-    """Of the transformer's modules; empty where there is none to read, which the finding of the backbone says."""
+    """Of the transformer's modules, from its weights or, before they are there, its config; empty where there is neither, which
+    the finding of the backbone says."""
     from clbench.adapters import base_shapes
+    from clbench.cost.worlds import world_base
 
     try:
-        return base_shapes(_folder(world) / "transformer")
+        if shapes := base_shapes(_folder(world) / "transformer"):
+            return shapes
+    except ClbenchError:
+        pass
+    try:
+        return {one.name: (one.out, one.into) for one in world_base(world, local_only=True).linears}
     except ClbenchError:
         return {}
 
@@ -198,6 +207,32 @@ def weight_bytes(folder: Path, dtype: str) -> int:
         header = read_header(file)
         numbers |= {(file.parent.name, name): math.prod(header[name]["shape"]) for name in header if name != "__metadata__"}
     return sum(numbers.values()) * (4 if dtype == "float32" else 2)
+
+
+def _sources(world: World) -> Finding:
+    """Every picture of a folder is opened: a name and a digest do not tell a truncated one, nor its size."""
+    from clbench.source_check import look_at
+
+    if world.table.sources.kind != "folder":
+        return _look("sources", lambda: f"{len(world.sources)} pictures")
+    try:
+        found = look_at(world)
+    except ClbenchError as error:
+        return Finding("sources", "missing", str(error))
+    return Finding("sources", "warning" if found.small else "ok", found.told(world.resolution))
+
+
+def _references(world: World) -> Finding:
+    """Every pair of every effect, held against all sources; a warning where some sources have none."""
+    ids = [source.id for source in world.sources]
+    try:
+        effects = [effect for effect in world.effects if world.truth_kind(effect) == "reference"]
+        lacking = [sentence for effect in effects if (sentence := world.pairs.check(effect, ids))]
+    except ClbenchError as error:
+        return Finding("references", "missing", str(error))
+    if lacking:
+        return Finding("references", "warning", "; ".join(lacking))
+    return Finding("references", "ok", f"pairs of {len(effects)} effects for all {len(ids)} sources")
 
 
 def _encoders(world: World) -> str:

@@ -1,6 +1,7 @@
 """`clbench export`: one LoRA under the names that ComfyUI, kohya's sd-scripts or diffusers use.
 
-Nothing is lost: reading an exported file gives the same factors bit for bit, and the same ranks, alphas and header.
+Nothing is lost (but a text encoder's part, where that is asked for): reading an exported file gives the same factors bit for
+bit, and the same ranks, alphas and header.
 Where the original FLUX code has one matrix for several modules (query, key, value; and in the single blocks the
 feed-forward part), their factors become one pair: the A's one below the other, the B's as blocks on the diagonal, as
 sd-scripts and diffusers do it. Each matrix carries one alpha, so its modules must have one scale.
@@ -10,9 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,9 +31,13 @@ from clbench.adapters import (
     write_tensors,
 )  # fmt: skip
 from clbench.dialects import Layout
+from clbench.factors import of_text_encoders
 from clbench.registry import ClbenchError
+from clbench.tensor_file import read_header
 
 Format = Literal["comfyui", "kohya", "diffusers"]
+LEFT_OUT_KEY = "clbench.left_out"
+"""Header string of a file that holds less than the one it was made of: what is missing."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,28 @@ def export_adapter(info: AdapterInfo, path: Path, format: Format, base: str | No
         notes = _notes(info, layout)
     _check_same(info, factors, path)
     return notes
+
+
+def without_text_encoder(path: Path) -> tuple[AdapterInfo, list[str]]:
+    """A LoRA that trains a text encoder too, as one of the transformer alone; and what a user should know about it.
+
+    Its header says what was left out. ClbenchError as in `describe_adapter`.
+    """
+    info = describe_adapter(path, drop_text=True)
+    dropped = of_text_encoders(read_header(path))
+    if not dropped:
+        return info, [f"{path} holds nothing of a text encoder, so there was nothing to drop."]
+    header = {**info.header, LEFT_OUT_KEY: f"text encoder, {len(dropped)} tensors"}
+    for key in (METADATA_KEY, dialects.KEPT_METADATA_KEY):
+        if key in header:  # packed as diffusers does it: text_encoder.r, transformer.r
+            header[key] = json.dumps(_of_transformer(json.loads(header[key])), indent=2, sort_keys=True)
+    note = f"{len(dropped)} tensors of the text encoder are left out ('{dropped[0]}', ...): what is left makes other pictures."
+    return replace(info, header=header, metadata=_of_transformer(info.metadata)), [note]
+
+
+def _of_transformer(values: Mapping[str, Any]) -> dict[str, Any]:
+    """LoraConfig values without those of text encoders."""
+    return {key: value for key, value in values.items() if not of_text_encoders([key])}
 
 
 def _write_diffusers(info: AdapterInfo, factors: Mapping[str, Tensor], path: Path) -> None:

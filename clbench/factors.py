@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from clbench import dialects
 from clbench.registry import ClbenchError
 from clbench.tensor_file import is_zero
 
-PREFIXES = ("base_model.model.transformer.", "base_model.model.", "transformer.", "diffusion_model.")
+PREFIXES = ("base_model.model.transformer.", "base_model.model.", "transformer.", "diffusion_model.", "model.diffusion_model.")
 _PART = re.compile(r"^(?P<module>.+)\.(?P<side>lora_A|lora_B|lora_down|lora_up)(\.[^.]+)?\.weight$")
 Record = Mapping[str, tuple[int, int, float]]
 """Module -> first row of its A among the target's, rank, alpha."""
@@ -57,12 +58,12 @@ class Factor:
         return f"{self.module}.lora_{self.side}.weight"
 
 
-def read_pairs(path: Path, header: Mapping[str, Any]) -> tuple[dict[str, Pair], dict[str, str]]:
+def read_pairs(path: Path, header: Mapping[str, Any], drop_text: bool = False) -> tuple[dict[str, Pair], dict[str, str]]:
     """Target -> its two factors; target -> name of its alpha tensor. Targets are dotted and without a prefix.
 
-    Factors of text encoders are left aside where they add nothing; ClbenchError where they do.
+    Factors of text encoders are left aside where they add nothing or are to be dropped; ClbenchError where they do.
     """
-    header = _of_the_transformer(path, header)
+    header = _of_the_transformer(path, header, drop_text)
     found: dict[str, dict[str, tuple[str, list[int]]]] = {}
     alphas: dict[str, str] = {}
     for name, bare in _bare_names(path, header).items():
@@ -81,11 +82,16 @@ def read_pairs(path: Path, header: Mapping[str, Any]) -> tuple[dict[str, Pair], 
     return {target: _pair(path, target, sides) for target, sides in found.items()}, alphas
 
 
-def _of_the_transformer(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
+def of_text_encoders(names: Iterable[str]) -> list[str]:
+    """Those of the names that belong to a text encoder, sorted."""
+    return sorted(name for name in names if name.startswith(TEXT_ENCODERS))
+
+
+def _of_the_transformer(path: Path, header: Mapping[str, Any], drop_text: bool) -> dict[str, Any]:
     """The header without text encoders; ClbenchError if one is trained: if a layer of it has no factor of zeros alone."""
-    other = {name for name in header if name.startswith(TEXT_ENCODERS)}
+    other = set(of_text_encoders(header))
     layers: dict[str, list[str]] = {}
-    for name in other:
+    for name in () if drop_text else other:
         match = _PART.match(name)
         if match is None and not name.endswith(".alpha"):
             raise ClbenchError(_trains_text(path, name))
@@ -98,7 +104,11 @@ def _of_the_transformer(path: Path, header: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _trains_text(path: Path, name: str) -> str:
-    return f"{path} trains the text encoder too ('{name}'), which clbench does not apply; use one of the transformer alone"
+    command = f"clbench export {shlex.quote(str(path))} --drop-text-encoder --format diffusers --out FILE"
+    return (
+        f"{path} trains the text encoder too ('{name}'), which clbench does not apply; `{command}` writes the transformer's "
+        "part, which alone makes other pictures"
+    )
 
 
 def _pair(path: Path, target: str, sides: Mapping[str, tuple[str, list[int]]]) -> Pair:
@@ -111,21 +121,23 @@ def _pair(path: Path, target: str, sides: Mapping[str, tuple[str, list[int]]]) -
 
 
 def _bare_names(path: Path, names: Iterable[str]) -> dict[str, str]:
-    """The file's names -> the same without prefix, kohya's underscores as dots again."""
+    """The file's names -> the same without prefix, the underscores of kohya and OneTrainer as dots again."""
     names = list(names)
-    prefix = dialects.FLAT_PREFIX
-    flats = {name: name.removeprefix(prefix).partition(".") for name in names if name.startswith(prefix)}
-    layout = dialects.layout_of_flat(head for head, _, _ in flats.values())
+    prefix, of_modules = dialects.FLAT_PREFIX, dialects.FLAT_MODULE_PREFIX
+    layout = dialects.layout_of_flat(name.removeprefix(prefix).partition(".")[0] for name in names if name.startswith(prefix))
     bare: dict[str, str] = {}
     for name in names:
-        if name not in flats:
+        if not name.startswith((prefix, of_modules)):
             bare[name] = _strip(name)
             continue
-        head, dot, tail = flats[name]
-        target = dialects.unflattened(layout, head)
-        if target is None:
+        flat, dot, tail = name.partition(".")
+        known = (
+            dialects.unflattened(layout, flat.removeprefix(prefix)) if flat.startswith(prefix)
+            else dialects.unflattened_module(flat.removeprefix(of_modules))
+        )  # fmt: skip
+        if known is None:
             raise ClbenchError(f"{path} is not a LoRA of a dialect that is read here: key '{name}'")
-        bare[name] = target + dot + tail
+        bare[name] = known + dot + tail
     return bare
 
 

@@ -61,6 +61,8 @@ def edit(order: Order, beside: Sequence[Path] | None = None) -> Path:
     if not names(order.systems):
         for sentence in suite.left_out(world):
             say(sentence, "yellow")
+    for sentence in _pairs(world, bench, systems):
+        say(sentence, "yellow")
     alike = same_but_suite if beside is not None else same_but_suite_and_code
     if beside is None:
         beside = [] if order.overwrite else siblings(out)
@@ -91,7 +93,16 @@ def _checked(order: Order, world: World, suite: Suite) -> tuple[Bench, Asked, li
     bench = bench_for(world, suite, order.images, order.strict, order.skip_bad)
     asked = Asked(names(order.effects), order.limit, order.overwrite, order.retry_failed)
     systems = [open_system(name, bench) for name in chosen_systems(world, suite, order)]
-    return bench, asked, [(system, checked_cases(world, suite, system, asked)) for system in systems]
+    checked = [(system, checked_cases(world, suite, system, asked)) for system in systems]
+    _pairs(world, bench, checked)
+    return bench, asked, checked
+
+
+def _pairs(world: World, bench: Bench, systems: Sequence[tuple[System, list[Case]]]) -> list[str]:
+    """What the reference pairs of the suite's effects lack for the sources of these cases; ClbenchError for an unsound one."""
+    sources = sorted({case.source for _, cases in systems for case in cases})
+    found = [world.pairs.check(effect, sources) for effect in bench.effects if world.truth_kind(effect) == "reference"]
+    return [sentence for sentence in found if sentence]
 
 
 def _folder(order: Order, world: World, suite: Suite) -> Path:
@@ -327,11 +338,12 @@ def merge(world_name: str, method: str, effects: Sequence[str], accelerated: boo
     return out
 
 
-def export(adapter: Path, format: Format, out: Path, base: str | None) -> None:
-    """Write `adapter` in another program's names to `out`, and show what diffusers would not read there."""
+def export(adapter: Path, format: Format, out: Path, base: str | None, drop_text_encoder: bool = False) -> None:
+    """Write `adapter` in another program's names to `out`, and show what was dropped and what diffusers would not read there."""
     from clbench.adapters import describe_adapter
-    from clbench.export import export_adapter
+    from clbench.export import export_adapter, without_text_encoder
 
-    for note in export_adapter(describe_adapter(adapter), out, format, base):
+    info, notes = without_text_encoder(adapter) if drop_text_encoder else (describe_adapter(adapter), [])
+    for note in [*notes, *export_adapter(info, out, format, base)]:
         say(note, "yellow")
     show(str(out))

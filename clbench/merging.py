@@ -1,25 +1,26 @@
-"""Several LoRA files merged into one by peft's own `add_weighted_adapter`: the one room that knows peft.
+"""Several LoRA files merged into one by peft's own `add_weighted_adapter` (`clbench.merging_peft`).
 
-A merge depends on the adapters alone, so no base model is loaded: peft works on a stand-in of linear layers without
-memory, one for each module. What comes out is an ordinary LoRA file in the cache folder, named by everything that
-decides it.
+A merge depends on the adapters alone, so no base model is loaded; and each module on its own, so that no more than one module
+of all adapters is held. What comes out is an ordinary LoRA file in the cache folder, named by everything that decides it.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clbench.adapters import AdapterInfo, describe_adapter, load_tensors, lora_values, save_adapter
+from clbench.adapters import AdapterInfo, describe_adapter, load_factors, load_tensors, lora_values, save_adapter
+from clbench.factors import Factor
 from clbench.hashing import cache_folder
+from clbench.merging_peft import Draws, Factors, combine
 from clbench.provenance import hash_value, package_versions
 from clbench.registry import ClbenchError, suggestion
+from clbench.tensor_file import read_header
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    import torch
     from torch import Tensor
 
 VERSION = 1
@@ -31,7 +32,6 @@ the factors, which is the exact sum; the others merge all A and all B apart, whi
 ELECTING = frozenset(m for m in METHODS if "ties" in m)
 PRUNING = frozenset(m for m in METHODS if "ties" in m or "prune" in m)
 FACTORWISE = frozenset(METHODS) - {"cat"} - {m for m in METHODS if m.endswith("svd")}
-MERGED = "zx_merged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,129 +130,72 @@ def write_merged(merge: Merge, path: Path) -> str:
 def merge_adapters(merge: Merge) -> dict[str, Tensor]:
     """The merged factors ``<module>.lora_A.weight`` (r, in) and ``.lora_B.weight`` (out, r) with scale 1.
 
-    Computed in float32; the result has the parts' dtype where they share one. ClbenchError if a value is not finite.
+    Computed in float32; the result has the parts' dtype where they share one. Beside the result, one module of all adapters is in
+    memory at a time. ClbenchError if a value is not finite.
     """
-    import torch
-
-    loaded = [Factors.load(part) for part in merge.parts]
-    dtypes = {tensor.dtype for part in loaded for tensor in part.tensors.values()}
-    factors = combine(loaded, merge.method, merge.density, merge.rank, merge.seed)
-    if merge.accelerator is not None:
-        merged = Factors(factors, {}, merge.merged_weight)
-        factors = combine([merged, Factors.load(merge.accelerator)], "cat")
-    for name, tensor in factors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ClbenchError(f"merging by '{merge.method}' gave a value of '{name}' that is not finite")
-    dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
-    return {name: tensor.to(dtype) for name, tensor in factors.items()}
+    parts = [Opened(part) for part in merge.parts]
+    dtype = _common_dtype(parts)
+    merged: dict[tuple[str, str], Tensor] = {}
+    for module, factors in _merged_modules(merge, parts):
+        for side, tensor in (("A", factors.a), ("B", factors.b)):
+            if not bool(tensor.isfinite().all()):
+                raise ClbenchError(f"merging by '{merge.method}' gave a value of '{module}' that is not finite")
+            merged[module, side] = tensor.to(dtype)
+    return {f"{module}.lora_{side}.weight": merged[module, side] for module, side in sorted(merged)}
 
 
-@dataclass(frozen=True, slots=True)
-class Factors:
-    """An adapter in memory: its factors, the scale of each module (left out: 1) and its weight in the merge."""
+def _merged_modules(merge: Merge, parts: Sequence[Opened]) -> Iterator[tuple[str, Factors]]:
+    """The modules of the parts in the order in which peft has them in a whole model, then those of the accelerator alone."""
+    fast = Opened(merge.accelerator) if merge.accelerator is not None else None
+    modules = {module: part.info.shapes[module] for part in parts for module in part.info.modules}
+    largest = max(part.largest for part in parts)
+    rank = merge.rank if merge.method.endswith("svd") and merge.rank is not None else largest
+    draws = Draws(merge.seed, modules if merge.method.startswith("dare") else {}, rank)
+    for module in dict.fromkeys([*modules, *(fast.info.modules if fast is not None else ())]):
+        factors = None
+        if module in modules:
+            read = [part.read(module) for part in parts]
+            factors = combine(read, merge.method, largest, merge.density, merge.rank, draws)
+        if fast is not None:
+            taught = factors if factors is None else replace(factors, weight=merge.merged_weight)
+            factors = combine([taught, fast.read(module)], "cat", max(largest, fast.largest))
+        assert factors is not None
+        yield module, factors
 
-    tensors: Mapping[str, Tensor]
-    scales: Mapping[str, float]
-    weight: float
 
-    @classmethod
-    def load(cls, part: Part) -> Factors:
-        info = part.info
-        # rank-stabilised scales are written as plain ones: peft would apply the first adapter's kind to the result
-        scales = {m: info.alphas[m] / (r**0.5 if info.rslora else r) for m, r in info.ranks.items()}
-        return cls(load_tensors(info), scales, part.weight)
+class Opened:
+    """An adapter of a merge, read module by module."""
+
+    def __init__(self, part: Part) -> None:
+        self.info, self.weight = part.info, part.weight
+        self.largest = max(part.info.ranks.values())
+        self._factors: dict[str, list[Factor]] = {}
+        for factor in part.info.factors:
+            self._factors.setdefault(factor.module, []).append(factor)
 
     @property
-    def modules(self) -> list[str]:
-        return sorted({name.rsplit(".lora_", 1)[0] for name in self.tensors})
+    def dtypes(self) -> set[str]:
+        """Those of the stored factors, in the words of safetensors."""
+        header = read_header(self.info.path)
+        return {header[name]["dtype"] for name in self.info.names}
 
-    def factor(self, module: str, side: str) -> Tensor:
-        return self.tensors[f"{module}.lora_{side}.weight"]
+    def read(self, module: str) -> Factors | None:
+        """None where the adapter lacks the module."""
+        if module not in self._factors:
+            return None
+        a, b = load_factors(self.info, sorted(self._factors[module], key=lambda factor: factor.side)).values()
+        # rank-stabilised scales are written as plain ones: peft would apply the first adapter's kind to the result
+        return Factors(a, b, self.info.scale(module), self.weight)
 
-    def rank(self, module: str) -> int:
-        """0 where the adapter lacks the module."""
-        name = f"{module}.lora_A.weight"
-        return len(self.tensors[name]) if name in self.tensors else 0
 
-
-def combine(
-    parts: Sequence[Factors], method: str, density: float = 0.5, rank: int | None = None, seed: int = 0
-) -> dict[str, Tensor]:
-    """`add_weighted_adapter` of `parts` in a stand-in; float32 factors with scale 1.
-
-    peft draws DARE's masks from the global generator: it is seeded here and then put back as it was.
-    """
+def _common_dtype(parts: Sequence[Opened]) -> torch.dtype:
     import torch
 
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"peft\b")
-        carrier, places = _stand_in(parts)
-        torch.default_generator.manual_seed(seed)
-        lora: Any = carrier.base_model
-        lora.add_weighted_adapter(
-            adapters=_names(parts), weights=[part.weight for part in parts], adapter_name=MERGED,
-            combination_type=method, svd_rank=rank, svd_full_matrices=False, density=density,
-        )  # fmt: skip
-    merged: dict[str, Tensor] = {}
-    for module, place in places.items():
-        layer: Any = carrier.get_submodule(f"base_model.model.{place}")
-        a, b = layer.lora_A[MERGED].weight.data, layer.lora_B[MERGED].weight.data
-        if method == "cat":  # peft leaves rows of zeros below the stacked ones
-            used = sum(part.rank(module) for part in parts)
-            a, b = a[:used], b[:, :used]
-        merged[f"{module}.lora_A.weight"], merged[f"{module}.lora_B.weight"] = a.clone(), b.clone()
-    return merged
-
-
-def _names(parts: Sequence[Factors]) -> list[str]:
-    """Names of one width, so that none is part of another or of a parameter's name."""
-    return [f"zx{index:06d}" for index in range(len(parts))]
-
-
-def _stand_in(parts: Sequence[Factors]) -> tuple[PeftModel, dict[str, str]]:
-    """A model that carries all `parts` as adapters, and module -> its place there.
-
-    Places have no dots and one width: peft matches target modules by their last names.
-    """
-    from peft import LoraConfig, get_peft_model
-    from torch import nn
-
-    shapes = {m: (len(p.factor(m, "B")), p.factor(m, "A").shape[1]) for p in parts for m in p.modules}
-    places = {module: f"m{index:06d}" for index, module in enumerate(sorted(shapes))}
-    layers = nn.ModuleDict({places[module]: _empty_linear(*shape) for module, shape in shapes.items()})
-    rank = max(part.rank(module) for part in parts for module in part.modules)
-    carrier: PeftModel | None = None
-    for name, part in zip(_names(parts), parts, strict=True):
-        values = _peft_values(part, places, rank)
-        if carrier is None:
-            carrier = get_peft_model(layers, LoraConfig(**values), adapter_name=name)  # type: ignore[arg-type]
-        else:
-            carrier.add_adapter(name, LoraConfig(**values))
-        for module in part.modules:
-            layer: Any = layers[places[module]]
-            layer.lora_A[name].weight.data.copy_(part.factor(module, "A"))
-            layer.lora_B[name].weight.data.copy_(part.factor(module, "B"))
-    assert carrier is not None
-    return carrier, places
-
-
-def _peft_values(part: Factors, places: Mapping[str, str], rank: int) -> dict[str, Any]:
-    """LoraConfig arguments of a part: `rank`, the largest of all parts, is what peft compares; patterns hold its own."""
-    ranks = {places[module]: part.rank(module) for module in part.modules}
-    alphas = {places[module]: part.scales.get(module, 1.0) * part.rank(module) for module in part.modules}
-    return {
-        "r": rank, "lora_alpha": rank, "target_modules": sorted(ranks), "rank_pattern": ranks, "alpha_pattern": alphas,
-        "lora_dropout": 0.0,
-    }  # fmt: skip
-
-
-def _empty_linear(rows: int, columns: int) -> Any:
-    """A linear layer of that shape whose weight is one number, so that a large base costs nothing."""
-    import torch
-
-    layer = torch.nn.Linear(columns, rows, bias=False, device="meta")
-    layer.weight = torch.nn.Parameter(torch.zeros(()).expand(rows, columns), requires_grad=False)
-    return layer
+    if len({dtype for part in parts for dtype in part.dtypes}) > 1:
+        return torch.float32
+    first = parts[0].read(parts[0].info.modules[0])
+    assert first is not None
+    return first.a.dtype
 
 
 def _check_same(what: str, files: Mapping[Path, Mapping[str, Any]], hint: str) -> None:

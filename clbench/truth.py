@@ -122,8 +122,10 @@ class Truths:
         effect, kind = self.world.effect(effect_id), self.world.truth_kind(effect_id)
         if kind == "operator":
             return self._by_operator(effect, source_id)
-        target = self.world.references(effect_id, source_id)
-        if target is not None:
+        if kind == "reference":
+            target = self.world.references(effect_id, source_id)
+            if target is None:
+                return self._missing(f"no truth of '{effect_id}' for source '{source_id}': no reference picture of this source")
             return Truth("reference", target[None], self._painted_over(target[None], source_id))
         pictures = self._teacher.get((effect_id, source_id), [])
         if pictures:

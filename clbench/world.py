@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clbench.hashing import code_digest, file_digest, tree_digest
-from clbench.images import centre_square, hash_pixels, pictures_in, read_rgb, reduce_to
+from clbench.hashing import code_digest, tree_digest
+from clbench.images import reduce_to
 from clbench.provenance import hash_value
+from clbench.references import References
 from clbench.registry import ClbenchError, suggestion
 from clbench.sources import FolderSources, SceneSources, SourcePool
 from clbench.tables import read_table
@@ -62,6 +63,8 @@ class World:
         self.effects: dict[str, Effect] = self._load_effects()
         self._pool = self._open_sources()
         self.work_size = self._pool.size
+        folder = table.references.folder if table.references is not None else None
+        self.pairs = References(self.path(folder) if folder is not None else None, self.work_size, self.source_image)
         check_names(self.file, table, self.effects)
 
     @property
@@ -127,21 +130,14 @@ class World:
         return self._pool.pool_of(source_id)
 
     def references(self, effect_id: str, source_id: str) -> np.ndarray | None:
-        """The user's target picture for this source, uint8 ``(resolution, resolution, 3)``, or None.
-
-        A pair counts when its file stem is the source's id; its source picture must then be the same picture.
-        """
-        target = self._targets(effect_id).get(source_id)
-        if target is None:
-            return None
-        self._check_pair(effect_id, source_id)
-        return reduce_to(centre_square(read_rgb(target)), self.resolution)
+        """The user's target picture for this source, uint8 ``(resolution, resolution, 3)``, or None (see `References`)."""
+        return self.pairs.target(self.effect(effect_id).id, source_id, self.resolution)
 
     def truth_kind(self, effect_id: str) -> TruthKind | None:
-        """How truth is known for this effect: operator, else reference pictures, else the teacher."""
+        """How truth is known for this effect: operator, else reference pictures (of these alone), else the teacher."""
         if self.effect(effect_id).operator is not None:
             return "operator"
-        if self._targets(effect_id):
+        if self.pairs.targets(effect_id):
             return "reference"
         return "teacher" if self.teacher_path(effect_id) is not None else None
 
@@ -246,9 +242,7 @@ class World:
             "effects": hash_value([asdict(effect) for effect in self.effects.values()]),
             "operators": code_digest(Path(__file__).parent / "effects"),
             "sources": self._pool.digest(),
-            "references": tree_digest(self.path(self.table.references.folder))
-            if self.table.references
-            else "none",
+            "references": self.pairs.digest(),
             "teachers as truth": hash_value(teachers),
         }
 
@@ -284,26 +278,6 @@ class World:
             return SceneSources(folder, table.split, table.count or 0, table.size or 2 * self.resolution)
         return FolderSources(folder, table.count, table.size or self.resolution, table.licence)
 
-    def _targets(self, effect_id: str) -> dict[str, Path]:
-        if self.table.references is None:
-            return {}
-        folder = self.path(self.table.references.folder) / self.effect(effect_id).id
-        return pictures_in(folder / "target") if folder.is_dir() else {}
-
-    def _check_pair(self, effect_id: str, source_id: str) -> None:
-        assert self.table.references is not None
-        folder = self.path(self.table.references.folder) / effect_id / "source"
-        before = pictures_in(folder).get(source_id)
-        if before is None:
-            raise ClbenchError(
-                f"reference pair '{source_id}' of '{effect_id}' has a target but no picture in {folder}"
-            )
-        given = reduce_to(centre_square(read_rgb(before)), self.work_size)
-        if hash_pixels(given) != hash_pixels(self.source_image(source_id)):
-            raise ClbenchError(
-                f"{before} is not the same picture as the world's source '{source_id}'; rename one of them"
-            )
-
     def _existing(self, written: str, what: str) -> Path:
         path = self.path(written)
         if not path.is_file():
@@ -311,9 +285,11 @@ class World:
         return path
 
     def _teacher_digest(self, effect_id: str, path: Path) -> str:
-        """The file's digest, and its weight only where it is not 1, so that older hashes hold."""
-        weight = self.effect_weight(effect_id)
-        return file_digest(path) if weight == 1.0 else f"{file_digest(path)} at weight {weight}"
+        """The adapter's digest, and its weight only where it is not 1, so that older hashes hold."""
+        from clbench.adapters import adapter_digest
+
+        weight, digest = self.effect_weight(effect_id), adapter_digest(path)
+        return digest if weight == 1.0 else f"{digest} at weight {weight}"
 
     def _backbone_digest(self) -> str:
         if self.backbone_path is not None:

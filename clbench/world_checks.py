@@ -33,7 +33,7 @@ def _written(file: Path, table: WorldTable) -> dict[str, str]:
         folder = located(file, table.references.folder)
         if not folder.is_dir():
             raise ClbenchError(f"folder of reference pictures not found: {folder}")
-        written |= {path.name: str(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+        written |= {path.name: str(path) for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."}
     return written
 
 

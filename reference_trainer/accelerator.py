@@ -65,7 +65,12 @@ def describe(examples: General) -> list[list[str]]:
 def general_stream(
     shop: Workshop, config: StudentConfig, examples: General, store: TargetStore
 ) -> Generator[Progress, None, Stream | None]:
-    """The general stream, with the base's stored outputs where the recipe wants them; None when it is empty."""
+    """The general stream, with the base's stored outputs where the recipe wants them; None when it is empty.
+
+    Its kinds are the distinct wordings among `examples`, and kinds are drawn evenly: a wording of one example comes as often
+    as one of eight (256 examples of the tiny world have 166 wordings). So the shares declared in `clbench.general` decide
+    which examples there are, not how often each is drawn. The shipped adapters were trained like that.
+    """
     if not examples:
         return None
     source = shop.space.encode([picture for picture, _ in examples])

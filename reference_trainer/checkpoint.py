@@ -130,7 +130,10 @@ def finish(mark: Path, key: str, adapter: Path, facts: Mapping[str, Any]) -> Non
 
 
 def finished(mark: Path, key: str, adapter: Path) -> bool:
-    """Whether `adapter` is complete; ClbenchError when it was made by something else or changed since."""
+    """Whether `adapter` is complete: False without a mark or without the file.
+
+    ClbenchError when it was made by something else, or changed since: what somebody did to it is not trained over unasked.
+    """
     if not mark.is_file():
         return False
     made = read_json(mark)
@@ -138,7 +141,11 @@ def finished(mark: Path, key: str, adapter: Path) -> bool:
         raise ClbenchError(
             f"{adapter} was made by another recipe, world or version; use another --out, or --fresh to make it anew"
         )
-    return adapter.is_file() and file_digest(adapter) == made["sha256"]
+    if not adapter.is_file():
+        return False
+    if file_digest(adapter) != made["sha256"]:
+        raise ClbenchError(f"{adapter} was changed since it was made; move it away, or use --fresh to make it anew")
+    return True
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import STUDENT, Backbone, target_modules
 from reference_trainer.prompting import coherence, gram, trigger_fact
-from reference_trainer.starts import require_modules, require_prompt, require_size
+from reference_trainer.starts import require_modules, require_prompt, require_size, require_times
 from reference_trainer.streams import Router
 from reference_trainer.taught import Taught, add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.workshop import Workshop
@@ -78,8 +78,8 @@ def train_collection(
 def read_start(config: CollectionConfig, effects: Sequence[Effect], adapter: Path) -> AdapterInfo | None:
     """The adapter that `warm_start_from` names.
 
-    ClbenchError if it is not there, was trained in other words than `effects` are asked in now, or is `adapter`, which this
-    training writes.
+    ClbenchError if it is not there, was trained in other words than `effects` are asked in now or for other times, or is
+    `adapter`, which this training writes.
     """
     path = config.start_file
     if path is None:
@@ -89,6 +89,7 @@ def read_start(config: CollectionConfig, effects: Sequence[Effect], adapter: Pat
     if path.resolve() == adapter.resolve():
         raise ClbenchError(f"{path} would be overwritten by the training that starts from it: use another --out")
     require_prompt(path, config.prompt, "collection")
+    require_times(path, config, "collection")
     info = describe_adapter(path)
     triggers = own_triggers(info) if config.prompt == "aop" else {}
     for effect in effects:

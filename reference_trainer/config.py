@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from reference_trainer.losses import GUIDANCE
 from reference_trainer.networks import LoraForward, Modules
 from reference_trainer.precision import Precision
 from reference_trainer.pretrain_config import BaseConfig, EncodersConfig
-from reference_trainer.schedule import ANCHOR_TIME, SCORE_TIME, TARGET_GENERATION, TARGET_SCORE
+from reference_trainer.schedule import ABOVE_SCORE_TIME, ANCHOR_TIME, SCORE_TIME, TARGET_GENERATION, TARGET_SCORE
 from reference_trainer.streams import ROUTING
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -34,6 +34,13 @@ def _known(registry: Registry, name: str) -> str:
         registry.get(name)
     except ClbenchError as error:
         raise ValueError(str(error).removesuffix(".")) from None  # pydantic adds the file, the line and the key
+    return name
+
+
+def _warm_time(name: str) -> str:
+    if _known(ANCHOR_TIME, name) in ABOVE_SCORE_TIME:
+        known = ", ".join(n for n in ANCHOR_TIME.names() if n not in ABOVE_SCORE_TIME)
+        raise ValueError(f"a warm start draws no time of distribution matching to lie above; expected one of {known}")
     return name
 
 
@@ -63,6 +70,12 @@ class HabitsTable(Table):
     keep_warm_start: bool = Field(
         default=False, description="write <stage>-warm.safetensors into the stage's folder when a student's warm start ends"
     )
+
+    def require_no_gauges(self) -> None:
+        """ValueError where the recipe says something of gauges, for stages that have none."""
+        for name in ("gauge_every", "gauge_scenes"):
+            if name in self.model_fields_set:
+                raise ValueError(f"only collections and their extensions have gauges: leave habits.{name} out")
 
 
 class PairsConfig(Table):
@@ -96,6 +109,7 @@ class PairsConfig(Table):
     def _no_warm_start(self) -> PairsConfig:
         if self.habits.keep_warm_start:
             raise ValueError("there is no warm start to keep here: leave habits.keep_warm_start out")
+        self.habits.require_no_gauges()
         return self
 
 
@@ -122,10 +136,20 @@ class LossesTable(Table):
     dmd_ts_weight: float = Field(default=1.0, ge=0)
     ta_fm_weight: float = Field(default=1.0, ge=0)
 
+    @property
+    def effective(self) -> frozenset[str]:
+        """Names of the losses that are switched on and weigh something."""
+        weights = {
+            "dmd_bs": self.dmd_bs * self.dmd_bs_weight,
+            "dmd_ts": self.dmd_ts * self.dmd_ts_weight,
+            "ta_fm": self.ta_fm * self.ta_fm_weight,
+        }
+        return frozenset(name for name, weight in weights.items() if weight)
+
     @model_validator(mode="after")
     def _something(self) -> LossesTable:
-        if not (self.dmd_bs or self.dmd_ts or self.ta_fm):
-            raise ValueError("all losses are switched off")
+        if not self.effective:
+            raise ValueError("all losses are switched off or have weight 0")
         return self
 
 
@@ -157,20 +181,23 @@ class StudentConfig(Table):
         description="what the warm start matches where noise is mixed into a stored output y: outputs: eps - y; teacher: what "
         "the teacher predicts there",
     )
-    warm_time: str = Field(default="uniform", description="time of the warm start, by a name of times.anchor")
+    warm_time: str = Field(default="uniform", description="time of the warm start, by a name of times.anchor other than code")
     fake_start: Literal["student", "base"] = Field(
         default="student", description="the fake score where the student no longer is the plain base: a copy of it, or the base"
     )
     batch: int = Field(default=8, ge=1, description="of each process")
-    steps: int = Field(default=4, ge=1, description="sampling steps of the student")
-    shift: float = Field(default=3.0, gt=0, description="shift of the student's times; the scheduler must use it too")
+    steps: int = Field(default=4, ge=1, description="sampling steps of the student; the world samples in its own few_steps")
+    shift: float = Field(default=3.0, gt=0, description="shift of the student's times; the world must have it too")
     fake_updates: int = Field(default=5, ge=0, description="fake-score updates per student update")
     rollout: Literal["shared", "fresh"] = Field(
         default="shared", description="shared: one rollout serves all updates of a round; fresh: one for each"
     )
     lr: float = Field(default=5e-4, gt=0)
     distill_lr: float | None = Field(
-        default=None, gt=0, description="the student's after warm_start, with a warm-up of its own; None: lr, without one"
+        default=None,
+        gt=0,
+        description="the student's after warm_start (of 0 too: then there is no other), with a warm-up of its own; None: lr, "
+        "without one",
     )
     lr_decay: bool = Field(
         default=False, description="cosine decay of the student's rate to a tenth, in each phase where distill_lr parts them"
@@ -199,12 +226,16 @@ class StudentConfig(Table):
     precision: Precision = "float32"
     habits: HabitsTable = HabitsTable()
 
-    _warm_time = field_validator("warm_time")(lambda name: _known(ANCHOR_TIME, name))
+    _warm_time = field_validator("warm_time")(_warm_time)
     _guidance = field_validator("guidance_convention")(lambda name: _known(GUIDANCE, name))
 
     def starts_elsewhere(self) -> bool:
         """Whether the student is something else than the plain base when distillation begins."""
         return self.warm_start > 0
+
+    def without_outputs(self) -> str:
+        """What to change where no stream has stored outputs, of which a warm start and all losses but DMD_BS live; else ""."""
+        return ""
 
     @model_validator(mode="after")
     def _within(self) -> StudentConfig:
@@ -216,12 +247,29 @@ class StudentConfig(Table):
             raise ValueError('a fake score that starts as the student has its LoRA: leave fake_lora out, or fake_start = "base"')
         return self
 
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> StudentConfig:
+        remedy = self.without_outputs()
+        if remedy and self.warm_start:
+            raise ValueError(f"a warm start learns from stored outputs, and no stream has any: {remedy}")
+        if remedy and "dmd_bs" not in self.losses.effective:
+            raise ValueError(f"the losses that count learn from stored outputs, and no stream has any: {remedy}")
+        return self
+
 
 class AcceleratorConfig(StudentConfig):
     """[accelerator]: the plain base as the only teacher, general stream alone."""
 
     general_sources: int = Field(default=256, ge=1)
     general_targets: bool = True
+
+    def without_outputs(self) -> str:
+        return "" if self.general_targets else "set general_targets = true"
+
+    @model_validator(mode="after")
+    def _no_gauges(self) -> AcceleratorConfig:
+        self.habits.require_no_gauges()
+        return self
 
 
 class CollectionConfig(StudentConfig):
@@ -243,6 +291,18 @@ class CollectionConfig(StudentConfig):
 
     def starts_elsewhere(self) -> bool:
         return super().starts_elsewhere() or self.warm_start_from != "base"
+
+    def without_outputs(self) -> str:
+        return "" if self.p_switch or self.general_targets else "set general_targets = true, or p_switch above 0"
+
+    @model_validator(mode="after")
+    def _streams(self) -> CollectionConfig:
+        if self.p_switch < 1 and not self.general_sources:
+            raise ValueError(
+                f"with p_switch {self.p_switch:g} rows come from the general stream, but general_sources is 0: "
+                "set p_switch = 1, or general_sources above 0"
+            )
+        return self
 
     @property
     def start_file(self) -> Path | None:
@@ -274,7 +334,7 @@ class Recipe(Table):
     """The whole file; it may be `based_on` another recipe, of which it changes what it names."""
 
     based_on: str | None = Field(default=None, description="a shipped recipe, or a file relative to this one")
-    seed: int = 0
+    seed: int = Field(default=0, description="of every stage; in [base.vae], [base.edits] and [encoders] unless they name one")
     base: BaseConfig = BaseConfig()
     encoders: EncodersConfig = EncodersConfig()
     teachers: TeachersConfig = TeachersConfig()
@@ -309,8 +369,7 @@ def with_pairs(recipe: Recipe, folder: Path) -> Recipe:
 
 def load_recipe(name: str | Path) -> Recipe:
     """A shipped recipe by name (``tiny``, ``smoke``) or a TOML file; ClbenchError naming file, line and key."""
-    file = _find(name, Path())
-    return validated(file, _read(file, ()), Recipe)
+    return _read(_find(name, Path()), ())[1]
 
 
 def _find(name: str | Path, folder: Path) -> Path:
@@ -319,23 +378,45 @@ def _find(name: str | Path, folder: Path) -> Path:
     return shipped if shipped.is_file() else folder / name
 
 
-def _read(file: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """The keys of `file` over those of the recipe that it is based on; `above` are the files that led here.
+def _read(file: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], Recipe]:
+    """The recipe of `file`: its keys over those of the recipe that it is based on; `above` are the files that led here.
 
-    ClbenchError for a base that is missing, not valid, or leads back here.
+    ClbenchError for a base that is missing, not valid, or leads back here, and for what would do nothing.
     """
     own, _ = read_toml(file)
-    base, above = own.get("based_on"), (*above, file.resolve())
-    if not isinstance(base, str):
-        return own
-    found = _find(base, file.parent)
-    if not found.is_file():
-        raise ClbenchError(f"{file}: based_on names '{base}', which is neither a shipped recipe nor a file beside it")
-    if found.resolve() in above:
-        raise ClbenchError(f"{file}: based_on '{base}' leads back to a recipe that is based on this one")
-    first = _read(found, above)
-    validated(found, first, Recipe)  # so that its mistakes are told with its own name
-    return _laid_over(first, own)
+    base, above, keys = own.get("based_on"), (*above, file.resolve()), own
+    if isinstance(base, str):
+        found = _find(base, file.parent)
+        if not found.is_file():
+            raise ClbenchError(f"{file}: based_on names '{base}', which is neither a shipped recipe nor a file beside it")
+        if found.resolve() in above:
+            raise ClbenchError(f"{file}: based_on '{base}' leads back to a recipe that is based on this one")
+        keys = _laid_over(_read(found, above)[0], own)
+    recipe = validated(file, keys, Recipe)
+    _require_effect(file, own, recipe)
+    return keys, recipe
+
+
+def _require_effect(file: Path, own: Mapping[str, Any], recipe: Recipe) -> None:
+    """ClbenchError for an option that `file` names itself and that does nothing in its `recipe`.
+
+    One that comes from the recipe below may be idle: nothing in TOML takes it away again.
+    """
+    for stage in ("accelerator", "collection", "extension"):
+        for name, why in _idle(getattr(recipe, stage)):
+            if name in own.get(stage, {}):
+                raise ClbenchError(f"{file}: key '{name}' in [{stage}] does nothing {why}: leave it out")
+
+
+def _idle(table: StudentConfig) -> Iterator[tuple[str, str]]:
+    """Options that do nothing beside the others of the table, and why."""
+    if not table.warm_start:
+        for name in ("warm_batch", "warm_target", "warm_time"):
+            yield name, "without warm_start updates"
+        if table.distill_lr not in (None, table.lr):
+            yield "lr", f"without warm_start updates, where distill_lr {table.distill_lr:g} is the rate of every update"
+    if table.warm_start == table.updates:
+        yield "distill_lr", f"where all {table.updates} updates are the warm start"
 
 
 def _laid_over(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

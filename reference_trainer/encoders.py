@@ -24,6 +24,7 @@ from clbench.effects import apply_operator
 from clbench.general import instruction_corpus
 from clbench.hashing import tree_digest
 from clbench.images import reduce_to
+from clbench.registry import ClbenchError
 from clbench.scenes import Pool, load_pool, scene_of
 from clbench.types import Effect, seed_from
 from reference_trainer.checkpoint import DiceState, finish, finished, forget
@@ -35,7 +36,9 @@ from reference_trainer.pretrain import Report, recipe_key
 from reference_trainer.pretrain_config import EncodersConfig
 from reference_trainer.text import unigram_tokenizer
 
-# Embeddings, positions and the two projections are no hidden maps of the same kind: AdamW trains them.
+# Embeddings, positions and the two projections into the common space are no hidden maps: AdamW trains them. "proj." means
+# those two and also matches every block's attn.out_proj and mlp.c_proj, so that Muon has in_proj_weight and c_fc alone. The
+# shipped encoder was trained like that, and so are others until one is trained and measured that does otherwise.
 ADAM_ONLY = ("embedding", "conv1", "proj.", ".proj", "text_projection", "logit_scale")
 
 
@@ -120,10 +123,24 @@ def contrastive_loss(images: Tensor, texts: Tensor, captions: Sequence[str], sca
     return (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted)) / 2
 
 
+def require_fit(config: EncodersConfig, effects: int, resolution: int) -> None:
+    """ClbenchError unless the recipe fits the world's number of effects with a known operator, and its resolution."""
+    if config.effects_per_scene > effects:
+        raise ClbenchError(
+            f"[encoders] effects_per_scene is {config.effects_per_scene}, but the world has {effects} with a known operator"
+        )
+    if resolution % config.patch:
+        raise ClbenchError(f"[encoders] patch {config.patch} does not divide the world's resolution {resolution}")
+
+
 def train_clip(
     config: EncodersConfig, effects: Sequence[Effect], sources: Path, resolution: int, out: Path, resume: bool, report: Report
 ) -> Path:
-    """Train into ``out/encoders/clip`` (an open_clip folder); a finished one is only named."""
+    """Train into ``out/encoders/clip`` (an open_clip folder); a finished one is only named.
+
+    ClbenchError where the recipe asks for more effects per scene than there are, or for patches that do not fill the picture.
+    """
+    require_fit(config, len(effects), resolution)
     folder = out / "encoders" / "clip"
     key = recipe_key("clip", config, resolution, [(e.id, e.caption) for e in effects], tree_digest(sources))
     weights, mark = folder / "open_clip_model.safetensors", out / "encoders" / "clip.complete.json"

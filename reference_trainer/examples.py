@@ -16,6 +16,7 @@ import numpy as np
 
 from clbench.images import centre_square, reduce_to
 from clbench.photos import photos_in, read_photo
+from clbench.references import check_shapes
 from clbench.registry import ClbenchError
 from clbench.types import Effect, seed_from
 from clbench.world import World
@@ -51,8 +52,13 @@ def teacher_pairs(world: World, effect: Effect, count: int, folder: str | None) 
     if folder is None:
         return [_operator_pair(world, effect, index) for index in range(count)]
     before, after = (photos_in(Path(folder) / effect.id / side) for side in ("source", "target"))
-    stems = sorted(set(before) & set(after))[:count]
-    return [Pair(_square(before[stem], world.resolution), _square(after[stem], world.resolution)) for stem in stems]
+    return [_read_pair(before[stem], after[stem], world.resolution) for stem in sorted(before)[:count]]
+
+
+def _read_pair(source: Path, target: Path, size: int) -> Pair:
+    before, after = read_photo(source), read_photo(target)
+    check_shapes(source, before, target, after)
+    return Pair(reduce_to(centre_square(before), size), reduce_to(centre_square(after), size))
 
 
 def check_pairs(world: World, effect: Effect, folder: str | None) -> None:
@@ -64,8 +70,12 @@ def check_pairs(world: World, effect: Effect, folder: str | None) -> None:
         )
     if folder is not None:
         home = Path(folder) / effect.id
-        if not set(photos_in(home / "source")) & set(photos_in(home / "target")):
+        before, after = photos_in(home / "source"), photos_in(home / "target")
+        if not set(before) & set(after):
             raise ClbenchError(f"{home} holds no pair: no file stem is both in source/ and in target/")
+        for stem in sorted(set(before) ^ set(after)):
+            side, other = ("source", "target") if stem in before else ("target", "source")
+            raise ClbenchError(f"{home / side} has a picture '{stem}' and {home / other} none: a pair has the same stem in both")
 
 
 def _operator_pair(world: World, effect: Effect, index: int) -> Pair:
@@ -93,7 +103,10 @@ def distillation_sources(world: World, stream: str, count: int, pictures: str | 
 
 
 def general_examples(world: World, count: int, pictures: str | None) -> list[tuple[Picture, str]]:
-    """Sources with general instructions; in a world of scenes they are edits of the scene, as in base training."""
+    """`count` sources with general instructions; in a world of scenes they are edits of the scene, drawn as in base training.
+
+    How often each is then asked for is another matter: see `accelerator.general_stream`.
+    """
     if pictures is None:
         _require_scenes(world)
         return _scene_edits(world, count)

@@ -25,7 +25,7 @@ from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, target_modules
 from reference_trainer.prompting import Prompts, coherence, gram, student_prompt, trigger_fact
-from reference_trainer.starts import require_prompt, require_size
+from reference_trainer.starts import require_prompt, require_size, require_times
 from reference_trainer.streams import Replay, Router, Stream
 from reference_trainer.taught import add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.workshop import Workshop
@@ -45,7 +45,7 @@ def read_origin(path: Path, given: Sequence[str] | None, config: ExtensionConfig
     """The adapter at `path`; its effects are those in its header, or `given` where it does not name any.
 
     ClbenchError when both name different effects, when replay has nothing to draw from, or when the student of that
-    adapter sees other words than `config` says.
+    adapter sees other words or takes other steps than `config` says.
     """
     header = read_header(path).get("__metadata__", {})
     named = tuple(header.get("clbench.effects", "").split())
@@ -55,6 +55,7 @@ def read_origin(path: Path, given: Sequence[str] | None, config: ExtensionConfig
     if config.replay > 0 and not effects:
         raise ClbenchError(f"{path} does not say which effects it knows: name them by --old, or set [extension] replay = 0")
     require_prompt(path, config.prompt, "extension")
+    require_times(path, config, "extension")
     return Origin(describe_adapter(path), effects)
 
 

@@ -42,7 +42,10 @@ def learning_rate(base: float, update: int, warmup: int, decay_over: int | None,
 
 
 class Learner:
-    """AdamW (.9, .999) on one adapter of a backbone; `step` is the only place where weights change."""
+    """AdamW (.9, .999) on one adapter of a backbone: `move` (and `step`, which ends in it) is the only place that trains.
+
+    Weights are overwritten by `copy` and `restore` too, and by `averaged` until it is left.
+    """
 
     def __init__(
         self,
@@ -66,7 +69,7 @@ class Learner:
         self.average = {key: p.detach().clone() for key, p in self.parameters.items()} if ema else {}
 
     def step(self, loss: Tensor, update: int) -> float:
-        """One update; returns the gradient norm before clipping. NonFiniteError leaves the weights untouched."""
+        """`move` by the gradients of `loss`."""
         self.clear()
         if loss.requires_grad:
             loss.backward()
@@ -77,7 +80,10 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
 
     def move(self, update: int) -> float:
-        """`step` by the gradients that lie there, which are dropped; none where only other processes have rows that teach."""
+        """One update by the gradients that lie there, which are dropped; returns their norm before clipping.
+
+        There are none where only other processes have rows that teach. NonFiniteError leaves the weights untouched.
+        """
         try:
             return self._move(update)
         finally:

@@ -13,8 +13,8 @@ from clbench.registry import ClbenchError
 class Logbook:
     """``log.jsonl`` (flushed line by line) and, if wanted, TensorBoard event files in one folder.
 
-    Opened at update `start`, it drops the lines of later updates: what a killed run did after its last checkpoint
-    is done again.
+    Opened at update `start`, it drops the lines of that update and later ones: what a killed run did after its last checkpoint
+    is done again. TensorBoard is told to leave them out, also at 0, where an older training lies in the folder.
     """
 
     def __init__(self, folder: Path, start: int = 0, tensorboard: bool = True) -> None:
@@ -29,7 +29,7 @@ class Logbook:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start or None)
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
 
     def write(self, update: int, values: Mapping[str, float]) -> None:
         """Log the numbers of one update."""

@@ -68,8 +68,10 @@ def ta_fm(predicted: Tensor, target: Tensor, eps: Tensor) -> Tensor:
 def velocity_matching(predicted: Tensor, teacher: Tensor) -> Tensor:
     """``|| v_student(y_t, t, c) - v_teacher(y_t, t, c_teacher) ||^2``, mean over elements, ``(B,)``.
 
-    Flow matching on the teacher's own outputs has the same minimum, reached through the noise of eps - y; here it is asked for
-    directly (Meng et al. 2023, On distillation of guided diffusion models, eq. 5, with the velocity in the place of x0).
+    What the teacher predicts is asked for directly (Meng et al. 2023, On distillation of guided diffusion models, eq. 5, with the
+    velocity in the place of x0); flow matching on stored outputs y asks for it through the noise of eps - y. Both have the same
+    minimum only where y was made with the guidance that `teacher` has, and then but for the error of y's steps: exactly without
+    guidance, nearly with it (a guided velocity is not the mean of eps - y over what it leads to).
     """
     return require_finite(per_sample_mean((predicted - teacher.detach()) ** 2), "velocity matching loss")
 

@@ -140,39 +140,46 @@ class Objective:
             yield self._student_piece(batch, piece, (t_bs, t_ts), (eps_bs, eps_ts), eps_ta)
 
     def _student_piece(self, batch: Batch, parts: Sequence[Part], times: Twice, noise: Twice, eps_ta: Tensor) -> Piece:
-        """One pass of the student on rows of all three parts; `times`, `noise` and `eps_ta` are the whole batch's."""
+        """One pass of the student on rows of all three parts; `times`, `noise` and `eps_ta` are the whole batch's.
+
+        The loss is weighted; logged are the three parts as they are, so that runs of other weights can be compared.
+        """
         losses, (bs, ts, ta) = self.config.losses, parts
         v_bs, v_ts, v_ta = self._student_pass(batch, parts)
         x_bs, x_ts = to_x0(bs.noisy, v_bs, bs.time), to_x0(ts.noisy, v_ts, ts.time)
         g_bs, g_ts, logs = self._score(batch, bs, ts, x_bs, x_ts, times, noise)
         terms = {
-            "dmd_bs": losses.dmd_bs_weight * dmd(x_bs, g_bs).sum(),
-            "dmd_ts": losses.dmd_ts_weight * dmd(x_ts, g_ts).sum(),
-            "ta_fm": losses.ta_fm_weight * ta_fm(v_ta, batch.target[ta.rows], eps_ta[ta.rows]).double().sum(),
+            "dmd_bs": (losses.dmd_bs_weight, dmd(x_bs, g_bs)),
+            "dmd_ts": (losses.dmd_ts_weight, dmd(x_ts, g_ts)),
+            "ta_fm": (losses.ta_fm_weight, ta_fm(v_ta, batch.target[ta.rows], eps_ta[ta.rows]).double()),
         }
-        loss = torch.stack(list(terms.values())).sum() / len(batch)
-        counts = {"dmd_bs": len(bs), "dmd_ts": len(ts), "ta_fm": len(ta)}
-        logs |= {f"loss/{name}": Mean(float(term.detach()) / n, n) for name, term in terms.items() if (n := counts[name])}
+        loss = torch.stack([weight * each.sum() for weight, each in terms.values()]).sum() / len(batch)
+        logs |= {f"loss/{name}": Mean(each.detach().mean(), len(each)) for name, (_, each) in terms.items() if len(each)}
         return Piece(loss, logs)
 
     def warm_start_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
-        """Joint flow matching of the student on stored targets at all times: TA-FM alone, before distillation."""
+        """What the student learns from rows with stored outputs alone, before distillation; a scalar, 0 where there are none.
+
+        `warm_target` says what: flow matching on the stored outputs (``loss/ta_fm``), or the velocities that the rows' teachers
+        predict there (``loss/velocity``); `warm_time` says at which times.
+        """
         return joined(self.warm_start_pieces(batch))
 
     def warm_start_pieces(self, batch: Batch) -> Pieces:
         """The same loss piece by piece; none for a batch that is all general stream, without stored outputs."""
         rows = batch.has_target.nonzero().flatten()
-        eps, time = self._noise(batch), self._warm_time(self.dice, len(batch), self.config.shift, torch.empty(0))
+        no_score_time = torch.empty(0)  # the recipe allows no name that looks at it
+        eps, time = self._noise(batch), self._warm_time(self.dice, len(batch), self.config.shift, no_score_time)
         anchored = processes.total(len(rows))
         for (part,) in cut([_part(rows, add_noise(batch.target, eps, time), time)], self.config.rows):
             (v,) = self._student_pass(batch, [part])
             if self.config.warm_target == "teacher":
-                each = velocity_matching(v, self._teacher_velocity(batch, part)).double()
+                name, each = "velocity", velocity_matching(v, self._teacher_velocity(batch, part)).double()
             else:
-                each = ta_fm(v, batch.target[part.rows], eps[part.rows]).double()
+                name, each = "ta_fm", ta_fm(v, batch.target[part.rows], eps[part.rows]).double()
             mean = Mean(each.detach().mean(), len(part))
             # the mean over the rows of all processes, whose gradients are averaged afterwards
-            yield Piece(each.sum() * processes.count() / anchored, {"loss/ta_fm": mean, "loss/student": mean})
+            yield Piece(each.sum() * processes.count() / anchored, {f"loss/{name}": mean, "loss/student": mean})
 
     # ---- fake score -------------------------------------------------------------------------------------------
     def fake_loss(self, batch: Batch, samples: Tensor) -> tuple[Tensor, Logs]:

@@ -1,4 +1,4 @@
-"""The optimizer of pre-training: Muon for weight matrices and convolutions, AdamW for everything else.
+"""The optimizer of pre-training: Muon for weight matrices and convolutions, AdamW for everything else and what is named.
 
 Muon (Jordan et al. 2024) replaces the momentum of a matrix by its nearest semi-orthogonal matrix, found by a few
 Newton-Schulz steps. `torch.optim.Muon` takes matrices only, so convolutions are laid flat here.
@@ -75,8 +75,8 @@ def trapezoid(update: int, updates: int, warmup: int, decay_share: float) -> flo
 class PretrainLearner:
     """All trainable parameters of some modules: Muon, AdamW and a running average; checkpointed whole.
 
-    `adam_only` are fragments of names that go to AdamW although they are matrices (embeddings, first and last
-    layers): their rows are not one linear map.
+    `adam_only` are fragments of names: a matrix whose name holds one of them goes to AdamW. They are meant for embeddings, first
+    and last layers, whose rows are not one linear map, but match wherever they occur.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL, FluxKontextPipeline
 from torch import Tensor
 
+from clbench.backbones.common import hide_loading_bars
 from clbench.general import KINDS, draw_edit, instruction_corpus
 from clbench.hashing import tree_digest
 from clbench.images import reduce_to
@@ -188,6 +189,7 @@ def train_edits(
         report(Progress("base", update + 1, table.updates, logs))
     learner.use_average()
     pipe.vae.register_to_config(_name_or_path="")  # where this machine kept it is nobody's business
+    hide_loading_bars()  # transformers shows one for the files that it writes
     pipe.save_pretrained(folder)
     finish(mark, key, weights, {"examples": len(examples)})
     return folder
@@ -203,7 +205,11 @@ class ShownEdit:
 
 
 def shown_edit(pool: Pool, config: BaseConfig, kind: str) -> ShownEdit:
-    """An edit of `kind` on a scene that follows those of training: the same at every stage of every training."""
+    """An edit of `kind` on one of the scenes behind the first `edits.scenes`: the same at every update.
+
+    Training has not seen it where `edits.scenes` is a multiple of `edit_examples.CHUNK`; else it is among the examples, which
+    are made in whole chunks. Trainings with other `edits.scenes` show other scenes.
+    """
     scene = scene_of(pool, config.split, config.edits.scenes + KINDS.names().index(kind))
     edit = draw_edit(scene, pool, np.random.default_rng(seed_from("base sheet", kind)), kind)
     return ShownEdit(edit.instruction, reduce_to(scene.image, config.resolution), reduce_to(edit.target, config.resolution))

@@ -121,6 +121,8 @@ def high_half_shifted(dice: Dice, count: int, amount: float) -> Tensor:
 
 
 ANCHOR_TIME: Registry[Callable[[Dice, int, float, Tensor], Tensor]] = Registry("time of trajectory anchoring")
+ABOVE_SCORE_TIME = frozenset({"code"})
+"""Names of `ANCHOR_TIME` that look at the times of distribution matching: a warm start has none."""
 
 
 @ANCHOR_TIME.register("paper")

@@ -1,4 +1,4 @@
-"""What an adapter must be for a training to go on from it."""
+"""What must hold before a student's training starts: of the adapter that it goes on from, and of its world's sampling."""
 
 from __future__ import annotations
 
@@ -6,9 +6,44 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clbench.adapters import AdapterInfo, read_header
+from clbench.console import say
 from clbench.registry import ClbenchError
 from clbench.types import PromptKind
-from reference_trainer.config import LoraTable
+from clbench.world import World
+from clbench.world_file import FewStepTable
+from reference_trainer import processes
+from reference_trainer.config import LoraTable, StudentConfig
+
+
+def check_sampling(world: World, config: StudentConfig, stage: str) -> None:
+    """Whether the world will sample at the times that the recipe's `stage` trains for.
+
+    ClbenchError for a shift that is neither the world's own nor that of an entry of the adapters that `stage` makes. Other steps
+    are no mistake, since an adapter may be asked for fewer than it was trained for: they are said.
+    """
+    one = world.table.accelerator
+    entries: Sequence[FewStepTable] = world.table.candidates if stage != "accelerator" else [one] if one else []
+    where = "[accelerator]" if stage == "accelerator" else "a table [[candidates]]"
+    usual = world.backbone
+    if config.shift not in {usual.shift, *(entry.shift for entry in entries)}:
+        raise ClbenchError(
+            f"[{stage}] shift of the recipe is {config.shift:g}, but {world.file} samples with shift {usual.shift:g}: "
+            f"make them equal, or name shift = {config.shift:g} in {where} there"
+        )
+    if config.steps not in {usual.few_steps, *(entry.steps for entry in entries)} and processes.first():
+        say(
+            f"[{stage}] steps of the recipe are {config.steps}, but {world.file} samples in {usual.few_steps}: "
+            f"name steps = {config.steps} in {where} there, to see the adapter as it is trained",
+            "yellow",
+        )
+
+
+def require_times(path: Path, config: StudentConfig, stage: str) -> None:
+    """ClbenchError if the adapter says that it was trained for other steps or another shift than the recipe's `stage`."""
+    header = read_header(path).get("__metadata__", {})
+    for name, mine in (("steps", str(config.steps)), ("shift", str(config.shift))):
+        if (trained := header.get(f"clbench.{name}", mine)) != mine:
+            raise ClbenchError(f"{path} was trained with {name} = {trained}, but [{stage}] has {name} = {mine}")
 
 
 def require_prompt(path: Path, prompt: PromptKind, stage: str) -> None:

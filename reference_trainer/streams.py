@@ -1,7 +1,9 @@
 """Probabilistic dual-stream routing: where batches come from (CollectionLoRA, PDSR).
 
-The effect stream gives (source, effect i, teacher i, stored teacher output y); the general stream gives (source,
-general instruction) with the plain base as teacher. All latents and prompt embeddings are computed beforehand.
+The effect stream gives (source, effect i, teacher i, stored teacher output y), every effect as often as any other (in
+an extension, as any other old one or new one); the general stream gives (source, general instruction) with the plain base as
+teacher, every wording as often as any other, whatever its number of examples. All latents and prompt embeddings are computed
+beforehand.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class Stream:
     """Examples that share one structure.
 
     `source` ``(N, T, C)``, `target` ``(N, T, C)`` or None, `kind` ``(N,)`` the row of `teachers`, `names` and both
-    prompt tables. Kinds are drawn uniformly, then an example of that kind, so unequal counts do not matter.
+    prompt tables. Kinds are drawn uniformly, then uniformly an example of that kind: unequal counts do not weigh, so an example
+    of a small kind comes more often than one of a large kind.
     """
 
     source: Tensor

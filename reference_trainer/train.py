@@ -23,7 +23,9 @@ from reference_trainer.examples import check_pairs
 from reference_trainer.extension import Origin, budget, read_origin, train_extension
 from reference_trainer.joint import train_joint
 from reference_trainer.loop import Progress
+from reference_trainer.pretrain_config import with_seed
 from reference_trainer.prompting import with_triggers
+from reference_trainer.starts import check_sampling
 from reference_trainer.teacher import add_teacher, train_teacher
 from reference_trainer.workshop import Workshop
 
@@ -54,8 +56,8 @@ def run(
     `effects` None means every effect of the world's collection pool (for the collection: of those, the ones that
     have a teacher; for the joint LoRA the same, or all of them where none has one; for an extension: the ones of the
     extension pool that have a teacher). `report` is called after every update. The same call finishes an interrupted one;
-    with `resume` false it starts anew. Mistakes raise ClbenchError
-    before long work; so does another process that trains the same thing into `out`.
+    with `resume` false it starts anew. Mistakes raise ClbenchError before long work; so does another process that trains the
+    same thing into `out`.
     """
     if extend is not None:
         if stage != "collection":
@@ -71,6 +73,7 @@ def run(
     if stage == "teachers":
         return _teachers(recipe, world, chosen, out / "teachers", resume, report)
     if stage == "accelerator":
+        check_sampling(world, recipe.accelerator, stage)
         with _alone(out / "accelerator"):
             for progress in train_accelerator(Workshop(world), recipe.accelerator, recipe.seed, out, resume):
                 report(progress)
@@ -79,6 +82,7 @@ def run(
         return _joint(recipe, world, chosen if effects is not None else _taught_or_all(world, chosen, out), out, resume, report)
     if stage != "collection":
         raise ClbenchError(f"unknown stage '{stage}'; expected one of {', '.join(STAGES)}")
+    check_sampling(world, recipe.collection, stage)
     teachers = teacher_files(world, chosen, out / "teachers")
     if effects is None:
         chosen = [effect for effect in chosen if effect.id in teachers]
@@ -116,6 +120,7 @@ def _extension(
     made = out / "extension.safetensors"
     if extend.adapter.resolve() == made.resolve():
         raise ClbenchError(f"{made} would be overwritten by its own extension: use another --out")
+    check_sampling(world, recipe.extension, "extension")
     origin = read_origin(extend.adapter, extend.old, recipe.extension)
     old = list(as_trained(origin.info, {name: world.effect(name) for name in origin.effects}).values())
     new = with_triggers(world, _new_effects(world, effects, origin, out / "teachers"), recipe.extension.triggers, old)
@@ -157,10 +162,11 @@ def _from_scenes(
                 f"the recipe's [base] resolution is {recipe.base.resolution}, but world {world.name} has {world.resolution}"
             )
         with _alone(out / "vae-training", out / "edits-training"):
-            return [train_base(recipe.base, folder, list(world.effects.values()), out, resume, report)]
+            base = recipe.base.seeded(recipe.seed)
+            return [train_base(base, folder, list(world.effects.values()), out, resume, report)]
     known = [effect for effect in world.effects.values() if effect.operator is not None]
     with _alone(out / "encoders" / "training"):
-        return [train_clip(recipe.encoders, known, folder, world.resolution, out, resume, report)]
+        return [train_clip(with_seed(recipe.encoders, recipe.seed), known, folder, world.resolution, out, resume, report)]
 
 
 def choose_effects(world: World, effects: Sequence[str] | None) -> list[Effect]:

@@ -1,7 +1,7 @@
 """The tiny world's autoencoder: diffusers' AutoencoderKL, trained for pixel fidelity on scenes of the base split.
 
 No effect of the catalogue is in its training. So that it can carry pictures unlike photographs all the same, scenes
-pass through random linear colour maps, and a share of the batches is drawn patterns (stripes, checks, dots, noise).
+pass through random linear colour maps, and a share of each batch is drawn patterns (stripes, checks, dots, noise).
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def batches(pictures: Tensor, config: VaeConfig, generator: torch.Generator) -> Iterator[Tensor]:
-    """Endless training batches (batch, 3, H, W) in [-1, 1]; an eighth of each is drawn patterns."""
+    """Endless training batches (batch, 3, H, W) in [-1, 1]; an eighth of each is drawn patterns, at least one."""
     drawn = max(1, config.batch // 8)
     while True:
         index = torch.randint(len(pictures), (config.batch - drawn,), generator=generator)

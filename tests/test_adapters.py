@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import struct
+from typing import Any
 
 import pytest
 import torch
 from mini_parts import build_flux_pipeline, random_lora
 from safetensors.torch import load_file, save_file
 
-from clbench import adapters
+from clbench import adapters, dialects
 from clbench.registry import ClbenchError
 
 
@@ -63,12 +64,20 @@ def renamed(factors, rename):
     return {rename(name): tensor for name, tensor in factors.items()}
 
 
+def flat_and_end(name):
+    """``a.b.lora_A.weight`` -> ``a_b``, ``lora_down.weight``."""
+    module, side = name.removesuffix(".weight").rsplit(".lora_", 1)
+    return module.replace(".", "_"), f"lora_{'down' if side == 'A' else 'up'}.weight"
+
+
 DIALECTS = {
     "diffusers": lambda n: f"transformer.{n}",
     "peft": lambda n: f"base_model.model.{n}",
     "peft with an adapter name": lambda n: f"base_model.model.{n.replace('.weight', '.default.weight')}",
     "bare": lambda n: n,
     "comfy": lambda n: f"diffusion_model.{n}",
+    "comfy in a checkpoint": lambda n: f"model.diffusion_model.{n}",
+    "onetrainer": lambda n: "lora_transformer_{}.{}".format(*flat_and_end(n)),
     "down and up": lambda n: n.replace("lora_A", "lora_down").replace("lora_B", "lora_up"),
 }
 
@@ -95,10 +104,34 @@ def test_alpha_from_tensors_config_and_patterns(tmp_path, lora):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 32}))
     info = write(tmp_path / "adapter_model.safetensors", renamed(factors, DIALECTS["peft"]))
     assert set(info.alphas.values()) == {32.0}
+    (tmp_path / "adapter_config.json").unlink()
 
     packed = {"transformer.r": 4, "transformer.lora_alpha": 4, "transformer.alpha_pattern": {"to_q": 2}}
     info = write(tmp_path / "p.safetensors", factors, {adapters.METADATA_KEY: json.dumps(packed)})
     assert {m.endswith("to_q"): a for m, a in info.alphas.items()} == {True: 2.0, False: 4.0}
+
+
+def test_the_configuration_of_peft_is_part_of_an_adapter(tmp_path, lora):
+    """Alpha stands there alone, so it belongs to the digest; and under another name the file must not lose it."""
+    factors, _ = lora
+    config = tmp_path / "glow" / "adapter_config.json"
+    config.parent.mkdir()
+    seen = set()
+    for alpha in (8, 16):
+        config.write_text(json.dumps({"r": 4, "lora_alpha": alpha}))
+        info = write(config.with_name("glow.safetensors"), renamed(factors, DIALECTS["peft"]))
+        assert set(info.alphas.values()) == {float(alpha)}
+        seen |= {info.sha256, adapters.adapter_digest(info.path), info.handle}
+    assert len(seen) == 4
+    config.write_text(json.dumps({"r": 4, "lora_alpha": 8, "use_dora": True}))
+    with pytest.raises(ClbenchError, match="is a DoRA adapter"):
+        adapters.describe_adapter(config.with_name("glow.safetensors"))
+    config.write_text(json.dumps({"r": 4, "lora_alpha": 8}))
+    own = config.with_name("own.safetensors")
+    adapters.save_adapter(own, factors, {"r": 4, "lora_alpha": 2})  # says its alpha itself
+    assert set(adapters.describe_adapter(own).alphas.values()) == {2.0}
+    with pytest.raises(ClbenchError, match=r"glow.safetensors has peft's names, and adapter_config.json beside it may be"):
+        adapters.describe_adapter(config.with_name("glow.safetensors"))
 
 
 @pytest.mark.parametrize("dialect", ["diffusers", "bare", "down and up"])
@@ -166,6 +199,59 @@ def test_base_shapes_are_those_of_the_model(pipe, flux_folder):
     for name, module in pipe.transformer.named_modules():
         if isinstance(module, torch.nn.Linear):
             assert shapes[name] == tuple(module.weight.shape)
+
+
+def test_names_that_the_base_knows_none_of_may_be_of_a_kind_that_is_not_read(tmp_path, lora, flux_folder):
+    """'Of another base' alone sends the user after another model."""
+    shapes = adapters.base_shapes(flux_folder / "transformer")
+    strange = write(tmp_path / "s.safetensors", renamed(lora[0], lambda n: f"lycoris_{n}"))
+    with pytest.raises(ClbenchError, match=r"another base, or its names are not read here: mini has none of its 6 modules"):
+        adapters.check_adapter(strange, shapes, "mini")
+
+
+MODULES = [
+    layer for layout in ("flux", "qwen") for layer in (
+        *dialects.LAYOUTS.get(layout).outside.values(),
+        *(f"{block}.{number}.{module}" for block, targets in dialects.LAYOUTS.get(layout).blocks.values()
+          for modules in targets.values() for module in modules for number in (0, 17)),
+    )
+]  # fmt: skip
+
+
+def test_flattened_module_names_are_told_apart():
+    """Every module of every base has a spelling of its own, and it is read back."""
+    flat = {module: dialects.flat(module) for module in MODULES}
+    assert len(set(flat.values())) == len(flat) > 60
+    assert all(dialects.unflattened_module(spelled) == module for module, spelled in flat.items())
+    for unknown in ("transformer_blocks_0_attn_to_x", "transformer_blocks_attn_to_q", "mid_block", "single_blocks_0_linear1"):
+        assert dialects.unflattened_module(unknown) is None
+
+
+def test_onetrainers_names_are_read_as_diffusers_reads_them(tmp_path):
+    """With alphas, every tensor; of the blocks its reader takes the attention alone."""
+    from diffusers import FluxKontextPipeline
+
+    g, tensors = torch.Generator().manual_seed(0), {}
+    for module in (m for m in MODULES[: MODULES.index("img_in")] if "attn" in m or "embed" in m or m == "proj_out"):
+        name = f"lora_transformer_{dialects.flat(module)}"
+        tensors[f"{name}.lora_down.weight"] = torch.randn(4, 16, generator=g)
+        tensors[f"{name}.lora_up.weight"] = torch.randn(16, 4, generator=g)
+        tensors[f"{name}.alpha"] = torch.tensor(2.0)
+    info = write(tmp_path / "o.safetensors", tensors)
+    theirs: Any = FluxKontextPipeline.lora_state_dict(str(tmp_path / "o.safetensors"))
+    mine = adapters.load_tensors(info)
+    assert set(theirs) == {f"transformer.{key}" for key in mine} and set(info.alphas.values()) == {2.0}
+    products = {m: theirs[f"transformer.{m}.lora_B.weight"] @ theirs[f"transformer.{m}.lora_A.weight"] for m in info.modules}
+    for module, product in products.items():  # diffusers divides the scale between both factors
+        own = mine[f"{module}.lora_B.weight"] @ mine[f"{module}.lora_A.weight"]
+        assert torch.equal(product, own * info.scale(module)), module
+
+
+def test_flattened_names_of_no_base_are_refused(tmp_path):
+    pair = {"lora_down.weight": torch.ones(2, 4), "lora_up.weight": torch.ones(4, 2)}
+    save_file({f"lora_transformer_layers_0_to_q.{end}": value for end, value in pair.items()}, tmp_path / "x.safetensors")
+    with pytest.raises(ClbenchError, match="not a LoRA of a dialect that is read here: key 'lora_transformer_layers_0"):
+        adapters.describe_adapter(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
+import numpy as np
 import pytest
 import torch
 from mini_parts import build_flux_pipeline, random_lora
+from PIL import Image
 
 from clbench import doctor
 from clbench.adapters import save_adapter
@@ -48,6 +52,90 @@ def test_adapters_are_held_against_a_hubs_snapshot_too(mini_world_file, flux_fol
     now, told = state(mini_world_file, "accelerator")
     assert now == "missing" and "is a LoRA of another base" in told
     assert set(asked) == {("some/model", True)}, "nothing is fetched"
+
+
+def test_another_pipeline_and_an_impossible_resolution_are_said(mini_world_file, flux_folder, tmp_path):
+    shutil.copytree(flux_folder, tmp_path / "own")
+    text = mini_world_file.read_text().replace(str(flux_folder), "own")
+    mini_world_file.write_text(text.replace("resolution = 32", "resolution = 36"))
+    now, told = state(mini_world_file, "backbone")
+    assert now == "missing" and "resolution = 36 is not possible" in told
+    index = tmp_path / "own/model_index.json"
+    index.write_text(index.read_text().replace("FluxKontextPipeline", "FluxPipeline"))
+    now, told = state(mini_world_file, "backbone")
+    assert now == "missing" and "FluxPipeline" in told and "FluxKontextPipeline" in told
+
+
+def test_adapters_are_checked_before_the_weights_are_there(mini_world_file, flux_folder, tmp_path):
+    """The config says which layers the transformer will have."""
+    (tmp_path / "own/transformer").mkdir(parents=True)
+    shutil.copy(flux_folder / "transformer/config.json", tmp_path / "own/transformer")
+    mini_world_file.write_text(mini_world_file.read_text().replace(str(flux_folder), "own"))
+    assert state(mini_world_file, "backbone")[0] == "missing"
+    assert state(mini_world_file, "accelerator")[0] == "ok"
+    foreign(mini_world_file.parent / "accelerator.safetensors")
+    now, told = state(mini_world_file, "accelerator")
+    assert now == "missing" and "is a LoRA of another base" in told
+
+
+def photo(path, width, height, **how):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(path, **how)
+
+
+def test_every_source_of_a_folder_is_opened(mini_world_file):
+    folder = mini_world_file.parent / "pictures"
+    for file in folder.iterdir():
+        file.unlink()
+    photo(folder / "wide.jpg", 96, 48)
+    photo(folder / "tall.png", 40, 50)
+    now, told = state(mini_world_file, "sources")
+    assert (now, told) == ("ok", "2 pictures; the centre crop removes at most 50 % of one (wide.jpg)")
+    whole = (folder / "wide.jpg").read_bytes()
+    (folder / "wide.jpg").write_bytes(whole[: len(whole) // 2])
+    now, told = state(mini_world_file, "sources")
+    assert now == "missing" and "wide.jpg" in told and "truncated" in told
+    (folder / "tall.png").write_bytes(b"no picture")
+    now, told = state(mini_world_file, "sources")
+    assert now == "missing" and "tall.png" in told and "(and 1 more of 2 pictures)" in told
+
+
+def test_sources_that_would_be_enlarged_are_counted(mini_world_file):
+    folder = mini_world_file.parent / "pictures"
+    photo(folder / "small.png", 31, 64)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # lies on its side: 24 wide and 90 high once it stands
+    photo(folder / "turned.jpg", 90, 24, exif=turned)
+    now, told = state(mini_world_file, "sources")
+    assert now == "warning" and "2 of 6 pictures are smaller than resolution = 32 and would be enlarged" in told
+    assert "the smallest is turned.jpg with 24 px" in told and "at most 73 % of one (turned.jpg)" in told
+
+
+def test_only_the_sources_that_the_world_takes_are_looked_at(mini_world_file):
+    (mini_world_file.parent / "pictures" / "z.png").write_bytes(b"no picture")
+    assert state(mini_world_file, "sources")[0] == "missing"
+    mini_world_file.write_text(mini_world_file.read_text().replace('folder = "pictures"', 'folder = "pictures"\ncount = 4'))
+    assert state(mini_world_file, "sources") == ("ok", "4 pictures; the centre crop removes at most 20 % of one (p0.png)")
+
+
+def test_reference_pairs_are_held_against_the_sources(mini_world_file):
+    root = mini_world_file.parent
+    text = mini_world_file.read_text()
+    mini_world_file.write_text(text.replace("[accelerator]", '[references]\nfolder = "references"\n\n[accelerator]'))
+    for side in ("source", "target"):
+        shutil.copytree(root / "pictures", root / "references" / "sepia" / side)
+    assert state(mini_world_file, "references") == ("ok", "pairs of 1 effects for all 4 sources")
+    (root / "references" / "sepia" / "target" / "p3.png").unlink()
+    assert state(mini_world_file, "references") == (
+        "warning", "effect 'sepia' has a reference pair for 3 of 4 sources; the others have no truth"
+    )  # fmt: skip
+    Image.new("RGB", (9, 4)).save(root / "references" / "sepia" / "target" / "p2.png")
+    now, told = state(mini_world_file, "references")
+    assert now == "missing" and "a pair must have one shape" in told
+    shutil.rmtree(root / "references" / "sepia" / "target")
+    (root / "references" / "sepia" / "target").mkdir()
+    now, told = state(mini_world_file, "references")
+    assert now == "missing" and "holds no picture, so 'sepia' has no pair" in told
 
 
 def test_bytes_of_a_pipelines_weights(flux_folder):

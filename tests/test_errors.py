@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -10,8 +11,10 @@ from mini_parts import random_lora
 from typer.testing import CliRunner
 
 from clbench.adapters import save_adapter
+from clbench.backbones.parts import check_resolution
 from clbench.cli import app
 from clbench.images import write_png
+from clbench.registry import ClbenchError
 
 SUITE = """
 name = "small"
@@ -175,3 +178,56 @@ def test_a_backbone_with_a_broken_part(refused, tmp_path, mini_world_file, part,
     old = next(line for line in text.splitlines() if line.startswith("path = "))
     mini_world_file.write_text(text.replace(old, 'path = "broken"'))
     assert words in refused()
+
+
+@pytest.fixture
+def own_backbone(tmp_path, mini_world_file, flux_folder):
+    """The mini world's backbone as a folder that a test may change."""
+    folder = tmp_path / "own"
+    shutil.copytree(flux_folder, folder)
+    mini_world_file.write_text(mini_world_file.read_text().replace(str(flux_folder), "own"))
+    return folder
+
+
+def rewrite(file, **changes):
+    found = json.loads(file.read_text())
+    file.write_text(json.dumps({key: value for key, value in (found | changes).items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ("FluxPipeline", "names a FluxPipeline, but kind = 'flux-kontext' in [backbone] is FluxKontextPipeline alone"),
+        ("QwenImageEditPipeline", "did you mean kind = 'qwen-image-edit'?"),
+        (None, "pipeline without a _class_name"),
+    ],
+)
+def test_a_related_pipeline_does_not_open_as_another(refused, own_backbone, found, words):
+    """FLUX.1 dev has the same parts as Kontext; only the index tells."""
+    rewrite(own_backbone / "model_index.json", _class_name=found)
+    assert words in refused()
+
+
+def test_edit_plus_is_no_qwen_image_edit(refused, own_backbone, mini_world_file):
+    text = mini_world_file.read_text()
+    mini_world_file.write_text(text.replace("[backbone]", '[backbone]\nkind = "qwen-image-edit"'))
+    rewrite(own_backbone / "model_index.json", _class_name="QwenImageEditPlusPipeline")
+    sentence = refused()
+    assert "QwenImageEditPlusPipeline" in sentence and "is QwenImageEditPipeline alone" in sentence
+
+
+def test_a_resolution_that_the_model_cannot_edit_at(refused, own_backbone, mini_world_file):
+    mini_world_file.write_text(mini_world_file.read_text().replace("resolution = 32", "resolution = 36"))
+    sentence = refused()
+    assert "resolution = 36 is not possible" in sentence and "a multiple of 8 px" in sentence and "32 or 40" in sentence
+    rewrite(own_backbone / "vae/config.json", block_out_channels=None)
+    assert "vae/config.json should hold a list 'block_out_channels'" in refused()
+
+
+@pytest.mark.parametrize(("sides", "fits"), [([False, True, True], 1024), ([False, True], 1032)])
+def test_the_step_of_a_qwen_vae_is_that_of_its_pipeline(tmp_path, sides, fits):
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae/config.json").write_text(json.dumps({"temperal_downsample": sides}))
+    check_resolution(tmp_path, "qwen-image-edit", fits)
+    with pytest.raises(ClbenchError, match=f"a multiple of {2 ** (len(sides) + 1)} px"):
+        check_resolution(tmp_path, "qwen-image-edit", fits + 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -351,6 +352,47 @@ def test_names_that_nobody_knows_are_refused(tmp_path):
         save_file({f"{name}.{end}": value.clone() for end, value in pair.items()}, tmp_path / "x.safetensors")
         with pytest.raises(ClbenchError, match="not a LoRA of a dialect that is read here"):
             describe_adapter(tmp_path / "x.safetensors")
+
+
+def with_text_encoder(pipe, path, format):
+    """A LoRA that trains CLIP-L too, in kohya's names or diffusers' own."""
+    factors, metadata = full_lora(pipe, 0)
+    plain = saved(path.with_name("plain.safetensors"), factors, metadata, note="kept")
+    if format == "kohya":
+        plain = exported(plain, path.with_name("kohya.safetensors"), "kohya")
+    layer = "lora_te1_text_model_encoder_layers_0_mlp_fc1" if format == "kohya" else "text_encoder.layers.0.fc1"
+    sides = ("down", "up") if format == "kohya" else ("A", "B")
+    text = {f"{layer}.lora_{sides[0]}.weight": torch.ones(2, 8), f"{layer}.lora_{sides[1]}.weight": torch.ones(8, 2)}
+    strings = dict(plain.header)
+    if format == "diffusers":
+        packed = json.loads(strings[METADATA_KEY])
+        strings[METADATA_KEY] = json.dumps(packed | {"text_encoder.r": 2, "text_encoder.lora_alpha": 2})
+    save_file(load_file(plain.path) | text, path, metadata=strings)
+    return plain, next(iter(text))
+
+
+@pytest.mark.parametrize("format", ["kohya", "diffusers"])
+@pytest.mark.parametrize("wanted", [*ORIGINAL, "diffusers"])
+def test_a_text_encoder_can_be_dropped(pipe, tmp_path, format, wanted):
+    """The refusal names the command; what it writes is the transformer's part to the bit, and says that it is one."""
+    from clbench.cli import app
+
+    both, out = tmp_path / "both of them.safetensors", tmp_path / "out.safetensors"
+    plain, name = with_text_encoder(pipe, both, format)
+    with pytest.raises(ClbenchError, match=re.escape(f"clbench export '{both}' --drop-text-encoder --format diffusers")):
+        describe_adapter(both)
+    command = ["export", str(both), "--format", wanted, "--out", str(out)]
+    assert CliRunner().invoke(app, command).exit_code == 2 and not out.exists()
+    done = CliRunner().invoke(app, [*command, "--drop-text-encoder"])
+    assert done.exit_code == 0 and "2 tensors of the text encoder are left out" in done.stderr and name in done.stderr
+    made = describe_adapter(out)
+    assert made.header["clbench.left_out"] == "text encoder, 2 tensors" and made.header["note"] == "kept"
+    assert_same(plain, replace(made, header={key: value for key, value in made.header.items() if key != "clbench.left_out"}))
+    assert not any("text_encoder" in key for key in made.metadata)
+    third = tmp_path / "c.safetensors"
+    again = CliRunner().invoke(app, ["export", str(out), "--drop-text-encoder", "-f", "kohya", "-o", str(third)])
+    assert again.exit_code == 0 and "nothing to drop" in again.stderr
+    assert describe_adapter(third).header["clbench.left_out"], "the mark stays"
 
 
 def test_the_command(pipe, tmp_path):

@@ -33,7 +33,7 @@ ROOMS = {
     "lpips": ("clbench.encoders", "clbench.selftest"),
     "stlpips_pytorch": ("clbench.encoders",),
     "PIL": (
-        "clbench.images", "clbench.backbones.qwen", "clbench.preview", "clbench.effects", "clbench.report",
+        "clbench.images", "clbench.photos", "clbench.backbones.qwen", "clbench.preview", "clbench.effects", "clbench.report",
     ),
     "typer": ("clbench.cli", "clbench.console"),
     "rich": ("clbench.console",),
@@ -52,7 +52,8 @@ QUICK = (
     "clbench.sources", "clbench.results", "clbench.systems", "clbench.backbones", "clbench.edit",
     "clbench.adapters", "clbench.factors", "clbench.dialects", "clbench.tensor_file", "clbench.hashing", "clbench.tables",
     "clbench.world_file", "clbench.world_checks", "clbench.types",
-    "clbench.registry", "clbench.doctor", "clbench.merging", "clbench.systems.merged", "clbench.systems.baselines",
+    "clbench.registry", "clbench.doctor", "clbench.source_check", "clbench.backbones.hub", "clbench.backbones.parts",
+    "clbench.merging", "clbench.merging_peft", "clbench.systems.merged", "clbench.systems.baselines",
     "clbench.cost.answer", "clbench.cost.table", "clbench.cost.curves",
     "clbench.cost.bases", "clbench.cost.worlds", "clbench.cost.deployment", "clbench.cost.traffic",
     "clbench.memory.measure", "clbench.memory.record", "clbench.memory.pool", "clbench.memory.probe", "clbench.report.ledger",

@@ -6,11 +6,17 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from clbench import jobs
 from clbench.images import hash_pixels, read_rgb, write_png
+from clbench.jobs import Order
+from clbench.photos import read_photo
+from clbench.references import ALIKE, distance
 from clbench.registry import ClbenchError
 from clbench.tables import read_table
 from clbench.training import chosen_effects
+from clbench.truth import Truths
 from clbench.world import find_world, load_world, shipped_folder, shipped_worlds
 
 
@@ -132,7 +138,7 @@ def with_references(mini_world_file):
     folder = root / "references" / "sepia"
     (folder / "source").mkdir(parents=True)
     shutil.copy(root / "pictures" / "p1.png", folder / "source")
-    write_png(folder / "target" / "p1.png", np.full((40, 40, 3), 99, np.uint8))
+    write_png(folder / "target" / "p1.png", np.full((48, 60, 3), 99, np.uint8))
     edit(mini_world_file, "[accelerator]", '[references]\nfolder = "references"\n\n[accelerator]')
     return folder
 
@@ -143,12 +149,65 @@ def test_references_match_by_stem_and_must_be_the_same_picture(mini_world_file):
     assert world.truth_kind("sepia") == "reference"
     assert (world.references("sepia", "p1") == 99).all()
     assert world.references("sepia", "p0") is None and world.references("upside_down", "p1") is None
-    write_png(folder / "source" / "p1.png", np.zeros((40, 40, 3), np.uint8))
-    with pytest.raises(ClbenchError, match="is not the same picture as the world's source 'p1'"):
-        world.references("sepia", "p1")
-    (folder / "source" / "p1.png").unlink()
+    for size in ((48, 60, 3), (40, 40, 3)):
+        write_png(folder / "source" / "p1.png", np.zeros(size, np.uint8))
+        found = "is not the same picture as the world's source 'p1'" if size[0] == 48 else "a pair must have one shape"
+        with pytest.raises(ClbenchError, match=found):
+            load_world(mini_world_file).references("sepia", "p1")
+    (folder / "source" / "p1.png").rename(folder / "source" / "p2.png")
     with pytest.raises(ClbenchError, match="has a target but no picture"):
-        world.references("sepia", "p1")
+        load_world(mini_world_file).references("sepia", "p1")
+    (folder / "source" / "p2.png").unlink()
+    with pytest.raises(ClbenchError, match=r"source holds no picture, so 'sepia' has no pair"):
+        load_world(mini_world_file).references("sepia", "p1")
+
+
+def test_the_source_of_a_pair_may_be_another_file_of_the_same_picture(mini_world_file):
+    """A JPEG of the PNG, as a labelling tool may leave it."""
+    folder = with_references(mini_world_file)
+    with Image.open(folder / "source" / "p1.png") as png:
+        png.convert("RGB").save(folder / "source" / "p1.jpg", quality=95, subsampling=0)
+    (folder / "source" / "p1.png").unlink()
+    assert (load_world(mini_world_file).references("sepia", "p1") == 99).all()
+
+
+def test_a_jpeg_is_the_same_picture_and_another_scene_is_not(tmp_path):
+    world = load_world("tiny")
+    scenes = [world.source_image(source.id) for source in world.sources[:12]]
+    for scene in scenes:
+        Image.fromarray(scene).save(tmp_path / "a.jpg", quality=50)
+        assert distance(read_photo(tmp_path / "a.jpg"), scene) < ALIKE
+    between = [distance(one, two) for at, one in enumerate(scenes) for two in scenes[:at]]
+    assert min(between) > 2 * ALIKE
+
+
+def test_references_are_checked_for_all_sources_before_any_work(mini_world_file):
+    folder = with_references(mini_world_file)
+    world = load_world(mini_world_file)
+    assert world.pairs.check("upside_down", ["p0", "p1"]) == ""
+    assert "has a reference pair for 1 of 2 sources" in world.pairs.check("sepia", ["p0", "p1"])
+    assert world.pairs.check("sepia", ["p1"]) == ""
+    with pytest.raises(ClbenchError, match=r"of none of the 2 sources asked for: .* such as 'p0', and there are 'p1'"):
+        world.pairs.check("sepia", ["p0", "p2"])
+    (folder.parent / ".ipynb_checkpoints").mkdir()
+    load_world(mini_world_file)
+    suite = mini_world_file.parent / "suite.toml"
+    suite.write_text('name = "s"\nquestion = "q?"\neffects = "all"\nsources = 3\nsystems = ["identity"]\nmetrics = ["psnr"]\n')
+    write_png(folder / "source" / "p1.png", np.zeros((48, 60, 3), np.uint8))
+    out = mini_world_file.parent / "out"
+    order = Order(str(suite), str(mini_world_file), (), (), None, None, out, False, False, False)
+    with pytest.raises(ClbenchError, match="is not the same picture"):
+        jobs.edit(order)
+    assert not out.exists()
+
+
+def test_an_effect_with_pairs_is_judged_by_them_alone(mini_world_file):
+    """A teacher that fills in for a missing pair would be right by construction in a part of a mean."""
+    with_references(mini_world_file)
+    world = load_world(mini_world_file)
+    truths = Truths(world)
+    assert world.teacher_path("sepia") is not None and truths.truth("sepia", "p1").kind == "reference"
+    assert truths.truth("sepia", "p0").reason.endswith("no reference picture of this source")
 
 
 def test_references_of_an_unknown_effect(mini_world_file):

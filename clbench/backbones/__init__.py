@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from clbench.backbones.parts import check_parts
+from clbench.backbones.hub import hub_commit, hub_file, hub_folder
+from clbench.backbones.parts import INDEX, TRANSFORMER_CONFIG, check_parts
 from clbench.registry import ClbenchError
 
 if TYPE_CHECKING:
     from clbench.world import World
+
+__all__ = [
+    "Backbone", "Job", "RoundTrip", "Sampler", "backbone_folder", "hub_commit", "hub_folder", "open_backbone",
+    "transformer_config",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +60,6 @@ class Sampler:
 
 RoundTrip = Callable[[Sequence[np.ndarray]], list[np.ndarray | None]]
 """Pictures uint8 (H, W, 3) through the encoder and decoder of a backbone's VAE; None for one that comes back not finite."""
-
-
-PARTS = ["model_index.json", "*/*"]
-"""What is fetched of a hub model: the pipeline's folders, not the one-file checkpoints that may lie beside them."""
 
 
 class Backbone(Protocol):
@@ -100,31 +103,34 @@ def open_backbone(world: World) -> Backbone:
 
 def backbone_folder(world: World) -> Path:
     """The backbone's folder on disk, whole (`check_parts`); a hub name is fetched to the hub's cache first (unless offline)."""
-    path = world.backbone_path
+    table, path = world.backbone, world.backbone_path
     if path is None:
-        return hub_folder(str(world.backbone.hub), world.backbone.revision, local_only=False)
-    if not (path / "model_index.json").is_file():
+        folder = hub_folder(str(table.hub), table.revision, local_only=False)
+        _check_snapshot(folder, table.kind, world.resolution)
+        return folder
+    if not (path / INDEX).is_file():
         raise ClbenchError(
-            f"backbone of world {world.name} not found: {path} holds no model_index.json "
+            f"backbone of world {world.name} not found: {path} holds no {INDEX} "
             "(a folder made by save_pretrained, or by `clbench train --stage base`)"
         )
-    check_parts(path)
+    check_parts(path, table.kind, world.resolution)
     return path
 
 
-def hub_commit(name: str, revision: str | None) -> str:
-    """``hub:<name>@<commit>`` of the snapshot in use; the commit names its content."""
-    return f"hub:{name}@{hub_folder(name, revision, local_only=False).name}"
+@cache
+def _check_snapshot(folder: Path, kind: str, resolution: int) -> None:
+    """`check_parts`, once: a snapshot's content is named by its commit, and tokenizers take a while to read."""
+    check_parts(folder, kind, resolution)
 
 
-def hub_folder(name: str, revision: str | None, local_only: bool) -> Path:
-    """Snapshot folder of a hub model; ClbenchError if it cannot be had."""
-    from huggingface_hub import snapshot_download
+def transformer_config(world: World, local_only: bool = False) -> Path:
+    """The config.json of the backbone's transformer, without its weights; of a hub name that file alone is fetched.
 
-    try:
-        return Path(snapshot_download(name, revision=revision, local_files_only=local_only, allow_patterns=PARTS))
-    except Exception as error:  # the hub client raises many kinds; all mean that the model cannot be had
-        raise ClbenchError(
-            f"backbone '{name}' cannot be had from the hub ({type(error).__name__}): download it once with a "
-            "network, or name a local folder with 'path' in [backbone]"
-        ) from None
+    ClbenchError if it is not there, or (`local_only`) not yet.
+    """
+    path = world.backbone_path
+    if path is None:
+        return hub_file(str(world.backbone.hub), TRANSFORMER_CONFIG, world.backbone.revision, local_only)
+    if not (path / TRANSFORMER_CONFIG).is_file():
+        raise ClbenchError(f"backbone of world {world.name} not found: {path} holds no {TRANSFORMER_CONFIG}")
+    return path / TRANSFORMER_CONFIG

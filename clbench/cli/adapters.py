@@ -47,14 +47,19 @@ def export(
     base: Annotated[
         str | None, typer.Option(help="flux or qwen, only where the file's modules belong to both.")
     ] = None,
+    drop_text_encoder: Annotated[
+        bool, typer.Option("--drop-text-encoder", help="Leave out a text encoder's part, which clbench does not apply.")
+    ] = False,
 ) -> None:
-    """Write a LoRA with the key names of ComfyUI, kohya's sd-scripts or diffusers; nothing in it is lost.
+    """Write a LoRA with the key names of ComfyUI, kohya's sd-scripts or diffusers; nothing in it is lost unless dropped.
 
     Example:  clbench export collection.safetensors --format comfyui --out collection-comfyui.safetensors
+
+    Example:  clbench export published.safetensors --drop-text-encoder --format diffusers --out transformer-alone.safetensors
     """
     from clbench import jobs
 
-    jobs.export(adapter, format_.value, out, base)
+    jobs.export(adapter, format_.value, out, base, drop_text_encoder)
 
 
 class Stage(str, Enum):

@@ -9,7 +9,7 @@ from typing import Any
 
 from clbench.cost.bases import find_base
 from clbench.cost.curves import Curve, over_effects, over_rank, plain, rows
-from clbench.cost.deployment import NAN, Deployment, SystemCost, system_costs
+from clbench.cost.deployment import NAN, Deployment, Size, SystemCost, system_costs
 from clbench.cost.options import PAPER_BASE, Options, cache, failure_rates, router, targets, zipf_exponent
 from clbench.cost.routing import PAPER_LOAD_SECONDS
 from clbench.cost.shapes import Base
@@ -46,9 +46,9 @@ def answer(options: Options) -> Answer:
     )  # fmt: skip
 
 
-Sizes = tuple[int, int, int, int]
+Sizes = tuple[int, Size, Size, Size]
 """Bytes of base, teacher, accelerator and collection."""
-Found = tuple[Base, tuple[Sizes, int], int, list[AdapterPrediction], list[str]]
+Found = tuple[Base, tuple[Sizes, int], Size, list[AdapterPrediction], list[str]]
 """Base, (sizes, number of effects), bytes of a teacher for each rank, files, sentences."""
 
 
@@ -62,16 +62,15 @@ def _published(options: Options) -> Found:
             raise ClbenchError(f"the {what} must be at least 1, not {value}")
     layers = select(base, targets(options.targets or "paper"))
     fast_layers = select(base, targets(options.accelerator_targets or "no-modulation"))
-    sizes = (
-        base.parameters * dtype_bytes(dtype), adapter_bytes(layers, rank, dtype), adapter_bytes(fast_layers, fast, dtype),
-        adapter_bytes(layers, wide, dtype),
-    )  # fmt: skip
+    one = Size.same(adapter_bytes(layers, 1, dtype))
+    accelerator = Size.same(adapter_bytes(fast_layers, fast, dtype))
+    sizes = (base.parameters * dtype_bytes(dtype), one * rank, accelerator, one * wide)
     said = [
         f"base {base.name}: {base.parameters:,} parameters of its transformer, {dtype}",
         f"teachers of rank {rank} on {len(layers)} layers, collection of rank {wide} on the same",
         f"accelerator of rank {fast} on {len(fast_layers)} layers",
     ]
-    return base, (sizes, options.effects or 50), adapter_bytes(layers, 1, dtype), [], said
+    return base, (sizes, options.effects or 50), one, [], said
 
 
 def _world(options: Options) -> Found:
@@ -85,26 +84,35 @@ def _world(options: Options) -> Found:
     sizes = world_sizes(world)
     largest = max(sizes.teachers.values(), key=lambda one: one.predicted)
     named = portable_path(str(options.world), Path())
-    said = [f"base of world {named}: {sizes.base.parameters:,} parameters, {sizes.dtype}; adapters as stored"]
+    said = [
+        f"base of world {named}: {sizes.base.parameters:,} parameters, {sizes.dtype}; adapters on disk and in RAM as stored, on "
+        f"the device in {sizes.dtype}, with factors of its own for each module"
+    ]
     if any(one.predicted != largest.predicted for one in sizes.teachers.values()):
         said.append(f"teachers differ in size; every effect counts as much as the largest, {largest.name}")
-    fast = sizes.accelerator.predicted if sizes.accelerator else 0
-    if not fast:
+    fast = _size(sizes.accelerator) if sizes.accelerator else Size.same(0)
+    if not sizes.accelerator:
         said.append("the world has no accelerator; it counts 0 bytes")
-    wide = sizes.collection.predicted if sizes.collection else largest.predicted
+    wide = _size(sizes.collection or largest)
     if sizes.collection:
         said.append(f"the collection is one adapter of {holds(world).words}, counted the same for any number")
     else:
         said.append("the world has no candidate; a collection counts as much as a teacher")
-    bytes_of = (sizes.base.parameters * dtype_bytes(sizes.dtype), largest.predicted, fast, wide)
+    bytes_of = (sizes.base.parameters * dtype_bytes(sizes.dtype), _size(largest), fast, wide)
     return sizes.base, (bytes_of, options.effects or len(sizes.teachers)), _per_rank(sizes, largest), sizes.all(), said
 
 
-def _per_rank(sizes: WorldSizes, one: AdapterPrediction) -> int:
-    """Bytes of a rank-1 adapter on the layers of a file."""
+def _size(one: AdapterPrediction) -> Size:
+    return Size(one.predicted, one.resident, one.waiting)
+
+
+def _per_rank(sizes: WorldSizes, one: AdapterPrediction) -> Size:
+    """Bytes of a rank-1 adapter on the layers of a file, each with factors of its own."""
     from clbench.adapters import describe_adapter
 
-    return adapter_bytes(select(sizes.base, describe_adapter(one.path).modules), 1, one.dtype)
+    layers = select(sizes.base, describe_adapter(one.path).modules)
+    stored = adapter_bytes(layers, 1, one.dtype)
+    return Size(stored, adapter_bytes(layers, 1, sizes.dtype), stored)
 
 
 def _traffic(found: tuple[Sizes, int], options: Options, base: Base) -> Deployment:
@@ -138,6 +146,9 @@ def _assumptions(asked: Deployment, options: Options) -> list[str]:
 def as_json(found: Answer) -> dict[str, Any]:
     """Plain data with a schema version; NaN is None."""
     asked = asdict(found.deployment)
+    for name in ("teacher", "accelerator", "collection"):  # `<name>_bytes` are those of the file, as they always were
+        size = asked.pop(name)
+        asked |= {f"{name}_bytes": size["stored"], f"{name}_resident": size["resident"], f"{name}_waiting": size["waiting"]}
     asked["router"]["curve"] = {str(k): v for k, v in found.deployment.router.curve.items()}
     asked["load_seconds"] = None if math.isnan(asked["load_seconds"]) else asked["load_seconds"]
     files = [{**asdict(one), "path": one.path.name, "exact": one.exact} for one in found.predictions]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from clbench.cost.deployment import Deployment, SystemCost, system_costs
+from clbench.cost.deployment import Deployment, Size, SystemCost, system_costs
 
 EFFECTS = range(1, 181)
 """1 to 180 effects: the paper's largest collection."""
@@ -35,9 +35,9 @@ def over_effects(asked: Deployment, counts: Iterable[int] = EFFECTS) -> Curve:
     return Curve("effects", tuple((n, tuple(system_costs(replace(asked, effects=n)))) for n in counts))
 
 
-def over_rank(asked: Deployment, bytes_per_rank: int, ranks: Iterable[int] = RANKS) -> Curve:
-    """The same deployment with teachers of each rank; `bytes_per_rank` is the size of a teacher of rank 1."""
-    found = tuple((r, tuple(system_costs(replace(asked, teacher_bytes=r * bytes_per_rank)))) for r in ranks)
+def over_rank(asked: Deployment, per_rank: Size, ranks: Iterable[int] = RANKS) -> Curve:
+    """The same deployment with teachers of each rank; `per_rank` is the size of a teacher of rank 1."""
+    found = tuple((r, tuple(system_costs(replace(asked, teacher=per_rank * r)))) for r in ranks)
     return Curve("teacher_rank", found)
 
 

@@ -37,6 +37,29 @@ class Cache:
         return count if self.kind == "all" else min(self.slots, count)
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Bytes of an adapter in its file, once it is `resident` on the device, and while it is `waiting` in host RAM.
+
+    They differ where the device has another dtype than the file, and where a file holds one matrix for several modules.
+    """
+
+    stored: int
+    resident: int
+    waiting: int
+
+    @classmethod
+    def same(cls, count: int) -> Size:
+        """The same bytes everywhere."""
+        return cls(count, count, count)
+
+    def __add__(self, other: Size) -> Size:
+        return Size(self.stored + other.stored, self.resident + other.resident, self.waiting + other.waiting)
+
+    def __mul__(self, count: int) -> Size:
+        return Size(self.stored * count, self.resident * count, self.waiting * count)
+
+
 @dataclass(frozen=True)
 class Deployment:
     """The question. Sizes in bytes; `zipf` 0 is a uniform query mix; `capacity` is effects per collection adapter.
@@ -47,9 +70,9 @@ class Deployment:
     """
 
     base_bytes: int
-    teacher_bytes: int
-    accelerator_bytes: int
-    collection_bytes: int
+    teacher: Size
+    accelerator: Size
+    collection: Size
     effects: int
     capacity: int = 50
     zipf: float = 0.0
@@ -69,19 +92,22 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a system is stored: `count` exchangeable parts of `part` bytes over `fixed` bytes that always stay."""
+    """How a system is stored: `count` exchangeable parts of `part` bytes over `fixed` bytes that always stay.
+
+    `adapters` are the bytes of LoRA files among both.
+    """
 
     system: str
     about: str
-    part: int
+    part: Size
     count: int
-    fixed: int
+    fixed: Size
     adapters: int
 
 
 @dataclass(frozen=True, slots=True)
 class SystemCost:
-    """One system's answer. Bytes: `adapters` alone, on `disk` with the base, `resident` on the device, `host` RAM.
+    """One system's answer. Bytes: `adapters` alone as stored, on `disk` with the base, `resident` on the device, `host` RAM.
 
     Loads, switches and loading seconds are per 1,000 queries in the steady state. `success` is routing x (1 - bcr),
     NaN where no failure rate is known.
@@ -110,19 +136,19 @@ def system_costs(asked: Deployment) -> list[SystemCost]:
 
 def plans(asked: Deployment) -> list[Plan]:
     """How each system stores what `asked` needs."""
-    n, base = asked.effects, asked.base_bytes
-    teacher, fast = asked.teacher_bytes, asked.accelerator_bytes
-    collections = math.ceil(n / asked.capacity)
+    n, base = asked.effects, Size.same(asked.base_bytes)
+    teacher, fast = asked.teacher, asked.accelerator
+    collections, pool = math.ceil(n / asked.capacity), n * teacher.stored
     return [
-        Plan("teacher", "a LoRA for each effect, full steps", teacher, n, base, n * teacher),
-        Plan("cascade", "a LoRA for each effect, and the accelerator", teacher, n, base + fast, n * teacher + fast),
+        Plan("teacher", "a LoRA for each effect, full steps", teacher, n, base, pool),
+        Plan("cascade", "a LoRA for each effect, and the accelerator", teacher, n, base + fast, pool + fast.stored),
         Plan("merged", "all teachers in one LoRA of a teacher's rank, and the accelerator", teacher, 1, base + fast,
-             teacher + fast),
-        Plan("merged-cat", "all teachers in one LoRA of their summed rank, and the accelerator", n * teacher, 1,
-             base + fast, n * teacher + fast),
-        Plan("copies", "a copy of the base for each effect, LoRA and accelerator fused in", base, n, 0, 0),
-        Plan("collection", f"one LoRA for {asked.capacity} effects", asked.collection_bytes, collections, base,
-             collections * asked.collection_bytes),
+             teacher.stored + fast.stored),
+        Plan("merged-cat", "all teachers in one LoRA of their summed rank, and the accelerator", teacher * n, 1,
+             base + fast, pool + fast.stored),
+        Plan("copies", "a copy of the base for each effect, LoRA and accelerator fused in", base, n, Size.same(0), 0),
+        Plan("collection", f"one LoRA for {asked.capacity} effects", asked.collection, collections, base,
+             collections * asked.collection.stored),
     ]  # fmt: skip
 
 
@@ -135,9 +161,9 @@ def cost_of(plan: Plan, asked: Deployment) -> SystemCost:
     bcr = asked.bcr.get(plan.system, NAN)
     return SystemCost(
         plan.system, plan.about, asked.effects, plan.count, plan.adapters,
-        disk=plan.fixed + plan.count * plan.part,
-        resident=plan.fixed + asked.cache.resident(plan.count) * plan.part,
-        host=plan.count * plan.part if asked.cache.kind == "ram" and plan.count > asked.cache.slots else 0,
+        disk=plan.fixed.stored + plan.count * plan.part.stored,
+        resident=plan.fixed.resident + asked.cache.resident(plan.count) * plan.part.resident,
+        host=plan.count * plan.part.waiting if asked.cache.kind == "ram" and plan.count > asked.cache.slots else 0,
         loads=loads, switches=PER * switch_rate(shares),
         loading_seconds=_loading(plan, loads, asked), routing=routing, bcr=bcr, success=routing * (1 - bcr),
     )  # fmt: skip
@@ -147,4 +173,4 @@ def _loading(plan: Plan, loads: float, asked: Deployment) -> float:
     """Seconds for `loads`; a whole copy takes longer than an adapter, in proportion to its bytes."""
     if loads == 0:
         return 0.0
-    return loads * asked.load_seconds * plan.part / asked.teacher_bytes
+    return loads * asked.load_seconds * plan.part.stored / asked.teacher.stored

@@ -22,8 +22,8 @@ def systems_table(found: Answer) -> Rows:
     deployed = found.deployment
     title = (
         f"{deployed.effects} effects on {found.base.name}: base {binary(deployed.base_bytes)}, teacher "
-        f"{binary(deployed.teacher_bytes)}, accelerator {binary(deployed.accelerator_bytes)}, "
-        f"collection {binary(deployed.collection_bytes)}"
+        f"{binary(deployed.teacher.stored)}, accelerator {binary(deployed.accelerator.stored)}, "
+        f"collection {binary(deployed.collection.stored)}"
     )
     return title, COLUMNS, [_row(cost) for cost in found.systems]
 

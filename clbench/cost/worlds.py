@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clbench import dialects
-from clbench.adapters import AdapterInfo, describe_adapter, read_header
+from clbench.adapters import AdapterInfo, check_modules, describe_adapter, read_header
 from clbench.cost.bases import base_from_config
 from clbench.cost.shapes import Base, Linear
 from clbench.cost.targets import dtype_bytes
@@ -57,11 +57,14 @@ class WorldSizes:
         return [*self.teachers.values(), *others]
 
 
-def world_base(world: World) -> Base:
-    """The world's transformer from its config; ClbenchError if the backbone is not there."""
-    from clbench.backbones import backbone_folder
+def world_base(world: World, local_only: bool = False) -> Base:
+    """The world's transformer from its config alone, of a hub name fetched without the weights unless `local_only`.
 
-    return base_from_config(backbone_folder(world) / "transformer" / "config.json")
+    ClbenchError if the config is not there.
+    """
+    from clbench.backbones import transformer_config
+
+    return base_from_config(transformer_config(world, local_only))
 
 
 def world_sizes(world: World) -> WorldSizes:
@@ -94,9 +97,7 @@ def predict(name: str, path: Path, base: Base, resident_dtype: str) -> AdapterPr
 def _elements(info: AdapterInfo, base: Base) -> tuple[int, int]:
     """Numbers in the file's tensors, and in the factors of all modules, from the base's shapes and the ranks alone."""
     layers = {one.name: one for one in base.linears}
-    missing = [module for module in info.modules if module not in layers]
-    if missing:
-        raise ClbenchError(f"{info.path} is a LoRA of another base: {base.name} has no module '{missing[0]}'")
+    check_modules(info, layers, base.name)
     loaded = sum(rank * (layers[module].out + layers[module].into) for module, rank in info.ranks.items())
     tensors: dict[str, list[Factor]] = {}
     for factor in info.factors:

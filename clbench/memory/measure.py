@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from clbench import provenance
+from clbench.adapters import adapter_digest
+from clbench.backbones import backbone_folder
 from clbench.certificate import GitInfo, Named
 from clbench.cost.traffic import draw_queries, popularity
 from clbench.cost.worlds import predict, world_base
-from clbench.hashing import file_digest
 from clbench.memory.plan import to_do, wanted_points, who_counts
 from clbench.memory.points import Point
 from clbench.memory.pool import Files, files_of
@@ -134,7 +135,8 @@ def _begin(world: World, suite: MemorySuite, out: Path, overwrite: bool) -> Memo
 def describe(world: World, suite: MemorySuite) -> MemoryFile:
     """An empty file with the certificate of this run.
 
-    ClbenchError for an adapter that is not there, or whose bytes cannot be foretold: of another base or of mixed dtypes.
+    ClbenchError for a backbone that is not whole, and for an adapter that is not there, or whose bytes cannot be foretold: of
+    another base or of mixed dtypes.
     """
     files = {effect: path for effect in world.taught if (path := world.teacher_path(effect)) is not None}
     if set(suite.systems) - {"collection"}:
@@ -143,10 +145,11 @@ def describe(world: World, suite: MemorySuite) -> MemoryFile:
         files["accelerator"] = world.accelerator().path
     if "collection" in suite.systems:
         files["collection"] = world.candidate().path
+    backbone_folder(world)  # measuring needs its weights too, of which the config says nothing
     base = world_base(world)
     for name, path in files.items():
         predict(name, path, base, world.backbone.dtype)
-    adapters = {name: file_digest(path) for name, path in files.items()}
+    adapters = {name: adapter_digest(path) for name, path in files.items()}
     return MemoryFile(
         schema=MEMORY_SCHEMA, world=Named(name=world.name, hash=world.hash), suite=Named(name=suite.name, hash=suite.hash),
         question=suite.question, adapters=provenance.hash_value(adapters), teachers=len(world.taught),

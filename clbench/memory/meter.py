@@ -15,10 +15,13 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Meter:
-    """Bytes of the process (`cpu`) or those that torch has allocated on a GPU (`cuda`)."""
+    """Bytes of the process (`cpu`), or those that torch has allocated on the GPU that `device` names (`cuda`, `cuda:1`)."""
 
     def __init__(self, device: str) -> None:
-        self.on_gpu = device.startswith("cuda")
+        import torch
+
+        self.device = torch.device(device)
+        self.on_gpu = self.device.type == "cuda"
         self.how = "torch.cuda.max_memory_allocated" if self.on_gpu else "ru_maxrss, since the start of the process"
         self.start()
 
@@ -27,8 +30,8 @@ class Meter:
         if self.on_gpu:
             import torch
 
-            torch.cuda.synchronize()
-            return int(torch.cuda.memory_allocated())
+            torch.cuda.synchronize(self.device)
+            return int(torch.cuda.memory_allocated(self.device))
         return int(psutil.Process().memory_info().rss)
 
     def start(self) -> None:
@@ -36,7 +39,7 @@ class Meter:
         if self.on_gpu:
             import torch
 
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.reset_peak_memory_stats(self.device)
         elif _reset_mark():
             self.how = "the kernel's high-water mark, put back before each edit"
 
@@ -45,7 +48,7 @@ class Meter:
         if self.on_gpu:
             import torch
 
-            return int(torch.cuda.max_memory_allocated())
+            return int(torch.cuda.max_memory_allocated(self.device))
         mark = _mark()
         if mark is not None:
             return mark

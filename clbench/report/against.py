@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from clbench.metrics.cards import METRICS
-from clbench.published import CLAIMS, PAPER, Claim
+from clbench.published import ABLATION, CLAIMS, PAPER, Claim
 from clbench.report.blocks import Section, folded
 from clbench.report.cells import MISSING, Cell, Head, Row, TableView, Whisker, metric_value, number, plural
 from clbench.report.data import Entry, Results
@@ -21,11 +21,20 @@ from clbench.stats import Ratio
 REACH = 4.0
 """The drawing of an interval goes from the target divided by this to the target times this."""
 
+HEADS = [
+    Head("Claim", numeric=False), Head("Ratio", sub="95 % interval"), Head("Target"), Head("Reading", numeric=False),
+    Head("Paper", sub="its figures"), Head("Means", sub="first, second"),
+]  # fmt: skip
 LEAD = (
     f"What the paper ({PAPER}) says of one LoRA of 50 effects, measured here. Its figures are of a base of 20B parameters and "
     "the judgement of a language model, so ratios of two systems can be compared with them, values cannot. Its distance is "
     "DreamSim where this is «perceptual» (ST-LPIPS or LPIPS), its subject score DINO where this is «subject»: other measures of "
     "the same thing. It has no figure of leak."
+)
+PARTS = (
+    f"What the paper ({PAPER}) says of the parts of the method, measured here: failure rates with a part and without it. Its "
+    "figures are of a base of 20B parameters and the judgement of a language model, so signs and ratios can be compared, values "
+    "cannot. The target of 0 % is reached where the part does no harm."
 )
 NOTE = (
     "Ratio of the nested means on the cases that both systems have, each at its usual number of steps, with a 95 % interval over "
@@ -46,16 +55,30 @@ class Found:
 
 
 def published(material: Material) -> Section | None:
-    """Every collection against teacher, cascade and joint LoRA with accelerator, beside the paper; None without such a pair,
-    and where the reference is itself a collection: variants of a method with one part less were never claimed to be as good.
+    """Every collection against teacher, cascade and joint LoRA with accelerator, beside the paper; None without such a pair.
+
+    Where the reference is itself a collection, the others are variants of a method with one part less, of which nobody
+    claims to be as good: then what the paper says of each part.
     """
     results = material.results
     if any(entry.collection and entry.system == results.about.reference for entry in results.systems):
-        return None
+        return _published_parts(results)
     views = [view for entry in usual(results) if entry.collection and (view := published_table(results, entry)) is not None]
     if not views:
         return None
     return Section("published", "Against the published figures", LEAD, [views[0], *map(folded, views[1:])])
+
+
+def _published_parts(results: Results) -> Section | None:
+    """One row per part whose variants are there, by their candidates' names; None without any."""
+    start = f"{results.about.reference}-"
+    entries = {entry.system.removeprefix(start): entry for entry in usual(results)}
+    shown = _measured(ABLATION, entries)
+    if not shown:
+        return None
+    caption, rows = "Parts of the method against the published ablation", [_row(one, {}) for one in shown]
+    view = TableView("t-published-parts", caption, HEADS, rows, NOTE, "differences", sortable=False)
+    return Section("published", "Against the published figures", PARTS, [view])
 
 
 def usual(results: Results) -> list[Entry]:
@@ -69,20 +92,20 @@ def published_table(results: Results, candidate: Entry) -> TableView | None:
     shown = measured(results, candidate)
     if not any(one.claim.target is not None and one.ratio.n_pairs for one in shown):
         return None
-    heads = [
-        Head("Claim", numeric=False), Head("Ratio", sub="95 % interval"), Head("Target"), Head("Reading", numeric=False),
-        Head("Paper", sub="its figures"), Head("Means", sub="first, second"),
-    ]  # fmt: skip
-    rows = [_row(one, candidate) for one in shown]
+    rows = [_row(one, {"collection": candidate.system}) for one in shown]
     caption = f"{candidate.label} against the published figures"
     note = f"{NOTE} {_left_out(shown)}".strip()
-    return TableView(f"t-published-{candidate.system}", caption, heads, rows, note, "differences", sortable=False)
+    return TableView(f"t-published-{candidate.system}", caption, HEADS, rows, note, "differences", sortable=False)
 
 
 def measured(results: Results, candidate: Entry) -> list[Found]:
     """The claims both of whose systems were scored, in their order; `candidate` stands for the collection."""
     entries = {entry.system: entry for entry in usual(results) if not entry.collection} | {"collection": candidate}
-    pairs = [(claim, entries.get(claim.first), entries.get(claim.second)) for claim in CLAIMS]
+    return _measured(CLAIMS, entries)
+
+
+def _measured(claims: Sequence[Claim], entries: Mapping[str, Entry]) -> list[Found]:
+    pairs = [(claim, entries.get(claim.first), entries.get(claim.second)) for claim in claims]
     found = [(claim, ratio(one, two, claim.metric)) for claim, one, two in pairs if one is not None and two is not None]
     return [Found(claim, one) for claim, one in found if one is not None]
 
@@ -103,9 +126,10 @@ def _reaches(claim: Claim, value: float) -> bool:
     return value >= claim.target if METRICS.get(claim.metric).direction == "higher" else value <= claim.target
 
 
-def _row(one: Found, candidate: Entry) -> Row:
+def _row(one: Found, words: Mapping[str, str]) -> Row:
+    """A claim in cells; `words` are what its systems are called where that is not their name in the claim."""
     claim, found, said = one.claim, one.ratio, reading(one.claim, one.ratio)
-    names = [candidate.system if name == "collection" else name for name in (claim.first, claim.second)]
+    names = [words.get(name, name) for name in (claim.first, claim.second)]
     css = {"met": "diff better", "missed": "diff worse"}.get(said, "diff open")
     means = ", ".join(metric_value(claim.metric, mean) for mean in (found.first, found.second))
     dropped = f", {found.n_dropped} dropped" if found.n_dropped else ""

@@ -14,14 +14,15 @@ from typer.testing import CliRunner
 from clbench.cli import app
 from clbench.cost.answer import answer, as_json
 from clbench.cost.curves import over_effects, over_rank, rows
-from clbench.cost.deployment import Cache, Deployment, cost_of, plans, system_costs
+from clbench.cost.deployment import Cache, Deployment, Size, cost_of, plans, system_costs
 from clbench.cost.options import Options
 from clbench.cost.routing import PAPER_ACCURACY, Router
 from clbench.cost.units import binary
 from clbench.cost.worlds import predict, world_base
 from clbench.registry import ClbenchError
 
-TOY = Deployment(1000, 10, 4, 20, effects=5, capacity=50, router=Router(0.9), bcr={"cascade": 0.2, "collection": 0.1})
+SIZES = (1000, Size.same(10), Size.same(4), Size.same(20))
+TOY = Deployment(*SIZES, effects=5, capacity=50, router=Router(0.9), bcr={"cascade": 0.2, "collection": 0.1})
 
 
 def costs(asked: Deployment):
@@ -44,6 +45,37 @@ def test_an_lru_holds_only_its_slots(kind, host):
     assert found.loads == pytest.approx(600) and found.switches == pytest.approx(800)
     assert found.loading_seconds == pytest.approx(300)
     assert costs(replace(TOY, cache=Cache(kind, 2)))["collection"].loads == 0
+
+
+def test_the_device_the_disk_and_the_ram_hold_different_bytes():
+    """Of the same adapters: the backbone's dtype on the device, the file's on disk; in RAM a file's, for each module."""
+    asked = replace(TOY, teacher=Size(10, 3, 7), accelerator=Size(4, 1, 2), collection=Size(20, 6, 14), cache=Cache("ram", 2))
+    found = costs(asked)
+    assert {name: (cost.disk, cost.resident, cost.host) for name, cost in found.items()} == {
+        "teacher": (1050, 1006, 35), "cascade": (1054, 1007, 35), "merged": (1014, 1004, 0), "merged-cat": (1054, 1016, 0),
+        "copies": (5000, 2000, 5000), "collection": (1020, 1006, 0),
+    }  # fmt: skip
+    assert found["cascade"].adapters == 54 and found["collection"].adapters == 20
+    (_, first), _ = over_rank(asked, Size(5, 1, 4), (1, 2)).of("teacher")
+    assert (first.disk, first.resident, first.host) == (1025, 1002, 20)
+
+
+def test_resident_is_in_the_dtype_of_the_backbone(mini_world_file):
+    """Files of float32 under a bfloat16 backbone."""
+    full = {cost.system: cost for cost in answer(Options(world=str(mini_world_file), cache="ram:1")).systems}
+    mini_world_file.write_text(mini_world_file.read_text().replace("batch = 4", 'batch = 4\ndtype = "bfloat16"'))
+    found = answer(Options(world=str(mini_world_file), cache="ram:1"))
+    halved = {cost.system: cost for cost in found.systems}
+    teacher, base = found.predictions[0], found.deployment.base_bytes
+    assert teacher.resident * 2 == teacher.stored == teacher.waiting
+    for name in ("teacher", "cascade", "collection"):
+        assert 2 * halved[name].resident == full[name].resident and halved[name].host == full[name].host
+        assert halved[name].adapters == full[name].adapters == halved[name].disk - base
+    assert halved["teacher"].resident == base + teacher.resident
+    told = as_json(found)["deployment"]
+    assert (told["teacher_bytes"], told["teacher_resident"]) == (teacher.stored, teacher.resident)
+    (_, ranked), *_ = found.rank_curve.of("teacher")
+    assert 2 * (ranked.resident - base) == (ranked.disk - base) / 2, "one of two teachers, in half the bytes"
 
 
 def test_a_full_collection_needs_another_adapter_and_a_router():
@@ -69,7 +101,7 @@ def test_curves_hold_the_same_numbers_as_single_answers():
     assert [x for x, _ in curve.points] == list(range(1, 181))
     (_, alone), (_, last) = curve.of("cascade")[4], curve.of("cascade")[-1]
     assert alone == costs(TOY)["cascade"] and last.adapters == 180 * 10 + 4
-    ranks = dict(over_rank(TOY, 3, (1, 8)).of("cascade"))
+    ranks = dict(over_rank(TOY, Size.same(3), (1, 8)).of("cascade"))
     assert ranks[8].adapters - ranks[1].adapters == 5 * 3 * 7
     assert len(rows(curve)) == 180 * 6 and rows(curve)[2] | {"success": 0} and json.dumps(rows(curve), allow_nan=False)
 
@@ -130,11 +162,11 @@ def test_a_worlds_adapters_are_predicted_to_the_byte(mini_world_file):
     found = answer(Options(world=str(mini_world_file)))
     assert [one.name for one in found.predictions] == ["sepia", "upside_down", "accelerator", "collection"]
     assert all(one.exact and one.stored < one.file for one in found.predictions)
-    assert found.deployment.effects == 2 and found.deployment.teacher_bytes == found.predictions[0].stored
+    assert found.deployment.effects == 2 and found.deployment.teacher.stored == found.predictions[0].stored
     plain = as_json(found)
     assert all(row["exact"] for row in plain["adapters"]) and json.dumps(plain, allow_nan=False)
     point = dict(found.rank_curve.of("cascade"))[4]
-    assert point.adapters == 3 * found.deployment.teacher_bytes
+    assert point.adapters == 3 * found.deployment.teacher.stored
 
 
 @pytest.mark.parametrize("format", ["kohya", "comfyui"])

@@ -115,6 +115,20 @@ def test_the_meter_sees_what_is_allocated():
         assert meter.peak() < before + (60 << 20)
 
 
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_the_meter_looks_at_the_gpu_that_is_used(monkeypatch, device):
+    """Not at the first one, where another process may be at work."""
+    import torch
+
+    asked = []
+    for name in ("synchronize", "memory_allocated", "reset_peak_memory_stats", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda device=None, name=name: asked.append((name, device)) or 7)
+    meter = Meter(device)
+    assert (meter.held(), meter.peak()) == (7, 7)
+    assert [name for name, _ in asked] == ["reset_peak_memory_stats", "synchronize", "memory_allocated", "max_memory_allocated"]
+    assert {where for _, where in asked} == {torch.device(device)}
+
+
 def test_missing_adapters_are_said_before_any_process(mini_world_file, tmp_path):
     (tmp_path / "accelerator.safetensors").unlink()
     done = CliRunner().invoke(app, ["eval", "--suite", "memory", "--world", str(mini_world_file), "--out", str(tmp_path / "o")])

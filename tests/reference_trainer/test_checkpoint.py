@@ -61,6 +61,10 @@ def test_completion_mark(tmp_path):
     with pytest.raises(ClbenchError, match="another recipe"):
         finished(mark, "other", adapter)
     adapter.write_bytes(b"changed")
+    with pytest.raises(ClbenchError, match=r"a\.safetensors was changed since it was made; .* --fresh"):
+        finished(mark, "key", adapter)
+    assert adapter.read_bytes() == b"changed"
+    adapter.unlink()
     assert not finished(mark, "key", adapter)
 
 
@@ -81,6 +85,22 @@ def test_tensorboard_files_are_written(tmp_path):
     book.close()
     assert list((tmp_path / "tensorboard").glob("events*"))
     assert json.loads((tmp_path / "log.jsonl").read_text()) == {"update": 0, "loss": 1.0}
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_tensorboard_forgets_what_is_done_again(tmp_path, start):
+    """A run of four updates, then one from `start` on that is killed after the next: no update of the first lies behind it."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    first = Logbook(tmp_path)
+    for update in range(4):
+        first.write(update, {"loss": 1.0})
+    first.close()
+    again = Logbook(tmp_path, start)
+    again.write(start, {"loss": 2.0})
+    again.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in events] == [*((step, 1.0) for step in range(start)), (start, 2.0)]
 
 
 def test_unwritable_folder_is_one_sentence(tmp_path):

@@ -6,7 +6,9 @@ import pytest
 
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
+from clbench.scenes import SPLITS
 from reference_trainer.config import (
+    RECIPES,
     AcceleratorConfig,
     CollectionConfig,
     JointConfig,
@@ -15,6 +17,8 @@ from reference_trainer.config import (
     load_recipe,
     settings,
 )
+from reference_trainer.pretrain import recipe_key
+from reference_trainer.pretrain_config import TRAINING_SPLITS, with_seed
 
 
 @pytest.mark.parametrize(
@@ -28,6 +32,23 @@ from reference_trainer.config import (
         ("[collection]\nhabits.keep_warm_start = true", "keep_warm_start needs warm_start updates"),
         ("[teachers]\nhabits.keep_warm_start = true", "no warm start to keep here"),
         ("[collection]\ndistill_lr = 0", "distill_lr"),
+        ("[collection]\nwarm_batch = 4", "'warm_batch' in .collection. does nothing without warm_start updates"),
+        ("[accelerator]\nwarm_target = 'outputs'", "'warm_target' in .accelerator. does nothing"),
+        ("[extension]\nwarm_time = 'uniform'", "'warm_time' in .extension. does nothing"),
+        ("[collection]\nlr = 1e-3\ndistill_lr = 1e-4", "'lr' in .collection. does nothing .* distill_lr 0.0001 is the rate of"),
+        ("[collection]\nupdates = 5\nwarm_start = 5\ndistill_lr = 1e-4", "'distill_lr' in .* where all 5 updates are"),
+        ("[accelerator]\nhabits.gauge_every = 5", "only collections and their extensions have gauges: leave habits.gauge_every"),
+        ("[teachers]\nhabits.gauge_scenes = 2", "leave habits.gauge_scenes out"),
+        ("[joint]\nhabits.gauge_every = 0", "leave habits.gauge_every out"),
+        ("[collection]\nwarm_start = 1\nwarm_time = 'code'", "to lie above; expected one of paper, shifted, uniform, not 'code'"),
+        ("[collection]\nwarm_start = 1\nwarm_time = 'shiftet'", "Did you mean 'shifted'"),
+        ("[collection.losses]\ndmd_bs_weight = 0\ndmd_ts = false\nta_fm = false", "switched off or have weight 0"),
+        ("[accelerator]\nwarm_start = 1\ngeneral_targets = false", "no stream has any: set general_targets = true"),
+        ("[accelerator]\nlosses.dmd_bs = false\ngeneral_targets = false", "the losses that count learn from stored outputs"),
+        ("[collection]\nwarm_start = 1\np_switch = 0", "no stream has any: set general_targets = true, or p_switch"),
+        ("[extension]\nlosses.dmd_bs_weight = 0\np_switch = 0.0", "the losses that count learn from stored outputs"),
+        ("[collection]\ngeneral_sources = 0", "with p_switch 0.5 rows come from the general stream"),
+        ("[extension]\ngeneral_sources = 0\np_switch = 0", "with p_switch 0 rows come from the general stream"),
         ("[joint]\nprompt = 'trigger'", "prompt"),
         ("[joint]\nsteps = 4", "unknown key 'steps'"),
         ("[extension]\nfake_lora.rank = 4", "leave fake_lora out"),
@@ -44,15 +65,87 @@ def test_mistakes_name_the_key(tmp_path, text, message):
         load_recipe(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[base]\nsplit = 'evaluation'", "nothing trains on it; expected one of base, teacher, distill, not 'evaluation'"),
+        ("[base]\nsplit = 'trian'", "there is no such split; expected one of base, teacher, distill, not 'trian'"),
+        ("[base]\nresolution = 36", "resolution 36 is not a multiple of 8"),
+        ("[base.vae]\nbatch = 1", "batch"),
+        ("[base.vae]\nchannels = [24, 36]", "multiple of groups 8, 36 is not"),
+        ("[base.vae]\nupdates = 0", "updates"),
+        ("[base.vae]\nlr = 0", "lr"),
+        ("[base.vae]\nema = 1.0", "ema"),
+        ("[base.text]\nt5_width = 30", "t5_width 30 is not a multiple of t5_heads 4"),
+        ("[base.text]\nclip_heads = 5", "clip_width 96 is not a multiple of clip_heads 5"),
+        ("[base.transformer]\nhead_dim = 16", "rope_axes add up to 32, but head_dim is 16"),
+        ("[base.transformer]\nrope_axes = [9, 11, 12]", "must be even, since it is rotated in pairs; 9 is not"),
+        ("[base.transformer]\ndouble_blocks = 0\nsingle_blocks = 0", "there is no block"),
+        ("[base.edits]\ndrop_instruction = 1.0", "drop_instruction"),
+        ("[base.edits]\ndecay_share = 1.5", "decay_share"),
+        ("[base.edits]\nupdates = 0", "updates"),
+        ("[base.edits]\nprecision = 'half'", "precision"),
+        ("[encoders]\nsplits = ['base', 'evaluation']", "systems are measured on it, so nothing trains on it"),
+        ("[encoders]\nsplits = ['base', 'base']", "splits names one twice"),
+        ("[encoders]\nsplits = []", "splits"),
+        ("[encoders]\nscenes = 2", "scenes 2 are less than one for each of 3 splits"),
+        ("[encoders]\nimage_width = 40", "image_width"),
+        ("[encoders]\nbatch = 1", "batch"),
+        ("[encoders]\nupdates = 0", "updates"),
+    ],
+)
+def test_mistakes_of_the_base_and_the_encoders_name_the_key(tmp_path, text, message):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(ClbenchError, match=message):
+        load_recipe(path)
+
+
+def test_training_may_look_at_every_split_but_that_of_the_evaluation():
+    assert tuple(split for split in SPLITS if split != "evaluation") == TRAINING_SPLITS
+
+
+def test_the_recipe_s_seed_is_that_of_base_and_encoders_too_unless_they_name_one(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text("seed = 7\n[base.edits]\nseed = 0")
+    recipe = load_recipe(path)
+    base, encoders = recipe.base.seeded(recipe.seed), with_seed(recipe.encoders, recipe.seed)
+    assert (base.vae.seed, base.edits.seed, encoders.seed) == (7, 0, 7)
+    tiny = load_recipe("tiny")
+    assert str(tiny.base.seeded(tiny.seed)) == str(tiny.base)  # what keys of finished trainings are made of
+    assert str(with_seed(tiny.encoders, tiny.seed)) == str(tiny.encoders)
+
+
 def test_defaults_are_a_recipe(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text("")
     assert load_recipe(path) == Recipe()
 
 
-@pytest.mark.parametrize("name", ["smoke", "tiny", "tiny-8"])
-def test_shipped_recipes(name):
-    assert load_recipe(name).collection.p_switch == 0.5
+def test_a_student_may_do_without_stored_outputs_where_nothing_needs_them(tmp_path):
+    path = tmp_path / "recipe.toml"
+    without = "[accelerator]\ngeneral_targets = false\n[collection]\np_switch = 0\n"
+    path.write_text(without + "[extension]\np_switch = 1\ngeneral_sources = 0")
+    assert not load_recipe(path).accelerator.general_targets
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.toml")), ids=lambda file: file.stem)
+def test_shipped_recipes(file):
+    wanted = 1.0 if file.stem == "no-pdsr" else 0.5
+    assert load_recipe(file.relative_to(RECIPES).with_suffix("")).collection.p_switch == wanted
+
+
+def test_what_an_inherited_option_does_not_do_is_no_mistake(tmp_path):
+    """As in the ablations: they leave the warm start of the recipe below out, and cannot take its batch away."""
+    (tmp_path / "first.toml").write_text("[collection]\nwarm_start = 4\nwarm_batch = 2\nlr = 1e-3\ndistill_lr = 1e-4")
+    (tmp_path / "second.toml").write_text("based_on = 'first.toml'\n[collection]\nwarm_start = 0")
+    table = load_recipe(tmp_path / "second.toml").collection
+    assert (table.warm_start, table.warm_batch, table.distill_lr) == (0, 2, 1e-4)
+    (tmp_path / "third.toml").write_text("based_on = 'second.toml'\n[collection]\nwarm_batch = 4")
+    (tmp_path / "fourth.toml").write_text("based_on = 'third.toml'\n")
+    for name in ("third", "fourth"):  # named as the file that says it
+        with pytest.raises(ClbenchError, match=r"third\.toml: key 'warm_batch' in \[collection\] does nothing"):
+            load_recipe(tmp_path / f"{name}.toml")
 
 
 def test_a_recipe_changes_what_it_names_of_another_one(tmp_path):
@@ -99,6 +192,21 @@ def test_missing_recipe():
 def test_a_finished_training_stays_recognised(config, digest):
     """Options that came later do not change what is hashed while they have their default values."""
     assert hash_value(settings(config)) == digest
+
+
+@pytest.mark.parametrize(
+    ("part", "digest"),
+    [
+        ("vae", "6ca2c6c341259145783bb4b1b520b1cd4579edfca1625ec9b52e19dbedc5c9b0"),
+        ("base", "95c2869000a04ade333663f84a72ddfe73a3b414cf8b1ac3271e43ab894f4550"),
+        ("encoders", "130fb2268b85974ad7ff5ab94373bcb7dec3eea3e6d393b46b96aeadb983edbc"),
+    ],
+)
+def test_the_shipped_base_and_encoder_stay_recognised(part, digest):
+    """Their keys hold the words of the recipe's tables, so a key more would be another training."""
+    recipe = load_recipe("tiny")
+    base, encoders = recipe.base.seeded(recipe.seed), with_seed(recipe.encoders, recipe.seed)
+    assert recipe_key({"vae": base.vae, "base": base, "encoders": encoders}[part]) == digest
 
 
 def test_how_passes_are_cut_is_no_part_of_a_training():

@@ -14,6 +14,7 @@ from clbench.adapter_prompts import own_triggers
 from clbench.adapters import describe_adapter
 from clbench.hashing import file_digest
 from clbench.registry import ClbenchError
+from clbench.world import World
 from reference_trainer.config import LoraTable
 from reference_trainer.logs import read_log
 from reference_trainer.starts import require_size
@@ -117,7 +118,16 @@ def test_what_the_header_says_is_believed(shop_floor):
     info = describe_adapter(world.root / "collection.safetensors")
     from clbench.adapters import load_tensors, save_adapter
 
-    save_adapter(path, load_tensors(info), info.metadata, {"clbench.effects": "sepia", "clbench.prompt": "caption"})
+    says = {"clbench.effects": "sepia", "clbench.steps": "2", "clbench.shift": "3.0"}
+    save_adapter(path, load_tensors(info), info.metadata, says)
+    with pytest.raises(ClbenchError, match=r"was trained with steps = 2, but \[extension\] has steps = 4"):
+        run("collection", changed(recipe, "extension", steps=4), world, NEW, out, extend=Extend(path))
+    other = World(world.file, world.table.model_copy(update={"backbone": world.backbone.model_copy(update={"shift": 2.0})}))
+    with pytest.raises(ClbenchError, match=r"was trained with shift = 3\.0, but \[extension\] has shift = 2\.0"):
+        run("collection", changed(recipe, "extension", shift=2.0), other, NEW, out, extend=Extend(path))
+    with pytest.raises(ClbenchError, match=r"\[extension\] shift of the recipe is 3, but .* samples with shift 2"):
+        run("collection", recipe, other, NEW, out, extend=Extend(path))
+    save_adapter(path, load_tensors(info), info.metadata, says | {"clbench.prompt": "caption"})
     with pytest.raises(ClbenchError, match="was trained on sepia, not on upside_down"):
         run("collection", recipe, world, NEW, out, extend=Extend(path, NEW))
     with pytest.raises(ClbenchError, match="trained with prompt = 'caption'"):

@@ -56,6 +56,20 @@ def test_each_loss_has_a_switch_and_a_weight(setup, name):
     assert doubled == pytest.approx(2 * float(loss.detach()))
 
 
+def test_weights_are_in_the_total_alone(setup):
+    """The log tells of each part as it is, whatever it weighs; ``loss/student`` is what is trained."""
+    weights = {"dmd_bs": 0.5, "dmd_ts": 2.0, "ta_fm": 4.0}
+    logs = []
+    for losses in (LossesTable(), LossesTable(**{f"{name}_weight": weight for name, weight in weights.items()})):
+        objective, batch, path, _ = setup(losses=losses)
+        logs.append(objective.student_loss(batch, path)[1])
+    for name in weights:
+        assert logs[1][f"loss/{name}"] == logs[0][f"loss/{name}"]
+    rows = {"dmd_bs": 3, "dmd_ts": 2, "ta_fm": 2}
+    total = sum(weight * rows[name] * logs[0][f"loss/{name}"] for name, weight in weights.items()) / 3
+    assert logs[1]["loss/student"] == pytest.approx(total)
+
+
 def test_the_objective_is_the_sum_of_its_parts(setup):
     parts = [value(setup, losses=only(name)) for name in SWITCHES]
     assert value(setup) == pytest.approx(sum(parts), rel=1e-4)
@@ -191,7 +205,8 @@ def test_a_warm_start_may_match_the_teacher_itself(setup, guidance):
     if guidance != 1.0:
         u = u[2:] + guidance * (u[:2] - u[2:])
     assert float(loss.detach()) == pytest.approx(float(((v - u) ** 2).mean().detach()), rel=1e-5)
-    assert not u.requires_grad and loss.requires_grad and logs["loss/ta_fm"] == pytest.approx(float(loss.detach()))
+    assert not u.requires_grad and loss.requires_grad and set(logs) == {"loss/velocity", "loss/student"}
+    assert logs["loss/velocity"] == pytest.approx(float(loss.detach()))
 
 
 def test_times_of_a_warm_start_have_names(setup):

@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import FluxKontextPipeline
+from mini_training import Stop
 
+from clbench.world import load_world
+from reference_trainer.config import HabitsTable, load_recipe
 from reference_trainer.optim import PretrainLearner, orthogonalize, trapezoid
 from reference_trainer.pipeline import build_pipeline
 from reference_trainer.pretrain import train_edits, train_vae
 from reference_trainer.pretrain_config import BaseConfig, EditConfig, TextConfig, TransformerConfig, VaeConfig
 from reference_trainer.text import bpe_tokenizer, unigram_tokenizer
+from reference_trainer.train import run
 from reference_trainer.vae import build_vae, draw_patterns, psnr_per_picture
 
 SOURCES = Path(__file__).parent.parent.parent / "suites/worlds/tiny/sources"
@@ -99,21 +103,48 @@ def vae_of(tmp_path_factory):
     return out, train_vae(SMALL, SOURCES, out, True, lambda progress: None)
 
 
+def test_a_killed_autoencoder_ends_with_the_same_weights(vae_of, tmp_path, monkeypatch):
+    out, _ = vae_of
+    often = {"checkpoint_every": 2, "sheet_every": 500}
+    monkeypatch.setattr("reference_trainer.pretrain.HabitsTable", lambda **habits: HabitsTable(**habits | often))
+
+    def kill(progress) -> None:
+        if progress.done == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_vae(SMALL, SOURCES, tmp_path, True, kill)
+    seen = []
+    train_vae(SMALL, SOURCES, tmp_path, True, seen.append)
+    assert [progress.done for progress in seen] == [3, 4]  # on from the checkpoint of update 2
+    name = "vae/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
+    assert (tmp_path / "vae" / "config.json").read_text() == (out / "vae" / "config.json").read_text()
+
+
+def test_base_and_encoders_take_the_recipe_s_seed(tmp_path, monkeypatch):
+    """Where their tables name none; the world's own training is that of seed 0."""
+    asked = []
+    monkeypatch.setattr("reference_trainer.pretrain.train_base", lambda config, *_: asked.append(config))
+    monkeypatch.setattr("reference_trainer.encoders.train_clip", lambda config, *_: asked.append(config))
+    for stage in ("base", "encoders"):
+        run(stage, load_recipe("tiny-seed-1"), load_world("tiny"), None, tmp_path)
+    base, encoders = asked
+    assert (base.vae.seed, base.edits.seed, encoders.seed) == (1, 1, 1)
+
+
 def test_base_trains_and_a_killed_run_ends_with_the_same_weights(vae_of, tmp_path):
     out, vae = vae_of
 
-    class Killed(Exception):
-        pass
-
     def kill(progress) -> None:
         if progress.what == "base" and progress.done == 3:
-            raise Killed
+            raise Stop
 
     whole = train_edits(SMALL, SOURCES, CORPUS, vae, out, True, lambda progress: None)
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "vae").symlink_to(out / "vae")
-    with pytest.raises(Killed):
+    with pytest.raises(Stop):
         train_edits(SMALL, SOURCES, CORPUS, vae, broken, True, kill)
     resumed = train_edits(SMALL, SOURCES, CORPUS, vae, broken, True, lambda progress: None)
     for part in ("transformer", "text_encoder", "text_encoder_2"):

@@ -342,7 +342,11 @@ def test_a_joint_lora_is_trained_on_the_effects_that_have_a_teacher(shop_floor):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"lora": LoraTable(rank=3)}, "lora.rank is 3"), ({"prompt": "caption"}, r"\[collection\] has prompt = 'caption'")],
+    [
+        ({"lora": LoraTable(rank=3)}, "lora.rank is 3"),
+        ({"prompt": "caption"}, r"\[collection\] has prompt = 'caption'"),
+        ({"steps": 4}, r"start\.safetensors was trained with steps = 2, but \[collection\] has steps = 4"),
+    ],
 )
 def test_a_start_that_does_not_fit_is_refused_before_any_long_work(shop_floor, tmp_path, changes, message):
     world, recipe, out = shop_floor
@@ -354,6 +358,41 @@ def test_a_start_that_does_not_fit_is_refused_before_any_long_work(shop_floor, t
         run("collection", changed(recipe, "collection", warm_start_from=str(start), **changes), world, None, tmp_path)
     with pytest.raises(ClbenchError, match="neither base, merged nor an adapter's file"):
         run("collection", changed(recipe, "collection", warm_start_from="nowhere.safetensors"), world, None, tmp_path)
+
+
+def with_world(world, backbone=None, **tables) -> World:
+    """The same world with other tables, and other settings of its backbone."""
+    tables |= {"backbone": world.table.backbone.model_copy(update=backbone or {})}
+    return World(world.file, world.table.model_copy(update=tables))
+
+
+@pytest.mark.parametrize("stage", ["accelerator", "collection"])
+def test_a_shift_that_the_world_does_not_sample_with_is_refused(shop_floor, stage):
+    """Unless the entry of the adapter that is to be trained has it."""
+    world, recipe, out = shop_floor
+    other = changed(recipe, stage, shift=2.0)
+    with pytest.raises(ClbenchError, match=rf"\[{stage}\] shift of the recipe is 2, but .*world\.toml samples with shift 3"):
+        run(stage, other, world, None, out)
+    assert list(out.iterdir()) == []
+    accelerator, candidate = world.table.accelerator, world.table.candidates[0]
+    entry = {"accelerator": accelerator.model_copy(update={"shift": 2.0})}
+    if stage == "collection":
+        entry = {"candidates": [candidate.model_copy(update={"shift": 2.0})]}
+    run(stage, other, with_world(world, **entry), None, out)
+
+
+def test_steps_that_the_world_does_not_sample_in_are_said(shop_floor, capsys):
+    """They are no mistake: an adapter may be asked for fewer steps than it was trained for."""
+    world, recipe, out = shop_floor
+    run("accelerator", recipe, world, None, out)
+    assert "steps of the recipe" not in capsys.readouterr().err
+    few = with_world(world, {"few_steps": 1})
+    run("accelerator", recipe, few, None, out)  # the same training: known as finished
+    said = " ".join(capsys.readouterr().err.split())
+    assert "[accelerator] steps of the recipe are 2" in said and "samples in 1: name steps = 2 in [accelerator] there" in said
+    entry = few.table.accelerator.model_copy(update={"steps": 2})
+    run("accelerator", recipe, with_world(few, accelerator=entry), None, out)
+    assert "steps of the recipe" not in capsys.readouterr().err
 
 
 def test_a_student_can_start_from_the_mean_of_its_teachers(shop_floor, monkeypatch, tmp_path):

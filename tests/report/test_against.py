@@ -13,7 +13,7 @@ import synthetic
 from test_report import visible
 
 from clbench.cost.routing import PAPER_BCR
-from clbench.published import CLAIMS, MAIN_RESULTS
+from clbench.published import ABLATION, CLAIMS, MAIN_RESULTS
 from clbench.report import build
 from clbench.report.against import LEAD, published, reading, told
 from clbench.report.blocks import Section
@@ -165,6 +165,29 @@ def test_variants_of_a_method_are_held_against_no_claim(tmp_path: Path) -> None:
             for name in ("teacher", "collection")]  # fmt: skip
     about = replace(synthetic.about(asked.NAMES, asked.named("bleeding")), reference="collection")
     assert published(Material(compute(load_results(runs, about)), Album(limit=0))) is None
+
+
+def test_parts_of_the_method_are_read_against_the_papers_ablation(tmp_path: Path) -> None:
+    """Planted: anchoring halves failures, routing does nothing, prompting harms; target simulation was not taken out alone."""
+    systems = {"collection": planted(2, 0.1, 0.5, 5.0), "collection-no-ta": planted(3, 0.1, 0.5, 5.0)}
+    systems |= {"collection-no-pdsr": planted(2, 0.1, 0.5, 5.0), "collection-no-aop": planted(1, 0.1, 0.5, 5.0)}
+    runs = [asked.run_of(tmp_path, "bleeding", name, {case: asked.scored(case, values(case)) for case in asked.each()})
+            for name, values in systems.items()]  # fmt: skip
+    about = replace(synthetic.about(asked.NAMES, asked.named("bleeding")), reference="collection")
+    view = table(published(Material(compute(load_results(runs, about)), Album(limit=0))))
+    found = {key: (ratio, target, said, paper) for key, (ratio, _, target, said, paper) in lines(view).items()}
+    start = "Failure rate with and without"
+    assert found == {
+        f"{start} orthogonal prompting, collection / no-aop": ("+100.0 %", "≤ 0.0 %", "missed", "−45.2 %"),
+        f"{start} target anchoring, collection / no-ta": ("−33.3 %", "≤ 0.0 %", "met, not certain", "−56.3 %"),
+        f"{start} dual-stream routing, collection / no-pdsr": ("0.0 %", "≤ 0.0 %", "met", "−19.4 %"),
+    }
+
+
+def test_the_papers_ablation_gives_its_published_signs() -> None:
+    said = {claim.words.rpartition("without ")[2]: claim.published for claim in ABLATION}
+    changes = {part: round(100 * (first / second - 1)) for part, (_, first, second) in said.items()}
+    assert changes == {"orthogonal prompting": -45, "target simulation": -4, "target anchoring": -56, "dual-stream routing": -19}
 
 
 def test_the_page_holds_the_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
