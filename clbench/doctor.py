@@ -33,7 +33,7 @@ class Finding:
 def examine(world_name: str) -> list[Finding]:
     """All findings, in order: machine, libraries, the world's files, the network."""
     world = load_world(world_name)
-    return [*_machine(), *_libraries(), *_files(world), *_gpu_memory(world), _network(world)]
+    return [*_machine(), *_libraries(), *_files(world), *_prompts(world), *_gpu_memory(world), _network(world)]
 
 
 def _machine() -> list[Finding]:
@@ -161,6 +161,17 @@ def _adapter(world: World, path: Path, shapes: Shapes) -> str:
     if shapes:
         check_adapter(info, shapes, f"the backbone of world {world.name}")
     return f"rank {info.rank}, {len(info.modules)} modules, {info.bytes / 2**20:.2f} MiB"
+
+
+def _prompts(world: World) -> list[Finding]:
+    """Whether the text encoder takes the prompts of the effects whole."""
+    from clbench.prompt_lengths import examine as examine_prompts
+
+    try:
+        found = examine_prompts(world, _folder(world))
+    except ClbenchError:
+        return []  # said already
+    return [] if found is None else [Finding("prompts", "ok" if found[0] else "warning", found[1])]
 
 
 def _gpu_memory(world: World) -> list[Finding]:

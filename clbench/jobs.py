@@ -68,6 +68,7 @@ def edit(order: Order, beside: Sequence[Path] | None = None) -> Path:
         beside = [] if order.overwrite else siblings(out)
     with hold(*(out / system.card.name for system, _ in systems)):
         work = [(system, *prepare(world, suite, system, cases, out, asked)) for system, cases in systems]
+        _count_prompts(world, systems, out)
         work = [(system, folder, borrow(folder, pending, beside, _say_taken, alike)) for system, folder, pending in work]
         _make_pictures(work)
     _say_failures([folder for _, folder, _ in work])
@@ -120,6 +121,24 @@ def _make_pictures(work: Sequence[tuple[System, RunFolder, list[Case]]]) -> None
         for task, (system, folder, pending) in zip(tasks, work, strict=True):
             bar.start_task(task)
             run(folder, system, pending, lambda _, task=task: bar.advance(task))
+
+
+def _count_prompts(world: World, systems: Sequence[tuple[System, list[Case]]], out: Path) -> None:
+    """Keep how many prompts of each system are longer than its text encoder takes, and say it where some are."""
+    from clbench.backbones import backbone_folder
+    from clbench.prompt_lengths import count_prompts, sentence, token_counter, write_lengths
+    from clbench.systems import BY_BACKBONE
+
+    if not any(system.card.kind in BY_BACKBONE for system, _ in systems):
+        return
+    tokens = token_counter(world, backbone_folder(world))
+    for system, cases in systems:
+        found = count_prompts(system, cases, world, tokens) if tokens is not None else None
+        if found is None:
+            continue
+        write_lengths(found, out / system.card.name)
+        if words := sentence(system.card.name, found):
+            say(words, "yellow")
 
 
 def _say_taken(run: Path, count: int) -> None:
@@ -200,6 +219,9 @@ def measure(order: Order) -> Path:
             order.overwrite,
         )  # fmt: skip
     print_table(*overview(found))
+    if found.failed():
+        named = ", ".join(point.id for point in found.failed())
+        say(f"could not be measured: {named}; the same command tries again", "yellow")
     show(str(out / FILE))
     return out
 

@@ -64,10 +64,11 @@ def list_systems() -> Rows:
 
 
 def list_probes() -> Rows:
+    from clbench.probe_words import prompt_words
     from clbench.probes import PROBES
 
     probes = [PROBES.get(name) for name in PROBES]
-    rows = [[p.name, p.prompt, p.success, " or ".join(sorted(p.styles))] for p in probes]
+    rows = [[p.name, prompt_words(p.name), p.success, " or ".join(sorted(p.styles))] for p in probes]
     return "probes: other ways to put the question", ["name", "what a system gets", "success", "asked of prompts by"], rows
 
 

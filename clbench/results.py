@@ -272,7 +272,7 @@ def _write_picture(target: Path, picture: np.ndarray) -> str:
 
 def _clear(path: Path, overwrite: bool) -> None:
     """Empty a folder for a new run; strangers' files are never touched."""
-    left = [name for name in ("edits.jsonl", "pictures", "scores.parquet", "sets.json") if (path / name).exists()]
+    left = [name for name in ("edits.jsonl", "pictures", "scores.parquet", "sets.json", "prompts.json") if (path / name).exists()]
     if left and not overwrite:
         held = ", ".join(left)
         raise ClbenchError(f"{path} holds {held} but no run.json; choose another --out or overwrite it")

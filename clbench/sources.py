@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -53,20 +53,42 @@ class SourcePool(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Where subjects and backgrounds of a group of scenes come from: names of splits; no `subjects` = photographs."""
+    """Where subjects and backgrounds of a group of scenes come from: names of splits; no `subjects` = photographs.
+
+    `told` is what readers are told. `about` is part of the hash of a suite that asks for the group (by the group's repr), so
+    it stays as it was first written.
+    """
 
     about: str
     subjects: tuple[str, ...]
     backgrounds: tuple[str, ...]
+    told: str = field(default="", repr=False)
 
 
 TRAINED, HELD_OUT = ("teacher", "distill"), ("evaluation",)
 GROUPS = {
-    "seen": Group("subjects and backgrounds of the adapters' training pictures, in new scenes", TRAINED, TRAINED),
-    "other-subjects": Group("subjects that no adapter saw, on backgrounds of the training pictures", HELD_OUT, TRAINED),
-    "other-backgrounds": Group("subjects of the training pictures on backgrounds that no adapter saw", TRAINED, HELD_OUT),
-    "photographs": Group("plain photographs without a subject, that no adapter saw", (), HELD_OUT),
-}
+    "seen": Group(
+        "subjects and backgrounds of the adapters' training pictures, in new scenes", TRAINED, TRAINED,
+        "new scenes of subjects and backgrounds of training pictures: of the teachers' or of the collections', each of which saw "
+        "a part of them",
+    ),
+    "other-subjects": Group(
+        "subjects that no adapter saw, on backgrounds of the training pictures", HELD_OUT, TRAINED,
+        "subjects that no adapter saw, on backgrounds of the teachers' or of the collections' training pictures",
+    ),
+    "other-backgrounds": Group(
+        "subjects of the training pictures on backgrounds that no adapter saw", TRAINED, HELD_OUT,
+        "subjects of the teachers' or of the collections' training pictures, on backgrounds that no adapter saw",
+    ),
+    "photographs": Group(
+        "plain photographs without a subject, that no adapter saw", (), HELD_OUT,
+        "plain photographs without a subject, that no adapter saw",
+    ),
+}  # fmt: skip
+LEARNED_FROM = {
+    "base": "base", "teachers": "teacher", "joint LoRA": "teacher", "collection": "distill", "accelerator": "distill",
+}  # fmt: skip
+"""The split whose subjects and backgrounds the reference trainer shows to each part of a system. No two splits share one."""
 GROUP_SIZE = 100
 """Scenes in a group."""
 

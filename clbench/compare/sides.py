@@ -17,7 +17,7 @@ from clbench.metrics.derived import DERIVED, NONE, SOURCE, Derived, Rows
 from clbench.registry import ClbenchError, suggestion
 from clbench.results import RunFolder, find_runs
 from clbench.score_table import read_competing
-from clbench.types import Case, MetricCard
+from clbench.types import Case, MetricCard, Question
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +34,11 @@ class Key(NamedTuple):
     steps: int
     probe: str
     second: str
+
+    @property
+    def question(self) -> Question:
+        """The kind of the case's question, as `Case.question`."""
+        return Case(self.effect, self.source, self.seed, probe=self.probe, second=self.second).question
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,8 @@ def read_side(folder: RunFolder) -> Side:
     place = frame.groupby(CASE, sort=True).ngroup().to_numpy()
     cases = frame[CASE].assign(place=place).drop_duplicates("place").sort_values("place")
     keys = [Key(*row) for row in zip(*(cases[name].tolist() for name in CASE), strict=True)]
-    frame = frame.assign(place=place)
+    questions = np.array([key.question for key in keys], dtype=object)
+    frame = frame.assign(place=place, question=questions[place])
     columns = {}
     for name, rows in frame.groupby("metric", sort=True):
         if not METRICS.get(str(name)).pairwise:
@@ -191,16 +197,16 @@ def _column(rows: pd.DataFrame, count: int, values: NDArray[np.float64]) -> Colu
 
 
 def _derived(figure: Derived, frame: pd.DataFrame, folder: RunFolder, keys: list[Key]) -> Column | None:
-    """The column of a derived figure; None when nothing that it is read from was scored."""
+    """The column of a derived figure; None when nothing that it is read from was scored, or for none of its questions."""
     if figure.origin not in ("attributed", "leak"):
         return _from_edits(figure, folder, keys)
-    rows = frame.loc[frame["metric"] == figure.origin]
+    rows = frame.loc[(frame["metric"] == figure.origin) & frame["question"].isin(sorted(figure.card.questions))]
     if not len(rows):
         return None
     fine = rows.loc[rows["status"] == "ok"]
-    effect, second, other = (fine[name].to_numpy(dtype=str) for name in ("effect", "second", "other"))
+    question, effect, second, other = (fine[name].to_numpy(dtype=str) for name in ("question", "effect", "second", "other"))
     values = fine["value"].to_numpy(dtype=np.float64)
-    read = figure.read(Rows(len(keys), fine["place"].to_numpy(), effect, second, other, values))
+    read = figure.read(Rows(len(keys), fine["place"].to_numpy(), question, effect, second, other, values))
     once = rows.sort_values(by=["place", "status"], kind="stable").drop_duplicates("place")  # "ok" before "unscored"
     return _column(once, len(keys), read[once["place"].to_numpy()])
 
@@ -214,8 +220,10 @@ def _from_edits(figure: Derived, folder: RunFolder, keys: list[Key]) -> Column |
     place, value = np.array([at for at, _ in found]), np.array([fields[figure.origin](record) for _, record in found])
     gone = np.array([record.status != "ok" and figure.origin != "failed" for _, record in found])
     value[gone] = np.nan
-    effects, seconds = (np.array([getattr(keys[at], name) for at in place], dtype=str) for name in ("effect", "second"))
-    read = figure.read(Rows(len(keys), place, effects, seconds, np.full(len(place), ""), value))
+    question, effect, second = (
+        np.array([getattr(keys[at], name) for at in place], dtype=str) for name in ("question", "effect", "second")
+    )
+    read = figure.read(Rows(len(keys), place, question, effect, second, np.full(len(place), ""), value))
     status = np.full(len(keys), "unscored", dtype=object)
     reasons = np.full(len(keys), "it was not recorded", dtype=object)
     for at, record in found:

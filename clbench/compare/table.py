@@ -15,7 +15,9 @@ from clbench.metrics import METRICS
 from clbench.metrics.derived import DERIVED, SHARES
 from clbench.registry import ClbenchError, suggestion
 from clbench.stats import Difference
-from clbench.types import NEUTRAL, Direction, seed_from
+from clbench.types import NEUTRAL, Direction, Question, seed_from
+
+ASKED: dict[Question, str] = {"effect": "single effects", "neutral": "neutral questions", "composed": "two effects in turn"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,11 @@ def _too_few(lines: list[Line], families: list[tuple[str, str]]) -> Iterator[str
 
 
 def _scored_somewhere(name: str, pairs: Sequence[Matched]) -> None:
+    asked = {key.question for pair in pairs for side in (pair.first, pair.second) for key in side.keys}
+    kinds = card_of(name).questions
+    if not kinds & asked:
+        read, here = (" and ".join(ASKED[kind] for kind in ASKED if kind in held) for held in (kinds, asked))
+        raise ClbenchError(f"metric '{name}' is read of {read}, and these runs were asked {here} alone")
     common = {metric for pair in pairs for metric in pair.first.columns if metric in pair.second.columns}
     if name not in common:
         raise ClbenchError(f"metric '{name}' was not scored in both runs.{suggestion(name, common)}")
@@ -204,11 +211,10 @@ def _condition(key: Key) -> Condition:
 
 
 def _asked(metric: str, condition: Condition) -> bool:
-    """Whether a metric, or what a figure is read from, is computed for the cases of a condition at all."""
-    origin = DERIVED.get(metric).origin if metric in DERIVED else metric
+    """Whether a metric or figure is computed for the cases of a condition at all."""
     _, probe, composed = condition
     question = "composed" if composed else "neutral" if probe == NEUTRAL else "effect"
-    return origin not in METRICS or question in METRICS.get(origin).questions
+    return question in card_of(metric).questions
 
 
 def _words(condition: Condition, conditions: Sequence[Condition]) -> str:

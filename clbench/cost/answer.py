@@ -15,6 +15,7 @@ from clbench.cost.routing import PAPER_LOAD_SECONDS
 from clbench.cost.shapes import Base
 from clbench.cost.targets import adapter_bytes, dtype_bytes, select
 from clbench.cost.worlds import AdapterPrediction, WorldSizes, world_sizes
+from clbench.holds import holds
 from clbench.provenance import portable_path
 from clbench.registry import ClbenchError
 
@@ -79,7 +80,8 @@ def _world(options: Options) -> Found:
     asked = [name for name in ("base", *FROM_FILES) if getattr(options, name) is not None]
     if asked:
         raise ClbenchError(f"--{asked[0].replace('_', '-')} does not go with --world, whose files decide it")
-    sizes = world_sizes(load_world(str(options.world)))
+    world = load_world(str(options.world))
+    sizes = world_sizes(world)
     largest = max(sizes.teachers.values(), key=lambda one: one.predicted)
     named = portable_path(str(options.world), Path())
     said = [
@@ -92,7 +94,9 @@ def _world(options: Options) -> Found:
     if not sizes.accelerator:
         said.append("the world has no accelerator; it counts 0 bytes")
     wide = _size(sizes.collection or largest)
-    if not sizes.collection:
+    if sizes.collection:
+        said.append(f"the collection is one adapter of {holds(world).words}, counted the same for any number")
+    else:
         said.append("the world has no candidate; a collection counts as much as a teacher")
     bytes_of = (sizes.base.parameters * dtype_bytes(sizes.dtype), _size(largest), fast, wide)
     return sizes.base, (bytes_of, options.effects or len(sizes.teachers)), _per_rank(sizes, largest), sizes.all(), said

@@ -1,5 +1,5 @@
 """Points -> processes -> memory.json. A stopped run is finished by the same command; a point is kept once all its
-repeats are there."""
+repeats are there. One of which a process failed is tried again by the same command."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,12 +22,13 @@ from clbench.adapters import adapter_digest
 from clbench.backbones import backbone_folder
 from clbench.certificate import GitInfo, Named
 from clbench.cost.traffic import draw_queries, popularity
-from clbench.cost.worlds import AdapterPrediction, predict, world_base
-from clbench.memory.points import BASE, QUANTITIES, Point, points
+from clbench.cost.worlds import predict, world_base
+from clbench.memory.plan import to_do, wanted_points, who_counts
+from clbench.memory.points import Point
 from clbench.memory.pool import Files, files_of
-from clbench.memory.predict import Ground, predict_point
 from clbench.memory.probe import Request
-from clbench.memory.record import FILE, MEMORY_SCHEMA, Measurement, MemoryFile, measurement, read_memory, write_memory
+from clbench.memory.record import FILE, MEMORY_SCHEMA, MemoryFile, read_memory, write_memory
+from clbench.memory.rows import Answer, rows_of
 from clbench.memory.suite import MemorySuite
 from clbench.registry import ClbenchError
 from clbench.results import check_writable
@@ -36,13 +36,8 @@ from clbench.types import seed_from
 from clbench.world import World
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-DIRECT = (
-    "factor_bytes", "resident_bytes", "peak_bytes", "open_seconds", "load_seconds", "first_picture_seconds", "edit_seconds",
-)  # fmt: skip
-"""Quantities that a reading holds as they are."""
 POOL = ".pool-"
 """Start of the name of the folder, inside the results, that holds copies while they are needed."""
-Answer = dict[str, Any]
 
 
 def measure(
@@ -54,8 +49,8 @@ def measure(
     suite or machine set-up, or if the world lacks an adapter that a system needs.
     """
     found = _begin(world, suite, out, overwrite)
-    wanted = points(suite)
-    todo = [point for point in wanted if point not in found.points()]
+    wanted = wanted_points(world, suite)
+    todo = to_do(found, wanted)
     total, done = len(wanted) * suite.repeats, (len(wanted) - len(todo)) * suite.repeats
     base, dtype = world_base(world), world.backbone.dtype
     with tempfile.TemporaryDirectory(dir=out, prefix=POOL) as folder:
@@ -66,12 +61,13 @@ def measure(
             for _ in range(suite.repeats):
                 seen(point.id, done, total)
                 answers.append(run_probe(request))
+                _take_setting(found, answers[-1], out)
                 done += 1
-            _take_setting(found, answers)
             sizes = [predict(path.stem, path, base, dtype) for path in files.all]
-            found.rows += rows_of(point, sizes, request, answers, found)
+            rows = [row for row in found.rows if row.point != point] + rows_of(point, sizes, request, answers, found)
+            found.rows = sorted((row for row in rows if row.point in wanted), key=lambda row: wanted.index(row.point))
             write_memory(found, out)
-    found.status = "complete"
+    found.status = "running" if found.failed() else "complete"
     write_memory(found, out)
     seen("done", total, total)
     return found
@@ -92,53 +88,6 @@ def run_probe(request: Request) -> Answer:
     return json.loads(done.stdout)
 
 
-def rows_of(
-    point: Point, sizes: Sequence[AdapterPrediction], request: Request, answers: list[Answer], found: MemoryFile
-) -> list[Measurement]:
-    """Every quantity of a point, whose files have `sizes`; all but the bytes on disk are missing if a process failed."""
-    parts, fixed = sizes[: len(request.parts)], sizes[len(request.parts) :]
-    told = predict_point(point, parts, fixed, request.sequence, _ground(point, found), found.device.startswith("cuda"))
-    stored = {"disk_bytes": [one.file for one in sizes], "tensor_bytes": [one.stored for one in sizes]}
-    rows = [measurement(point, name, [sum(values)], told.get(name)) for name, values in stored.items()]
-    failures = [answer["failed"] for answer in answers if "failed" in answer]
-    for name in QUANTITIES:
-        if name in stored:
-            continue
-        values, reason = ([], failures[0]) if failures else _values(name, point, answers)
-        rows.append(measurement(point, name, values, told.get(name), reason, bool(failures)))
-    return rows
-
-
-def _values(name: str, point: Point, answers: list[Answer]) -> tuple[list[float], str]:
-    """A value for each repeat, or none and the reason."""
-    if name in DIRECT:
-        return [float(answer[name]) for answer in answers], ""
-    if point.parts == 0:
-        return [], "the base has no adapter"
-    if name in ("switch_seconds", "swap_seconds"):
-        lists = [answer["switches" if name == "switch_seconds" else "swaps"] for answer in answers]
-        if not all(lists):
-            return [], _why_no_switch(name, point)
-        return [float(np.median(seconds)) for seconds in lists], ""
-    counted = [len(a["swaps"]) + (len(a["switches"]) if name == "switches_per_1000" else 0) for a in answers]
-    return [1000 * count / answer["queries"] for count, answer in zip(counted, answers, strict=True)], ""
-
-
-def _why_no_switch(name: str, point: Point) -> str:
-    if point.parts == 1:
-        return "one adapter: nothing to switch"
-    if name == "swap_seconds" and not point.slots:
-        return "everything is loaded"
-    return "no such switch among the queries"
-
-
-def _ground(point: Point, found: MemoryFile) -> Ground | None:
-    held, peak = found.find(BASE, "resident_bytes"), found.find(BASE, "peak_bytes")
-    if point == BASE or held is None or peak is None or held.median is None or peak.median is None:
-        return None
-    return Ground(held.median, peak.median)
-
-
 def _request(world: World, point: Point, files: Files, suite: MemorySuite) -> Request:
     rng = np.random.default_rng(seed_from("queries", point.id))
     sequence = draw_queries(popularity(point.parts), suite.queries, rng).tolist() if point.parts else []
@@ -148,11 +97,22 @@ def _request(world: World, point: Point, files: Files, suite: MemorySuite) -> Re
     )  # fmt: skip
 
 
-def _take_setting(found: MemoryFile, answers: list[Answer]) -> None:
-    """Device, threads and kind of meter, as the first process that worked says."""
-    for answer in answers:
-        if "failed" not in answer and not found.device:
-            found.device, found.threads, found.peak_by = answer["device"], answer["threads"], answer["peak_by"]
+def _take_setting(found: MemoryFile, answer: Answer, out: Path) -> None:
+    """Device, threads and kind of meter, as the first process that worked says; ClbenchError if a later one works otherwise."""
+    if "failed" in answer:
+        return
+    if not found.device:
+        found.device, found.threads, found.peak_by = answer["device"], answer["threads"], answer["peak_by"]
+    if (answer["device"], answer["threads"]) != (found.device, found.threads):
+        raise ClbenchError(
+            f"{out / FILE} was measured on {_place(found.device, found.threads)}, and this process works on "
+            f"{_place(answer['device'], answer['threads'])}; give it the same (OMP_NUM_THREADS), choose another --out or "
+            "overwrite it"
+        )
+
+
+def _place(device: str, threads: int) -> str:
+    return f"{device} with {threads} thread{'' if threads == 1 else 's'}"
 
 
 def _begin(world: World, suite: MemorySuite, out: Path, overwrite: bool) -> MemoryFile:
@@ -169,7 +129,7 @@ def _begin(world: World, suite: MemorySuite, out: Path, overwrite: bool) -> Memo
             f"{out / FILE} was measured with another world, suite, adapter or package version; choose another --out or "
             "overwrite it"
         )
-    return held
+    return held.model_copy(update={"holds": new.holds, "schema_": MEMORY_SCHEMA})
 
 
 def describe(world: World, suite: MemorySuite) -> MemoryFile:
@@ -196,4 +156,5 @@ def describe(world: World, suite: MemorySuite) -> MemoryFile:
         repeats=suite.repeats, queries=suite.queries, git=GitInfo(**provenance.git_state()),
         versions=provenance.package_versions(), platform=provenance.platform_facts(), command=provenance.command_line(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"), dtype=world.backbone.precision,
+        holds=who_counts(world, suite),
     )  # fmt: skip

@@ -53,11 +53,12 @@ QUANTITIES = {
 """Name -> unit and meaning of each quantity, in the order of the tables."""
 
 
-def points(suite: MemorySuite) -> list[Point]:
+def points(suite: MemorySuite, held: int) -> list[Point]:
     """Every point of a suite, the base first.
 
-    `merged` and `collection` weigh the same for any number of effects and are measured once, at the largest. An LRU
-    that holds the whole pool is the policy `all` and is left out.
+    `collection` is one adapter, measured once, which serves the effects that it was trained on, `held` of them, whatever the
+    pools are. `merged` weighs the same for any number of effects and is measured once, at the largest. An LRU that holds
+    the whole pool is the policy `all` and is left out.
     """
     found = [BASE]
     for system in suite.systems:
@@ -66,7 +67,7 @@ def points(suite: MemorySuite) -> list[Point]:
         elif system == "merged-cat":
             found += [Point(system, n) for n in suite.effects]
         else:
-            found.append(Point(system, max(suite.effects)))
+            found.append(Point(system, held if system == "collection" else max(suite.effects)))
     return found
 
 

@@ -16,7 +16,9 @@ from clbench.memory.points import QUANTITIES, Point
 from clbench.registry import ClbenchError
 from clbench.results import replace_bytes
 
-MEMORY_SCHEMA = 1
+MEMORY_SCHEMA = 2
+"""2: the collection stands at the number of effects that it holds, and `holds` tells who says so; files of schema 1 have it at
+the largest pool and are read as they are."""
 FILE = "memory.json"
 
 
@@ -54,7 +56,11 @@ class Measurement(BaseModel):
 
 
 class MemoryFile(BaseModel):
-    """The whole file. `teachers` of the world's own were there; what a pool needs beyond them are copies."""
+    """The whole file. `teachers` of the world's own were there; what a pool needs beyond them are copies.
+
+    `holds`: who says how many effects the collection holds ("" where it was not measured, or by an older clbench). `status` is
+    "complete" once every point was measured without a failure.
+    """
 
     model_config = ConfigDict(extra="forbid")
     schema_: int = Field(MEMORY_SCHEMA, alias="schema")
@@ -74,6 +80,7 @@ class MemoryFile(BaseModel):
     device: str = ""
     threads: int = 0
     peak_by: str = ""
+    holds: str = ""
     status: Literal["running", "complete"] = "running"
     rows: list[Measurement] = []
 
@@ -84,6 +91,10 @@ class MemoryFile(BaseModel):
     def points(self) -> list[Point]:
         """Points measured so far, in order."""
         return list(dict.fromkeys(row.point for row in self.rows))
+
+    def failed(self) -> list[Point]:
+        """Points of which a process failed, in order."""
+        return list(dict.fromkeys(row.point for row in self.rows if row.status == "failed"))
 
     @property
     def key(self) -> tuple[object, ...]:

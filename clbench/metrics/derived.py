@@ -2,6 +2,10 @@
 
 They are not stored in scores.parquet; whoever needs one computes it, so its version is that of what it is read from.
 Their means are rates: mean `bleed_rate` is the share of outputs that look like another effect than the asked one.
+
+A label means another thing for each kind of question, so the card of a figure names the questions that it is read for. Of
+a neutral question every effect is a wrong one, and the source may be the right answer. In a composition the meter only
+knows the two effects, so no other one could be seen there.
 """
 
 from __future__ import annotations
@@ -14,14 +18,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.metrics.cards import EVERY
 from clbench.registry import Registry
 from clbench.types import MetricCard
 
 Floats = NDArray[np.float64]
 Words = NDArray[np.str_]
 
-SOURCE, NONE = "source", "none"
-"""Labels of `attributed` that are no effect: the untouched source, and nothing clearly."""
+SOURCE, NONE, BASE = "source", "none", "base"
+"""Labels of `attributed` that are no effect: the untouched source, nothing clearly, and of neutral questions the base."""
 SHARES = frozenset({"success", "bcr", "both", "first_shows", "second_shows", "in_order"})
 """Stored metrics whose values are 0 or 1, so that their means are shares; derived ones say it themselves."""
 
@@ -32,11 +37,13 @@ Origin = Literal["attributed", "leak", "nfe", "seconds", "failed"]
 class Rows:
     """R rows that a figure is read from, all ``(R,)``: place of the case in 0..cases-1, its effects, `other`, value.
 
-    `second` is the effect asked for on top of `effect`, or "".
+    `question` is the kind of the case's question (`Case.question`). `second` is the effect asked for on top of `effect`, or
+    "".
     """
 
     cases: int
     case: NDArray[np.int64]
+    question: Words
     effect: Words
     second: Words
     other: Words
@@ -67,7 +74,9 @@ def _labelled(right: Callable[[Rows], NDArray[np.bool_]]) -> Callable[[Rows], Fl
 
 
 def _elsewhere(rows: Rows) -> NDArray[np.bool_]:
-    right = (rows.other == rows.effect) | (rows.other == rows.second)
+    """Whether the label is an effect that was not asked for: of a neutral question any effect, also the case's own."""
+    neutral = rows.question == "neutral"
+    right = np.where(neutral, rows.other == BASE, rows.other == rows.effect)
     return ~right & (rows.other != SOURCE) & (rows.other != NONE)
 
 
@@ -89,15 +98,24 @@ _UP = math.inf
 
 for _figure in (
     Derived(
-        MetricCard("bleed_rate", 1, "lower", (0.0, 1.0), "Share of outputs attributed to another effect than the asked ones."),
+        MetricCard(
+            "bleed_rate", 1, "lower", (0.0, 1.0),
+            "Share of outputs attributed to another effect than the asked one; of neutral questions to any effect.",
+            questions=frozenset({"effect", "neutral"}),
+        ),
         "attributed", _labelled(_elsewhere), share=True,
     ),
     Derived(
-        MetricCard("untouched_rate", 1, "lower", (0.0, 1.0), "Share of outputs attributed to the untouched source."),
+        MetricCard(
+            "untouched_rate", 1, "lower", (0.0, 1.0), "Share of outputs attributed to the untouched source.",
+            questions=frozenset({"effect", "composed"}),
+        ),
         "attributed", _labelled(lambda rows: rows.other == SOURCE), share=True,
     ),
     Derived(
-        MetricCard("unclear_rate", 1, "lower", (0.0, 1.0), "Share of outputs attributed to nothing clearly."),
+        MetricCard(
+            "unclear_rate", 1, "lower", (0.0, 1.0), "Share of outputs attributed to nothing clearly.", questions=EVERY
+        ),
         "attributed", _labelled(lambda rows: rows.other == NONE), share=True,
     ),
     Derived(
@@ -105,15 +123,22 @@ for _figure in (
         "leak", _worst,
     ),
     Derived(
-        MetricCard("edit_failed_rate", 1, "lower", (0.0, 1.0), "Share of edits that failed and left no picture."),
+        MetricCard(
+            "edit_failed_rate", 1, "lower", (0.0, 1.0), "Share of edits that failed and left no picture.", questions=EVERY
+        ),
         "failed", _plain, share=True,
     ),
     Derived(
-        MetricCard("nfe", 1, "lower", (0.0, _UP), "Forward passes of the transformer for one picture."),
+        MetricCard(
+            "nfe", 1, "lower", (0.0, _UP), "Forward passes of the transformer for one picture.", questions=EVERY
+        ),
         "nfe", _plain, shown=False,
     ),
     Derived(
-        MetricCard("seconds", 1, "lower", (0.0, _UP), "Wall time of one picture; tells systems apart on one machine only."),
+        MetricCard(
+            "seconds", 1, "lower", (0.0, _UP), "Wall time of one picture; tells systems apart on one machine only.",
+            questions=EVERY,
+        ),
         "seconds", _plain, shown=False,
     ),
 ):  # fmt: skip

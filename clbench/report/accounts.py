@@ -11,10 +11,16 @@ from clbench.report.data import Entry, Results
 from clbench.report.numbers import Numbers
 from clbench.report.tables import LAST, short, system_cell
 
+NO_PEAK = (
+    "No peak memory is shown of systems on a CPU: what is known there is the peak of the whole process, which also made the "
+    "pictures of other systems. `clbench eval --suite memory` measures each way of deploying in processes of its own."
+)
+
 
 def cost(numbers: Numbers) -> TableView:
-    """Steps, transformer passes, seconds, peak memory and stored adapters of every system that samples."""
+    """Steps, transformer passes, seconds and stored adapters of every system that samples; peak memory where a GPU's is known."""
     about, rows = numbers.results.about, []
+    on_gpu = [entry for entry in numbers.results.systems if _on_gpu(entry)]
     for entry in numbers.results.systems:
         done = [record for record in entry.records.values() if record.status == "ok"]
         seconds = [record.seconds for record in done if np.isfinite(record.seconds)]
@@ -31,7 +37,7 @@ def cost(numbers: Numbers) -> TableView:
                     Cell(MISSING if steps is None else str(steps), sort=-1 if steps is None else steps),
                     _measured([record.nfe for record in done if record.nfe], 0),
                     _measured(seconds, 3, " s"),
-                    Cell(megabytes(memory), sort=memory),
+                    *([_peak(memory, entry)] if on_gpu else []),
                     Cell(str(adapters), sort=adapters),
                     Cell(megabytes(stored), sort=stored),
                 ]
@@ -42,11 +48,22 @@ def cost(numbers: Numbers) -> TableView:
         Head("Steps"),
         Head("Passes", "forward passes of the transformer for one picture; guidance counts twice"),
         Head("Time a picture", "median wall time: time of the batch / size of the batch", sub="10 % to 90 %"),
-        Head("Peak memory"),
+        *([Head("Peak memory", "highest that torch allocated on the GPU")] if on_gpu else []),
         Head("Adapters", "different LoRA files"),
         Head("Adapter bytes"),
     ]
-    return TableView("t-cost", "What an edit costs", heads, rows, css="cost")
+    note = NO_PEAK if len(on_gpu) < len(numbers.results.systems) else ""
+    return TableView("t-cost", "What an edit costs", heads, rows, note, "cost")
+
+
+def _on_gpu(entry: Entry) -> bool:
+    return entry.info.device.startswith("cuda")
+
+
+def _peak(memory: int, entry: Entry) -> Cell:
+    if not _on_gpu(entry):
+        return Cell(MISSING, sort=LAST, title="the peak of a whole process is not that of a system", css="missing")
+    return Cell(megabytes(memory), sort=memory)
 
 
 def _measured(values: list[float] | list[int], decimals: int, unit: str = "") -> Cell:

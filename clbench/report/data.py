@@ -16,6 +16,7 @@ from clbench.types import Case, Effect, MetricCard
 
 if TYPE_CHECKING:
     from clbench.report.rows import Frame
+    from clbench.scene_parts import Parts
 
 SOURCE, NONE = "source", "none"
 """Labels of attribution that are not effects: the untouched source, and nothing clearly."""
@@ -34,7 +35,7 @@ class ReportInput:
     there is no truth.
     Both callables return uint8 (H, W, 3). `adapter_bytes` maps a system to the bytes of its adapter files.
     `asked` are the ids of the suite's effects (which may be more than a part of it was run for). `extra` sections stand
-    after the costs.
+    after the costs. `scenes` are the parts of those sources that are scenes of a group.
     """
 
     world_name: str
@@ -51,6 +52,7 @@ class ReportInput:
     adapter_bytes: Mapping[str, int] = field(default_factory=dict)
     asked: Sequence[str] = ()
     extra: Sequence[Section] = ()
+    scenes: Mapping[str, Parts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from clbench.cost.units import binary
 from clbench.memory.points import Point
 from clbench.memory.record import Measurement, MemoryFile
 from clbench.memory.table import seconds
-from clbench.report import figures, ledger
+from clbench.report import figures, foretold, ledger
 from clbench.report.blocks import Command, Facts, Section, Side, folded, there
 from clbench.report.cells import Cell, Head, Row, TableView, plural
 from clbench.report.origin import moment
@@ -36,20 +36,33 @@ class Deployment:
 
 def verdict(found: MemoryFile) -> list[Sentence]:
     """What the largest pool costs as a cascade and as one adapter, and what switching takes."""
-    most = max((point.effects for point in found.points()), default=0)
-    systems = [name for name in CURVED if _median(found, Point(name, most), "disk_bytes") is not None]
-    held = [_held(found, Point(name, most)) for name in systems]
+    most = max((point.effects for point in found.points() if point.system != "collection"), default=0)
+    told = [point for point in (Point("cascade", most), collection(found)) if point is not None]
+    held = [_held(found, point) for point in told if _median(found, point, "disk_bytes") is not None]
     if not held:
         return [Sentence("No pool was measured to its end, so there is no verdict.", key=True)]
     switching = [words for point in found.points() if point.system == "cascade" and (words := _switching(found, point, most))]
-    sentences = [Sentence(f"{plural(most, 'effect')}: {'; '.join(held)}.", key=True)]
+    words = "; ".join(held)
+    sentences = [Sentence(f"{words[0].upper()}{words[1:]}.", key=True)]
     return [*sentences, *([Sentence(f"Another effect takes the cascade {', '.join(switching)}.", why=True)] if switching else [])]
+
+
+def collection(found: MemoryFile) -> Point | None:
+    """The point of the collection; None where it was not measured."""
+    return next((point for point in found.points() if point.system == "collection"), None)
 
 
 def _held(found: MemoryFile, point: Point) -> str:
     disk, resident = (_median(found, point, name) for name in ("disk_bytes", "factor_bytes"))
     loaded = f", {binary(resident)} loaded" if resident is not None else ""
-    return f"the {point.system} has {binary(disk or 0)} of adapters on disk{loaded}"
+    return f"{_who(found, point)} has {binary(disk or 0)} of adapters on disk{loaded}"
+
+
+def _who(found: MemoryFile, point: Point) -> str:
+    """A point in words, with the number of effects that it serves and, of a collection, who says that number."""
+    if point.system != "collection":
+        return f"the {point.system} of {plural(point.effects, 'effect')}"
+    return f"the collection, {ledger.held(found, point)},"
 
 
 def _switching(found: MemoryFile, point: Point, most: int) -> str:
@@ -68,22 +81,34 @@ def _median(found: MemoryFile, point: Point, quantity: str) -> float | None:
 
 
 def checks(found: MemoryFile) -> list[Check]:
-    """Do predictions hold: adapters to the byte, peaks within 5 %? Is the file whole?"""
+    """Do predictions hold: adapters to the byte, peaks and what they grow by nearly? Is the file whole?"""
     said = []
-    exact = [row for row in _predicted(found) if row.quantity in ledger.EXACT]
+    exact = [row for row in _predicted(found) if row.quantity in foretold.EXACT]
     peaks = [row for row in _predicted(found) if row.quantity == "peak_bytes"]
     if exact:
         hits = sum(row.min == row.max == row.predicted for row in exact)
         said.append(Check(hits == len(exact), f"Bytes of adapters: {hits} of {len(exact)} figures as foretold, to the byte."))
     if peaks:
-        near = sum(abs(row.error) <= ledger.PEAK_TOLERANCE for row in peaks)
-        said.append(Check(near == len(peaks), f"Peak memory: {near} of {len(peaks)} points within 5 % of what was foretold."))
-    failed = sorted({row.point.id for row in found.rows if row.status == "failed"})
-    if failed:
-        said.append(Check(False, f"Could not be measured: {', '.join(failed)}."))
-    if found.status != "complete":
+        near = sum(foretold.near(row) for row in peaks)
+        base = f"; {binary(grounds)} of each are the base's own, as measured" if (grounds := foretold.ground(found)) else ""
+        words = f"Peak memory: {near} of {len(peaks)} points within {foretold.OF_PEAK} of what was foretold{base}."
+        said += [Check(near == len(peaks), words), *_growth(peaks, found)]
+    if found.failed():
+        failed = ", ".join(sorted(point.id for point in found.failed()))
+        said.append(Check(False, f"Could not be measured: {failed}. The same command tries again."))
+    elif found.status != "complete":
         said.append(Check(False, "Not finished: points are still to be measured."))
     return said
+
+
+def _growth(peaks: Sequence[Measurement], found: MemoryFile) -> list[Check]:
+    """Whether peaks grow over the base as foretold; nothing where the base was not measured."""
+    grown = [row for row in peaks if foretold.growth_of(row, found) is not None]
+    if not grown:
+        return []
+    near = sum(foretold.near_growth(row, found) for row in grown)
+    words = f"Growth of the peak over the base: {near} of {len(grown)} points within {foretold.OF_GROWTH} of what was foretold."
+    return [Check(near == len(grown), words)]
 
 
 def _predicted(found: MemoryFile) -> list[Measurement]:
@@ -93,7 +118,7 @@ def _predicted(found: MemoryFile) -> list[Measurement]:
 def facts(found: MemoryFile) -> list[tuple[str, str]]:
     """What stands in the head of a group."""
     return [
-        ("Pools", str(len({point.effects for point in found.points() if point.effects}))),
+        ("Pools", str(len({point.effects for point in found.points() if point.effects and point.system != "collection"}))),
         ("Teachers", str(found.teachers)), ("Repeats", str(found.repeats)), ("Device", f"{found.device}, {found.dtype}"),
         ("Threads", str(found.threads)), ("Measured", found.created[:10]),
     ]  # fmt: skip
@@ -106,7 +131,7 @@ def sections(deployment: Deployment, suite: str) -> list[Section]:
         Section("ledger", "Ledger", "Each point was measured in processes of its own.", there([
             ledger.measured(found), ledger.growth(found),
         ])),
-        Section("foretold", "Predictions", "What was foretold before anything was loaded.", [ledger.foretold(found)]),
+        Section("foretold", "Predictions", "What was foretold before anything was loaded.", [foretold.table(found)]),
     ]  # fmt: skip
     if deployment.costs:
         blocks = [block for place, cost in enumerate(deployment.costs) for block in _cost(suite, place, *cost)]

@@ -1,7 +1,7 @@
-"""The deployment ledger: what ways of deploying cost, measured (memory.json) and foretold (`clbench.cost`), as tables.
+"""The deployment ledger: what ways of deploying cost, measured (memory.json) and by configuration (`clbench.cost`), as tables.
 
-`measured`, `growth` and `foretold` make tables of a `MemoryFile`; `scale` and `scale_curve` make tables of a cost answer
-or of its parts. Placing them, and drawing curves from `clbench.cost.curves.rows`, is the page's business.
+`measured` and `growth` make tables of a `MemoryFile`; `scale` and `scale_curve` make tables of a cost answer or of its
+parts. Placing them, and drawing curves from `clbench.cost.curves.rows`, is the page's business.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from clbench.cost.curves import Curve
 from clbench.cost.deployment import SystemCost
 from clbench.cost.units import binary
-from clbench.memory.points import BASE, QUANTITIES, Point
+from clbench.memory.points import QUANTITIES, Point
 from clbench.memory.record import Measurement, MemoryFile
 from clbench.memory.table import kept, seconds, written
-from clbench.report.cells import MINUS, MISSING, Cell, Head, Row, TableView, anchor, number
+from clbench.report.cells import MISSING, Cell, Head, Row, TableView, anchor, number, plural
 
 LAST = -1e300
 """Missing values sort below every number."""
@@ -25,22 +25,21 @@ MEASURED = {
     "edit_seconds": "Edit", "loads_per_1000": "Loads", "switches_per_1000": "Switches",
 }  # fmt: skip
 """Columns of the ledger, with their titles; `QUANTITIES` says what each means."""
-FORETOLD = ("tensor_bytes", "factor_bytes", "resident_bytes", "peak_bytes", "loads_per_1000", "switches_per_1000")
-EXACT = ("tensor_bytes", "factor_bytes")
-PEAK_TOLERANCE = 0.05
-"""Peak memory counts as foretold when it is within this share."""
 
 
 def measured(found: MemoryFile) -> TableView:
     """One row per point: the median of every quantity, with the range over repeats."""
     heads = [Head("System", numeric=False), Head("Effects"), Head("Adapters kept", numeric=False)]
     heads += [Head(title, QUANTITIES[name][1]) for name, title in MEASURED.items()]
-    rows = [Row([*_point_cells(point), *(_cell(found, point, name) for name in MEASURED)]) for point in found.points()]
-    copies = max((point.effects for point in found.points()), default=0) - found.teachers
+    rows = [Row([*point_cells(point), *(_cell(found, point, name) for name in MEASURED)]) for point in found.points()]
+    copies = max((point.effects for point in found.points() if point.system != "collection"), default=0) - found.teachers
     note = (
         f"Median of {found.repeats} processes, their range below it; loads and switches for 1,000 queries of equal popularity. "
         f"Device {found.device}, {found.dtype}, {found.threads} threads; peak by {found.peak_by}."
     )
+    one = next((point for point in found.points() if point.system == "collection"), None)
+    if one is not None:
+        note += f" The collection is {held(found, one)}{'' if found.holds else '; it stands at the largest pool'}."
     if copies > 0:
         note += f" The world has {found.teachers} teachers; larger pools hold copies of their files, loaded apart."
     return TableView("t-ledger", "What deployment costs, measured", heads, rows, note, "ledger")
@@ -57,28 +56,15 @@ def growth(found: MemoryFile) -> TableView | None:
     rows = []
     for point in points:
         named = [_cell(found, point, name) for name in ("switch_seconds", "swap_seconds", "load_seconds")]
-        rows.append(Row([*_point_cells(point)[1:], *named, _mean_query(found, point)]))
+        rows.append(Row([*point_cells(point)[1:], *named, _mean_query(found, point)]))
     return TableView("t-ledger-growth", "Switching in the cascade, by size of the pool", heads, rows, css="ledger")
 
 
-def foretold(found: MemoryFile) -> TableView:
-    """Prediction against measurement: adapters must agree to the byte, the peak within 5 %."""
-    rows = [
-        _foretold_row(row, found)
-        for name in FORETOLD
-        for row in found.rows
-        if row.quantity == name and row.predicted is not None and row.point != BASE
-    ]
-    heads = [
-        Head("Quantity", numeric=False), Head("System", numeric=False), Head("Effects"), Head("Adapters kept", numeric=False),
-        Head("Predicted"), Head("Measured"), Head("Error", "measured / predicted - 1"), Head("Verdict", numeric=False),
-    ]  # fmt: skip
-    note = (
-        "Bytes of adapters are foretold from the base's config and the ranks alone. Resident and peak memory add them to the "
-        "measured base without adapters. Loads and switches are the steady state's; a run of "
-        f"{found.queries} queries scatters around it."
-    )
-    return TableView("t-ledger-foretold", "Prediction against measurement", heads, rows, note, "ledger")
+def held(found: MemoryFile, point: Point) -> str:
+    """How many effects the collection at `point` holds, and who says so; files of an older clbench do not know."""
+    if not found.holds:
+        return "one adapter, of how many effects this file does not say"
+    return f"one adapter of {plural(point.effects, 'effect')} ({found.holds})"
 
 
 def scale(costs: Sequence[SystemCost], title: str, assumptions: Sequence[str] = ()) -> TableView:
@@ -101,7 +87,8 @@ def scale_curve(curve: Curve, systems: Sequence[str], shown: Sequence[int]) -> T
     return TableView(f"t-scale-{anchor(curve.axis)}", caption, [Head(axis), *(Head(name) for name in systems)], rows)
 
 
-def _point_cells(point: Point) -> list[Cell]:
+def point_cells(point: Point) -> list[Cell]:
+    """System, size of the pool, and how the adapters are kept."""
     return [
         Cell(point.system, "", point.system, css="name"),
         Cell(str(point.effects) if point.effects else MISSING, sort=point.effects),
@@ -113,68 +100,29 @@ def _cell(found: MemoryFile, point: Point, quantity: str) -> Cell:
     row = found.find(point, quantity)
     if row is None or row.median is None or row.min is None or row.max is None:
         return Cell(MISSING, sort=LAST, title="not measured" if row is None else row.reason, css="missing")
-    spread = f"{_write(row.min, row)} to {_write(row.max, row)}" if row.max > row.min else ""
+    spread = f"{write(row.min, row)} to {write(row.max, row)}" if row.max > row.min else ""
     return Cell(written(row), spread, row.median, title=f"{len(row.values)} processes")
 
 
-def _write(value: float, row: Measurement) -> str:
+def write(value: float, row: Measurement) -> str:
+    """A value in the unit of its row."""
     return binary(value) if row.unit == "B" else seconds(value) if row.unit == "s" else f"{value:,.0f}"
 
 
 def _mean_query(found: MemoryFile, point: Point) -> Cell:
     """Seconds that a query spends on switching and loading on average."""
-    loads, switches = (_median(found, point, f"{what}_per_1000") for what in ("loads", "switches"))
-    swap, switch = (_median(found, point, f"{what}_seconds") for what in ("swap", "switch"))
+    loads, switches = (median(found, point, f"{what}_per_1000") for what in ("loads", "switches"))
+    swap, switch = (median(found, point, f"{what}_seconds") for what in ("swap", "switch"))
     # a rate of 0 needs no time; a rate above 0 without a time leaves the mean unknown
     parts = [rate * time if rate else 0.0 for rate, time in ((loads, swap), (switches - loads, switch))]
     mean = sum(parts) / 1000
     return Cell(seconds(mean), sort=mean) if math.isfinite(mean) else Cell(MISSING, sort=LAST, css="missing")
 
 
-def _median(found: MemoryFile, point: Point, quantity: str) -> float:
+def median(found: MemoryFile, point: Point, quantity: str) -> float:
+    """The median of a quantity at a point; NaN where it is missing."""
     row = found.find(point, quantity)
     return float("nan") if row is None or row.median is None else row.median
-
-
-def _foretold_row(row: Measurement, found: MemoryFile) -> Row:
-    assert row.predicted is not None
-    name = Cell(row.quantity.replace("_", " "), QUANTITIES[row.quantity][1], row.quantity, css="name")
-    cells = [name, *_point_cells(row.point)]
-    cells.append(Cell(_exactly(row.predicted, row), sort=row.predicted))
-    if row.median is None:
-        return Row([*cells, *(Cell(MISSING, sort=LAST, title=row.reason, css="missing") for _ in range(3))])
-    shown = "0" if row.median == row.predicted else f"{number(100 * row.error, 2, signed=True)} %"
-    known = row.median == row.predicted or math.isfinite(row.error)
-    error = Cell(shown if known else MISSING, _growth(row, found), row.error if math.isfinite(row.error) else 0.0)
-    return Row([*cells, Cell(_exactly(row.median, row), sort=row.median), error, _verdict(row)])
-
-
-def _growth(row: Measurement, found: MemoryFile) -> str:
-    """How much of a memory figure is not the base's own, measured and foretold: what the prediction is really about."""
-    base = _median(found, BASE, row.quantity)
-    if row.quantity not in ("resident_bytes", "peak_bytes") or math.isnan(base):
-        return ""
-    assert row.predicted is not None and row.median is not None
-    return f"over the base {_signed(row.median - base)}, foretold {_signed(row.predicted - base)}"
-
-
-def _signed(count: float) -> str:
-    return f"{MINUS if count < 0 else '+'}{binary(abs(count))}"
-
-
-def _exactly(value: float, row: Measurement) -> str:
-    """Adapters to the byte, everything else as it reads best."""
-    return f"{value:,.0f} B" if row.quantity in EXACT else _write(value, row)
-
-
-def _verdict(row: Measurement) -> Cell:
-    if row.quantity in EXACT:
-        same = row.min == row.max == row.predicted
-        return Cell("exact" if same else "differs", css="better" if same else "worse")
-    if row.quantity == "peak_bytes":
-        near = abs(row.error) <= PEAK_TOLERANCE
-        return Cell("within 5 %" if near else "beyond 5 %", css="better" if near else "worse")
-    return Cell("", css="quiet")
 
 
 def _scale_row(cost: SystemCost) -> Row:

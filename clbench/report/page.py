@@ -13,7 +13,7 @@ from clbench.report.material import Material
 from clbench.report.numbers import compute
 from clbench.report.pictures import Album, Thumb
 from clbench.report.sections import make_sections
-from clbench.report.verdict import Check, Sentence, checks, verdict
+from clbench.report.verdict import Check, Sentence, checks, settled, verdict
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def make_page(parts: Sequence[Results], ledgers: Sequence[Deployment] = ()) -> P
 
 def _group(results: Results, album: Album, prefix: str) -> Group:
     numbers, about = compute(results), results.about
+    checked = checks(numbers)
     return Group(
         prefix=prefix,
         suite=about.suite_name,
@@ -67,8 +68,8 @@ def _group(results: Results, album: Album, prefix: str) -> Group:
         heading=about.question,
         verdict=verdict(numbers),
         facts=_facts(results),
-        checks=checks(numbers),
-        settled="controls read right",
+        checks=checked,
+        settled=settled(checked),
         sections=make_sections(Material(numbers, album)),
     )
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from clbench.probe_words import PARAPHRASE, prompt_words
 from clbench.probes import PROBES
 from clbench.report.cells import Cell, Head, Row, TableView, number
 from clbench.report.rows import LAST, SEED, Frame, estimate_cell, mean_of, share_of
 from clbench.stats import Ratio, paired_ratio
-from clbench.types import NEUTRAL
+from clbench.types import NEUTRAL, Effect
 
 NOTE = (
     "Read by attribution on the same sources: which effect a picture shows. «plain» is each system's own prompt. «trigger's» "
@@ -23,10 +24,11 @@ NEUTRAL_NOTE = (
 )
 
 
-def probe_table(frame: Frame, neighbours: Mapping[str, str]) -> TableView | None:
+def probe_table(frame: Frame, neighbours: Mapping[str, str], effects: Sequence[Effect] = ()) -> TableView | None:
     """One row per system and probe that was asked of it; None without probes.
 
-    `neighbours`: effect id -> the effect whose trigger probe "other-trigger" gives (`clbench.probes.neighbour_in`).
+    `neighbours`: effect id -> the effect whose trigger probe "other-trigger" gives (`clbench.probes.neighbour_in`). `effects`:
+    those asked for, which may have paraphrases of their own.
     """
     seen = frame[(frame["metric"] == "attributed") & (frame["second"] == "") & (frame["probe"] != NEUTRAL)]
     asked = set(seen[(seen["probe"] != "") & (seen["status"] == "ok")]["system"])
@@ -36,23 +38,25 @@ def probe_table(frame: Frame, neighbours: Mapping[str, str]) -> TableView | None
         probed = mine[(mine["probe"] != "") & (mine["status"] == "ok")]
         same = mine["source"].isin(probed["source"])
         for probe in ("", *(name for name in PROBES if name in set(probed["probe"]))):
-            rows.append(_probe_row(system, probe, mine[(mine["probe"] == probe) & same], neighbours))
+            words = prompt_words(probe, effects) if probe else "the system's own prompt"
+            rows.append(_probe_row(system, probe, words, mine[(mine["probe"] == probe) & same], neighbours))
     if not rows:
         return None
     heads = [
         Head("System", numeric=False), Head("Prompt", numeric=False), Head("Asked effect"), Head("Trigger's effect"),
         Head("Another effect"), Head("Untouched source"), Head("Nothing clearly"),
     ]  # fmt: skip
-    return TableView("t-probes", "What appears, by the way the question is put", heads, rows, NOTE)
+    paraphrased = any(row.cells[1].text == PARAPHRASE for row in rows)
+    note = f"{NOTE} «{PARAPHRASE}» is {prompt_words(PARAPHRASE, effects)}." if paraphrased else NOTE
+    return TableView("t-probes", "What appears, by the way the question is put", heads, rows, note)
 
 
-def _probe_row(system: str, probe: str, rows: Frame, neighbours: Mapping[str, str]) -> Row:
+def _probe_row(system: str, probe: str, words: str, rows: Frame, neighbours: Mapping[str, str]) -> Row:
     own, found = rows["effect"].to_numpy(dtype=object), rows["other"].to_numpy(dtype=object)
     beside = np.array([neighbours.get(effect, "") if probe == "other-trigger" else "" for effect in own], dtype=object)
     nothing = np.isin(found.astype(str), ("source", "none"))
     another = ~nothing & (found != own) & (found != beside)
     hits = (found == own, (found == beside) & (beside != ""), another, found == "source", found == "none")
-    words = PROBES.get(probe).prompt if probe else "the system's own prompt"
     cells = [Cell(system), Cell(probe or "plain", title=words)]
     cells += [estimate_cell("success", share_of(rows, hit)) for hit in hits]
     if probe != "other-trigger":

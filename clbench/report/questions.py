@@ -4,36 +4,40 @@ numbers of effects in one adapter, and whole sets of pictures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from clbench.gram import read_gram
+from clbench.probe_words import PARAPHRASE
+from clbench.probe_words import reworded as how_reworded
+from clbench.prompt_lengths import COMPOSED
 from clbench.report import figures
 from clbench.report.blocks import Section, folded, there
 from clbench.report.capacity import capacity_table, trained_effects
 from clbench.report.cells import TableView
 from clbench.report.composition import composition_table, twice_table
-from clbench.report.groups import group_table
+from clbench.report.groups import against_seen, group_table, whole_table
 from clbench.report.incremental import incremental_table
+from clbench.report.lengths import cut_words, lengths_table
 from clbench.report.material import Material
 from clbench.report.probes import gram_table, neighbours_of, neutral_table, probe_table
+from clbench.report.scenes import scenes_table, seen_table
 from clbench.report.sets import overall, per_effect
 
 GROUPED = ("success", "vsa", "subject", "perceptual", "leak_total")
 COUNTED = ("success", "vsa", "perceptual", "leak_total")
 """Metrics shown by group of sources, and by number of effects; the first that was scored is unfolded."""
-PARAPHRASE = "paraphrase"
 
 
 def probes(material: Material) -> Section | None:
-    """What decides which effect appears: trigger, caption or instruction; and how alike prompts are."""
+    """What decides which effect appears: trigger, caption or instruction; how alike prompts are, and which are too long."""
     results = material.results
     neighbours = neighbours_of(results.about.effects, results.about.asked or [effect.id for effect in results.effects])
     gram = read_gram(material.folder)
-    asked = _controlled(material, probe_table(material.frame, neighbours))
+    asked = _controlled(material, probe_table(material.frame, neighbours, results.effects))
     alike = gram_table(gram, results.name) if gram is not None else None
     lead = "The same questions put in other ways. Orthogonal prompting wants the trigger alone to decide which effect appears."
-    return _section("probes", "Prompts", lead, [asked, alike])
+    return _section("probes", "Prompts", lead if asked is not None else "", [asked, alike, lengths_table(results)])
 
 
 def neutral(material: Material) -> Section | None:
@@ -47,19 +51,26 @@ def composition(material: Material) -> Section | None:
     """Two effects in turn, in one edit and in two."""
     systems = [entry.system for entry in material.results.systems]
     views = [_controlled(material, composition_table(material.frame)), twice_table(material.frame, systems)]
-    return _section("composition", "Two effects", "«Apply one effect, then another» was trained nowhere.", views)
+    lead = f"«Apply one effect, then another» was trained nowhere. {cut_words(material.results, [COMPOSED])}".strip()
+    return _section("composition", "Two effects", lead, views)
 
 
 def groups(material: Material) -> Section | None:
     """Does quality hold away from the training pictures and words?"""
-    found = [group_table(material.frame, metric, probe) for probe in ("", PARAPHRASE) for metric in _scored(material, GROUPED)]
-    first, *more = [_controlled(material, view) for view in found if view is not None] or [None]
-    if first is None:
+    results, frame, metrics = material.results, material.frame, _scored(material, GROUPED)
+    systems = [entry.system for entry in results.finals]
+    plain = _views(_controlled(material, group_table(frame, metric, "", results)) for metric in metrics)
+    if not plain:
         return None
-    reworded = [view for view in more if view is not None and view.id.endswith(PARAPHRASE)][:1]
-    others = [folded(view) for view in more if view is not None and view not in reworded]
-    lead = "Scenes from pictures that adapters saw, and from pictures that they did not; and the effects in other words."
-    return _section("groups", "Away from training", lead, [first, *reworded, *others])
+    gaps = _views(against_seen(frame, metric, systems, results) for metric in metrics)
+    reworded = _views(_controlled(material, group_table(frame, metric, PARAPHRASE, results)) for metric in metrics)
+    whole = _views(_controlled(material, whole_table(frame, metric)) for metric in metrics)
+    shown = [*plain[:1], *gaps[:1], *_views([seen_table(results)]), *reworded[:1]]
+    others = [*plain[1:], *gaps[1:], *reworded[1:], *whole, *_views([scenes_table(results)])]
+    lead = "Scenes from pictures that adapters saw in training, and from pictures that they did not"
+    lead += f"; and each effect asked for {how_reworded(results.effects)}. " if reworded else "."
+    lead = f"{lead}{cut_words(results, [PARAPHRASE])}".strip()
+    return _section("groups", "Away from training", lead, [*shown, *map(folded, others)])
 
 
 def capacity(material: Material) -> Section | None:
@@ -99,6 +110,11 @@ def _section(name: str, title: str, lead: str, blocks: Sequence) -> Section | No
     """A section of the blocks that are there; None without any."""
     kept = there(blocks)
     return Section(name, title, lead, kept) if kept else None
+
+
+def _views(views: Iterable[TableView | None]) -> list[TableView]:
+    """The tables that are there."""
+    return [view for view in views if view is not None]
 
 
 def _controlled(material: Material, view: TableView | None) -> TableView | None:

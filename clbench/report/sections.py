@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clbench.report import accounts, against, curves, figures, matrices, origin, pareto, questions, tables
+from clbench.report import accounts, against, curves, figures, lengths, matrices, origin, pareto, questions, tables
 from clbench.report.blocks import Command, Facts, Filter, Fold, Section, Side, folded, there
 from clbench.report.cells import anchor, plural
 from clbench.report.data import Entry
@@ -107,7 +107,9 @@ def provenance(material: Material) -> Section:
     """Where the numbers come from and how to make them again."""
     results = material.results
     lead = "The same worlds, adapters and versions give the same numbers. To make this report again:"
-    blocks = [Command(results.about.command), Facts(origin.shared_facts(results)), origin.runs(results)]
+    prompts = lengths.fact(results)
+    facts = [*origin.shared_facts(results), *([("Prompts", prompts)] if prompts else [])]
+    blocks = [Command(results.about.command), Facts(facts), origin.runs(results)]
     return Section("provenance", "Provenance", lead, blocks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,10 +35,11 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must hold for the numbers to mean anything."""
+    """One thing that must hold for the numbers to mean anything; `control`: it was read from a control."""
 
     ok: bool
     text: str
+    control: bool = False
 
 
 def verdict(numbers: Numbers) -> list[Sentence]:
@@ -217,6 +219,13 @@ def checks(numbers: Numbers) -> list[Check]:
     return found
 
 
+def settled(found: Sequence[Check]) -> str:
+    """What it means that all of `found` hold: only a control that was read shows that the meters read right."""
+    if any(check.control for check in found):
+        return "controls read right"
+    return "none of them reads a control, so nothing shows that the meters read right here"
+
+
 def _control(entry: Entry, results: Results) -> list[Check]:
     read = entry.read
     wanted = {
@@ -229,24 +238,28 @@ def _control(entry: Entry, results: Results) -> list[Check]:
         ),
     }
     if "both" in entry.columns:
-        return _pair_control(entry)
-    if entry.system not in wanted or not read:
+        # Of pairs of effects the truth shows both, and the untouched source does not.
+        return _by_share(entry, "both", {"truth": ("show both effects", 1.0), "identity": ("do not show both effects", 0.0)})
+    if not read:
+        return _by_share(entry, "success", {"truth": ("count as a success", 1.0), "identity": ("count as a failure", 0.0)})
+    if entry.system not in wanted:
         return []
     words, right = wanted[entry.system]
     hits = sum(right(asked, seen) for asked, seen in read)
-    return [Check(hits / len(read) >= SURE, f"Control {entry.label}: {hits} of {len(read)} {words}.")]
+    return [Check(hits / len(read) >= SURE, f"Control {entry.label}: {hits} of {len(read)} {words}.", control=True)]
 
 
-def _pair_control(entry: Entry) -> list[Check]:
-    """Of pairs of effects the truth shows both, and the untouched source does not."""
-    found = entry.columns["both"].values
-    known = found[np.isfinite(found)]
-    words = {"truth": ("show both effects", 1.0), "identity": ("do not show both effects", 0.0)}
-    if entry.system not in words or not len(known):
+def _by_share(entry: Entry, metric: str, wanted: Mapping[str, tuple[str, float]]) -> list[Check]:
+    """How many cases of a control have the value of `metric` that is wished of it: control -> words and value."""
+    if entry.system not in wanted or metric not in entry.columns:
         return []
-    said, right = words[entry.system]
+    found = entry.columns[metric].values
+    known = found[np.isfinite(found)]
+    if not len(known):
+        return []
+    said, right = wanted[entry.system]
     hits = int((known == right).sum())
-    return [Check(hits / len(known) >= SURE, f"Control {entry.label}: {hits} of {len(known)} {said}.")]
+    return [Check(hits / len(known) >= SURE, f"Control {entry.label}: {hits} of {len(known)} {said}.", control=True)]
 
 
 def _invariant(entry: Entry) -> Check:

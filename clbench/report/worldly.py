@@ -16,6 +16,7 @@ from clbench.registry import ClbenchError
 from clbench.report.data import ReportInput
 from clbench.report.deployment import Deployment
 from clbench.results import RunFolder
+from clbench.scene_parts import scene_parts
 from clbench.suite import Suite, load_suite
 from clbench.systems import ACCELERATED
 from clbench.systems.merged import stored_bytes
@@ -52,6 +53,7 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
         reference=REFERENCES.get(suite.name, "cascade"),
         adapter_bytes=adapter_bytes(world, suite, asked),
         asked=asked,
+        scenes=scene_parts(world, suite.sources(world) if suite.table.groups else ()),
     )
 
 

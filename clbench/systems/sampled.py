@@ -86,14 +86,21 @@ class SampledSystem:
         """The world's effects, in the words that this system is asked in."""
         return self.bench.world.effects if self.plan.effects is None else self.plan.effects
 
+    def prompts(self, case: Case) -> list[str]:
+        """What is asked for `case`, in order: two prompts where it takes two edits, none where the system is not asked it."""
+        if self.plan.refuses(case) or left_out(case, self.style):
+            return []
+        return [self._prompt(one) for one in ((_first(case), _second(case)) if case.probe == TWICE else (case,))]
+
     def _ask(self, case: Case) -> _Ask:
         world = self.bench.world
-        picture = world.source_image(case.source, world.resolution)
+        return _Ask(case, world.source_image(case.source, world.resolution), self._prompt(case), self.plan.noise(case))
+
+    def _prompt(self, case: Case) -> str:
         if not case.probe and not case.second:
-            return _Ask(case, picture, self.plan.prompt(self.effects[case.effect]), self.plan.noise(case))
-        neutral = lambda asked: neutral_edit(world, asked).instruction  # noqa: E731
-        prompt = prompt_of(case, self.style, self.effects, self.bench.effects, neutral)
-        return _Ask(case, picture, prompt, self.plan.noise(case))
+            return self.plan.prompt(self.effects[case.effect])
+        neutral = lambda asked: neutral_edit(self.bench.world, asked).instruction  # noqa: E731
+        return prompt_of(case, self.style, self.effects, self.bench.effects, neutral)
 
     def _adapters(self, case: Case) -> Adapters:
         """Those of the case's effect; of both effects, each file once, where two are asked for in one edit."""

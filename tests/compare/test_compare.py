@@ -117,6 +117,30 @@ def test_steps_probes_and_two_effects_are_lines_of_their_own(tmp_path):
     assert [(line.condition, round(line.difference.value, 6)) for line in found] == [("1 steps", -0.2), ("8 steps", 0.0)]
 
 
+def test_the_base_is_the_right_answer_of_a_neutral_question(tmp_path):
+    """There any effect is a wrong one, also that of the case; where the base itself changes nothing, so is its source."""
+    cases = [Case(effect, source, 0, probe="neutral") for effect in EFFECTS for source in ("x", "y")]
+    write_run(tmp_path / "a", [attributed(case, "base") for case in cases])
+    write_run(tmp_path / "b", [attributed(case, case.effect if case.source == "x" else "source") for case in cases])
+    found = lines(tmp_path / "a", tmp_path / "b")
+    assert (found["bleed_rate"].first, found["bleed_rate"].second) == (0.0, 0.5)
+    assert "untouched_rate" not in found and found["unclear_rate"].second == 0.0
+
+
+def test_of_two_effects_in_turn_no_other_one_competes_so_nothing_is_said_of_bleeding(tmp_path):
+    cases = [Case(effect, "x", 0, second=EFFECTS[place - 1]) for place, effect in enumerate(EFFECTS)]
+    for side, label in (("a", "source"), ("b", "both")):
+        rows = [row for case in cases for row in (attributed(case, label), Score(case, "both", 1, float(label == "both")))]
+        write_run(tmp_path / side, rows)
+    found = lines(tmp_path / "a", tmp_path / "b")
+    assert "bleed_rate" not in found
+    assert (found["untouched_rate"].first, found["untouched_rate"].second) == (1.0, 0.0)
+    said = "'bleed_rate' is read of single effects and neutral questions, and these runs were asked two effects in turn alone"
+    for option in (("--metric", "bleed_rate"), ("--fail-on", "bleed_rate:+0.02")):
+        result = clbench(tmp_path / "a", tmp_path / "b", *option, code=2)
+        assert said in " ".join(result.output.split())
+
+
 @pytest.mark.parametrize("what", ["suite", "world"])
 def test_runs_of_another_suite_or_world_are_refused(tmp_path, runs, what):
     other = {what: Named(name="other", hash="c3" * 32)}

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from clbench.adapters import describe_adapter, load_tensors, save_adapter
 from clbench.cli import app
+from clbench.cost.answer import answer
+from clbench.cost.options import Options
 from clbench.cost.traffic import count
 from clbench.cost.worlds import predict, world_base
 from clbench.memory.meter import Meter
@@ -196,7 +198,92 @@ def test_rounded_products_leave_the_bytes_of_adapters_as_they_are(mini_world, tm
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("clbench.memory.measure.run_probe", lambda request: {"failed": "not asked for"})
         found = measured(world, suite, tmp_path, lambda *words: None)
-    assert found.status == "complete" and found.find(Point("cascade", 1), "tensor_bytes").median > 0
+    assert found.status == "running" and found.find(Point("cascade", 1), "tensor_bytes").median > 0
+
+
+def answered(device: str = "cpu", threads: int = 2, peak: int = 100) -> dict:
+    """What a process may answer."""
+    return {
+        "factor_bytes": 1, "resident_bytes": 90, "peak_bytes": peak, "open_seconds": 1.0, "load_seconds": 1.0,
+        "first_picture_seconds": 1.0, "edit_seconds": 1.0, "queries": 8, "switches": [0.1], "swaps": [0.2], "device": device,
+        "threads": threads, "peak_by": "a meter",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def small(mini_world, tmp_path, monkeypatch):
+    """Measure base, cascade-1, cascade-3 and the collection, each answered by `answers` of its (system, effects)."""
+    from clbench.memory import measure as program
+    from clbench.memory.suite import load_memory_suite
+
+    change = {"effects": (1, 3), "systems": ("cascade", "collection"), "policies": ("all",), "repeats": 1}
+    suite, asked = load_memory_suite("memory").model_copy(update=change), []
+
+    def run(answers=lambda parts: answered(), **options):
+        asked.clear()
+
+        def probe(request):
+            asked.append(len(request.parts))
+            return answers(len(request.parts))
+
+        monkeypatch.setattr(program, "run_probe", probe)
+        return program.measure(mini_world, suite, tmp_path / "out", lambda *words: None, **options), list(asked)
+
+    return run
+
+
+def test_a_point_that_failed_is_tried_again(small):
+    found, _ = small(lambda parts: {"failed": "no memory"} if parts == 3 else answered())
+    assert found.status == "running" and found.failed() == [Point("cascade", 3)]
+    order = found.points()
+    found, asked = small()
+    assert asked == [3] and found.status == "complete" and found.points() == order and not found.failed()
+    assert found.find(Point("cascade", 3), "peak_bytes").predicted is not None
+    assert small()[1] == []
+
+
+def test_all_is_measured_again_where_the_base_failed(small):
+    """What was foretold of memory stands on it."""
+    found, _ = small(lambda parts: answered() if parts else {"failed": "killed"})
+    assert found.find(Point("cascade", 1), "peak_bytes").predicted is None
+    found, asked = small()
+    assert asked == [0, 1, 3, 1] and found.find(Point("cascade", 1), "peak_bytes").predicted > 100
+
+
+@pytest.mark.parametrize(
+    ("other", "place"), [({"device": "cuda:0"}, "cuda:0 with 2 threads"), ({"threads": 1}, "cpu with 1 thread")]
+)
+def test_another_device_or_number_of_threads_is_not_mixed_in(small, tmp_path, other, place):
+    small(lambda parts: {"failed": "no memory"} if parts == 3 else answered())
+    before = (tmp_path / "out" / "memory.json").read_text()
+    with pytest.raises(ClbenchError, match=f"was measured on cpu with 2 threads, and this process works on {place};"):
+        small(lambda parts: answered(**other))
+    assert (tmp_path / "out" / "memory.json").read_text() == before
+    assert small(lambda parts: answered(**other), overwrite=True)[0].status == "complete"
+
+
+def test_the_collection_stands_at_the_effects_that_it_holds(small, mini_world, tmp_path):
+    """Its own, whoever says so; a file of an older clbench has it at the largest pool, and is mended."""
+    from clbench.holds import Holds, holds
+    from clbench.memory.record import write_memory
+
+    assert holds(mini_world) == Holds(2, "it does not say; the world has so many")
+    path = mini_world.candidate().path
+    info = describe_adapter(path)
+    metadata = {"r": info.rank, "lora_alpha": info.rank, "target_modules": sorted(info.modules)}
+    save_adapter(path, load_tensors(info), metadata, {"clbench.effects": "sepia"})
+    assert holds(mini_world) == Holds(1, "as its file says")
+    told = "the collection is one adapter of 1 effect (as its file says), counted the same for any number"
+    assert told in answer(Options(world=str(mini_world.file))).assumptions
+    found, _ = small()
+    assert found.holds == "as its file says" and found.points()[-1] == Point("collection", 1)
+    old = [row.model_copy(update={"effects": 3}) if row.system == "collection" else row for row in found.rows]
+    write_memory(found.model_copy(update={"rows": old, "holds": "", "schema_": 1}), tmp_path / "out")
+    again, asked = small()
+    assert again.points() == found.points() and asked == [1] and (again.holds, again.schema_) == ("as its file says", 2)
+    named = [mini_world.table.candidates[0].model_copy(update={"effects": ("sepia", "upside_down")})]
+    said = type(mini_world)(mini_world.file, mini_world.table.model_copy(update={"candidates": tuple(named)}))
+    assert holds(said) == Holds(2, "as the world file says")
 
 
 def test_a_probe_that_fails_says_why(mini_world, tmp_path):

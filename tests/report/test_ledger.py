@@ -8,7 +8,7 @@ from clbench.cost.answer import answer
 from clbench.cost.options import Options
 from clbench.memory.points import BASE, QUANTITIES, Point
 from clbench.memory.record import MemoryFile, measurement
-from clbench.report import ledger
+from clbench.report import foretold, ledger
 from clbench.report.cells import MISSING
 
 MIB = 2**20
@@ -63,16 +63,17 @@ def test_growth_needs_two_pools_and_weighs_loads(found):
 
 
 def test_foretold_says_exact_within_and_beyond(found):
-    view = ledger.foretold(found)
+    view = foretold.table(found)
     verdicts = {(row.cells[0].text, row.cells[3].text): row.cells[-1].text for row in view.rows}
     assert verdicts["factor bytes", "all"] == "exact" and verdicts["peak bytes", "all"] == "within 5 %"
     assert verdicts["peak bytes", "LRU 4 from disk"] == "beyond 5 %"
     assert all(row.cells[1].text != "base" for row in view.rows)
     peak = next(row for row in view.rows if row.cells[0].text == "peak bytes" and row.cells[3].text == "all")
     assert peak.cells[-2].sub == "over the base +9.0000 MiB, foretold +9.0000 MiB"
+    assert peak.cells[-1].sub == "growth within 5 % and 4 MiB" and peak.cells[-1].css == "better"
     row = found.find(ALL, "factor_bytes")
     found.rows[found.rows.index(row)] = row.model_copy(update={"max": row.max + 1})
-    changed = {(r.cells[0].text, r.cells[3].text): r.cells[-1].text for r in ledger.foretold(found).rows}
+    changed = {(r.cells[0].text, r.cells[3].text): r.cells[-1].text for r in foretold.table(found).rows}
     assert changed["factor bytes", "all"] == "differs"
 
 

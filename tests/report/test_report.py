@@ -310,6 +310,38 @@ def test_a_control_that_reads_wrong_is_said(tmp_path: Path, monkeypatch: pytest.
     assert re.search(r"1 of \d checks do not hold", text)
 
 
+def test_the_peak_of_a_process_is_not_called_that_of_a_system(tmp_path: Path) -> None:
+    """On a CPU each system would have its predecessors' peak, too; a GPU's counts from batch to batch."""
+    runs = synthetic.make_runs(tmp_path / "runs", systems=("cascade", "collection"), sources=1)
+    text = build(runs, synthetic.about(), tmp_path)[1].read_text(encoding="utf-8")
+    assert "412 MB" not in text and "No peak memory is shown of systems on a CPU" in text
+    runs = [RunFolder(run.path, run.info.model_copy(update={"device": "cuda:0"})) for run in runs]
+    text = build(runs, synthetic.about(), tmp_path)[1].read_text(encoding="utf-8")
+    assert text.count("412 MB") == 2 and "No peak memory" not in text
+    text = build([runs[0], RunFolder.open(runs[1].path)], synthetic.about(), tmp_path)[1].read_text(encoding="utf-8")
+    assert text.count("412 MB") == 1 and "No peak memory is shown of systems on a CPU" in text
+
+
+def test_without_attribution_controls_are_read_by_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    systems, gone = ("collection", "truth", "identity"), frozenset({"attributed", "leak"})
+    runs = synthetic.make_runs(tmp_path / "runs", systems=systems, without=gone)
+    text = visible(build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8"))
+    assert "Control truth: 48 of 48 count as a success." in text and "Control identity: 48 of 48 count as a failure." in text
+    assert "controls read right" in text
+    monkeypatch.setitem(synthetic.SKILL, "truth", 0.5)
+    runs = synthetic.make_runs(tmp_path / "bad", systems=systems, without=gone)
+    text = visible(build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8"))
+    assert re.search(r"1 of \d checks do not hold", text)
+
+
+def test_controls_that_nothing_was_read_of_are_not_called_right(tmp_path: Path) -> None:
+    """A suite without attribution and success; or with controls of other kinds alone: VSA <= 5 (1 - BCR) proves no meter."""
+    gone = frozenset({"attributed", "leak", "success"})
+    runs = synthetic.make_runs(tmp_path / "runs", systems=("collection", "truth"), without=gone)
+    text = visible(build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8"))
+    assert "all 2 checks hold" in text and "controls read right" not in text and "none of them reads a control" in text
+
+
 @pytest.mark.parametrize(
     ("cell", "number"),
     [

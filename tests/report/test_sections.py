@@ -13,12 +13,13 @@ from test_report import parse, visible
 
 from clbench.cost.answer import answer
 from clbench.cost.options import Options
-from clbench.memory.record import write_memory
+from clbench.memory.points import BASE, Point
+from clbench.memory.record import measurement, write_memory
 from clbench.registry import ClbenchError
-from clbench.report import build_all, write_report
+from clbench.report import build_all, ledger, write_report
 from clbench.report.cells import TableView
 from clbench.report.data import place
-from clbench.report.deployment import Deployment, checks
+from clbench.report.deployment import Deployment, checks, facts
 from clbench.report.deployment import verdict as deployment_verdict
 from clbench.report.load import load_results
 from clbench.report.material import Material
@@ -31,6 +32,7 @@ from clbench.report.worldly import command
 from clbench.results import RunFolder
 from clbench.set_table import read_sets
 
+MIB = 2**20
 SUITES = ("bleeding", "composition", "generalization", "capacity")
 
 
@@ -219,14 +221,46 @@ def test_controls_of_pairs_are_checked(page):
 def test_deployment_says_who_costs_what(page):
     found = asked.memory()
     assert deployment_verdict(found)[0].text == (
-        "9 effects: the cascade has 9.0000 MiB of adapters on disk, 9.0000 MiB loaded; "
-        "the collection has 1.0000 MiB of adapters on disk, 1.0000 MiB loaded."
+        "The cascade of 9 effects has 9.0000 MiB of adapters on disk, 9.0000 MiB loaded; "
+        "the collection, one adapter of 3 effects (as its file says), has 1.0000 MiB of adapters on disk, 1.0000 MiB loaded."
     )
     assert deployment_verdict(found)[1].text == "Another effect takes the cascade 500.0 ms from disk."
-    assert [check.ok for check in checks(found)] == [True, False] and "3 of 4 points within 5 %" in checks(found)[1].text
+    assert dict(facts(found))["Pools"] == "2"
     text = visible(page[0])
     assert "110.65 GiB" in text and "not made up" in text and "Bytes of adapters by effects served" in page[0]
     assert deployment_verdict(found.model_copy(update={"rows": []}))[0].key
+
+
+def test_a_ledger_of_an_older_clbench_is_not_believed_about_its_collection():
+    """It put the collection at the largest pool, whatever it was trained on."""
+    rows = [row.model_copy(update={"effects": 9}) if row.system == "collection" else row for row in asked.memory().rows]
+    found = asked.memory().model_copy(update={"rows": rows, "holds": "", "schema_": 1})
+    assert "the collection, one adapter, of how many effects this file does not say, has 1.0000 MiB" in (
+        deployment_verdict(found)[0].text
+    )
+    assert "it stands at the largest pool" in ledger.measured(found).note
+
+
+def test_a_peak_is_judged_by_what_was_foretold_of_it_too():
+    """Most of a peak is the base's own: 20 MiB more than foretold are 5 % of nothing, and four times the adapters."""
+    found = asked.memory()
+    assert [check.ok for check in checks(found)] == [True, False, False]
+    assert "3 of 4 points within 5 % of what was foretold; 100.00 MiB of each are the base's own" in checks(found)[1].text
+    point = Point("cascade", 9)
+    rows = [row for row in found.rows if row.point in (BASE, point)]
+    for base, more, right in ((1000, 3, True), (1000, 20, False)):
+        made = {BASE: base, point: base + 9 + more}
+        told = [
+            measurement(row.point, "peak_bytes", [made[row.point] * MIB], None if row.point == BASE else (base + 9) * MIB)
+            if row.quantity == "peak_bytes" else row
+            for row in rows
+        ]  # fmt: skip
+        said = checks(found.model_copy(update={"rows": told}))
+        assert [check.ok for check in said] == [True, True, right]
+        assert f"{int(right)} of 1 points within 5 % and 4 MiB of what was foretold" in said[2].text
+    failed = [measurement(point, "peak_bytes", [], reason="no memory", failed=True)]
+    said = checks(found.model_copy(update={"rows": failed, "status": "running"}))
+    assert [check.text for check in said] == ["Could not be measured: cascade-9. The same command tries again."]
 
 
 def test_all_sections_share_one_page(page):

@@ -1,0 +1,28 @@
+"""Which points of a suite are measured in a world, and which of them are still to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clbench.holds import holds
+from clbench.memory.points import BASE, Point, points
+from clbench.memory.record import MemoryFile
+from clbench.memory.suite import MemorySuite
+from clbench.world import World
+
+
+def wanted_points(world: World, suite: MemorySuite) -> list[Point]:
+    """Every point of the suite in this world."""
+    return points(suite, holds(world).effects if "collection" in suite.systems else 0)
+
+
+def to_do(found: MemoryFile, wanted: Sequence[Point]) -> list[Point]:
+    """Those of `wanted` that were not measured, or of which a process failed; all where the base's did, since predictions of
+    memory stand on it."""
+    failed, done = found.failed(), found.points()
+    return [point for point in wanted if point not in done or point in failed or BASE in failed]
+
+
+def who_counts(world: World, suite: MemorySuite) -> str:
+    """Who says how many effects the collection holds; "" where the suite does not ask for it."""
+    return holds(world).told if "collection" in suite.systems else ""
