@@ -80,12 +80,17 @@ def effect_areas(curve: Curve, metric: str, low: float, high: float) -> np.ndarr
 
 
 def reached(numbers: Numbers, curve: Curve, metric: str, flip: int, proven: bool) -> Entry | None:
-    """The first entry of a curve within the margin of the teacher: measured so, or with its whole interval (`proven`)."""
+    """The first entry of a curve within the margin of the teacher: measured so, or with its whole interval (`proven`).
+
+    The teacher at its most steps, being the goal, reaches itself.
+    """
     teacher = goal(numbers.results, metric)
     if teacher is None:
         return None
     allowed = margin(numbers, metric, teacher)
     for entry in curve.entries:
+        if entry is teacher:
+            return entry
         gap = difference(entry, teacher, metric)
         if gap is None:
             continue

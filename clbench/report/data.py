@@ -129,6 +129,11 @@ class Entry:
         return {question(case): index for index, case in enumerate(self.cases)}
 
     @cached_property
+    def pictures(self) -> dict[Case, str]:
+        """The sha256 of the picture of every question (see `question`); "" where none was made."""
+        return {question(case): record.sha256 for case in self.cases if (record := self.records.get(case.id)) is not None}
+
+    @cached_property
     def passes(self) -> float:
         """Median forward passes of the transformer for one picture; NaN where none were counted."""
         found = [record.nfe for record in self.records.values() if record.status == "ok" and record.nfe]

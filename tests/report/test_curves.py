@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,25 @@ def test_the_steps_that_reach_the_teacher(numbers: Numbers) -> None:
     assert reached is not None and reached.steps == 2, "its skill is .68 in one step and .97 in two, the teacher's 1"
     assert surely is None or surely.passes >= reached.passes, "a proof cannot come before the measurement"
     assert curves.reached(numbers, cascade, "success", 1, proven=False) is None
+
+
+def test_the_goal_surely_reaches_itself(numbers: Numbers) -> None:
+    teacher, *_ = curves.curves(numbers.results, "success")
+    goal = curves.goal(numbers.results, "success")
+    assert goal is not None and curves.reached(numbers, replace(teacher, entries=[goal]), "success", 1, proven=True) is goal
+    assert curves.reached(numbers, teacher, "success", 1, proven=True) is not None
+
+
+def test_equal_pictures_differ_in_nothing_and_equal_scores_of_others_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cascade", "collection"):
+        monkeypatch.setitem(synthetic.SKILL, name, 2.0)  # never wrong
+    monkeypatch.setattr(synthetic, "edited", lambda system, case, count: synthetic.painted(case.source, 0 if same else len(system)))
+    found = []
+    for same in (True, False):
+        runs = synthetic.make_runs(tmp_path / str(same), ("cascade", "collection"), sources=3)
+        gap = compute(load_results(runs, synthetic.about())).compared["collection", "success"].difference
+        found.append((gap.value, gap.low, gap.high))
+    assert found[0] == (0, 0, 0) and found[1][0] == 0 and found[1][1] < 0 < found[1][2]
 
 
 def test_margin_of_a_share_is_in_points_and_else_on_the_controls_scale(numbers: Numbers) -> None:
