@@ -11,7 +11,8 @@ from clbench.metrics.derived import SHARES
 from clbench.report.cells import MISSING, Cell, Head, Row, TableView, interval, metric_value, number
 from clbench.report.data import Entry, Results
 from clbench.report.numbers import Numbers, difference, generator
-from clbench.report.tables import LAST, effect_values, short
+from clbench.report.tables import LAST, effect_values, noun, short
+from clbench.types import MetricCard
 
 TEACHER = "teacher"
 MARGIN = 0.05
@@ -80,12 +81,17 @@ def effect_areas(curve: Curve, metric: str, low: float, high: float) -> np.ndarr
 
 
 def reached(numbers: Numbers, curve: Curve, metric: str, flip: int, proven: bool) -> Entry | None:
-    """The first entry of a curve within the margin of the teacher: measured so, or with its whole interval (`proven`)."""
+    """The first entry of a curve within the margin of the teacher: measured so, or with its whole interval (`proven`).
+
+    The teacher at its most steps, being the goal, reaches itself.
+    """
     teacher = goal(numbers.results, metric)
     if teacher is None:
         return None
     allowed = margin(numbers, metric, teacher)
     for entry in curve.entries:
+        if entry is teacher:
+            return entry
         gap = difference(entry, teacher, metric)
         if gap is None:
             continue
@@ -95,6 +101,53 @@ def reached(numbers: Numbers, curve: Curve, metric: str, flip: int, proven: bool
     return None
 
 
+def answer(numbers: Numbers) -> tuple[str, str] | None:
+    """When each system reaches the teacher, and what that rests on with the areas, as sentences; None without a curve.
+
+    The first is "" where there is no teacher, or nothing that sets a margin.
+    """
+    card = numbers.results.headline
+    found = curves(numbers.results, card.name) if card is not None else []
+    if card is None or not found:
+        return None
+    areas, teacher = _area_words(found, card.name), goal(numbers.results, card.name)
+    allowed = float("nan") if teacher is None else margin(numbers, card.name, teacher)
+    others = [curve for curve in found if curve.system != TEACHER]
+    if teacher is None or np.isnan(allowed) or not others:
+        return "", areas
+    flip = -1 if card.direction == "lower" else 1
+    parts = []
+    for curve in others:
+        measured, surely = (reached(numbers, curve, card.name, flip, proven) for proven in (False, True))
+        parts.append(f"{curve.system} {_when(measured, surely)}")
+    words = f"Within {_margin_words(card.name, allowed)} of {teacher.label} on {noun(card.name)}: {'; '.join(parts)}."
+    return words, f"Surely is said where the whole 95 % interval of the paired difference is within. {areas}".strip()
+
+
+def _when(measured: Entry | None, surely: Entry | None) -> str:
+    """At which steps the teacher is reached: the first whose mean does, and the first that surely does."""
+    if measured is None:
+        return "at none of its steps"
+    if surely is None:
+        return f"at {_steps(measured)}, surely at none"
+    return f"surely at {_steps(measured)}" if surely is measured else f"at {_steps(measured)}, surely at {_steps(surely)}"
+
+
+def _steps(entry: Entry) -> str:
+    return f"{entry.steps} step{'' if entry.steps == 1 else 's'}"
+
+
+def _area_words(found: list[Curve], metric: str) -> str:
+    """The areas in one sentence; "" where the curves share no passes."""
+    low, high = common_range(found)
+    if not np.isfinite(low):
+        return ""
+    known = [(curve.system, areas) for curve in found if len(areas := effect_areas(curve, metric, low, high))]
+    told = ", ".join(f"{system} {metric_value(metric, float(areas.mean()))}" for system, areas in known)
+    what = f"Mean {noun(metric)} from {low:.0f} to {high:.0f} passes, each doubling counting the same"
+    return f"{what}: {told}." if told else ""
+
+
 def table(numbers: Numbers) -> TableView | None:
     """Every system's area with its interval and the first numbers of steps that reach the teacher."""
     card = numbers.results.headline
@@ -102,14 +155,12 @@ def table(numbers: Numbers) -> TableView | None:
     if card is None or not found:
         return None
     low, high = common_range(found)
-    flip = -1 if card.direction == "lower" else 1
     rows = [
         Row(
             [
                 Cell(curve.system, f"{curve.entries[0].steps} to {curve.entries[-1].steps} steps", curve.system, css="name"),
                 _area_cell(curve, card.name, low, high),
-                _reached_cell(reached(numbers, curve, card.name, flip, proven=False)),
-                _reached_cell(reached(numbers, curve, card.name, flip, proven=True)),
+                *(_reached_cell(numbers, curve, card, proven) for proven in (False, True)),
             ]
         )
         for curve in found
@@ -135,8 +186,11 @@ def _note(numbers: Numbers, metric: str) -> str:
     allowed = margin(numbers, metric, teacher)
     if np.isnan(allowed):
         return f"{words} Without the identity control nothing sets a margin to the teacher for this metric."
-    said = metric_value(metric, allowed, unit=False) + (" points" if metric in SHARES else "")
-    return f"{words} Reaching: at most {said} behind {teacher.label}, on the same cases."
+    return f"{words} Reaching: at most {_margin_words(metric, allowed)} behind {teacher.label}, on the same cases."
+
+
+def _margin_words(metric: str, allowed: float) -> str:
+    return metric_value(metric, allowed, unit=False) + (" points" if metric in SHARES else "")
 
 
 def _area_cell(curve: Curve, metric: str, low: float, high: float) -> Cell:
@@ -148,11 +202,14 @@ def _area_cell(curve: Curve, metric: str, low: float, high: float) -> Cell:
     return Cell(metric_value(metric, value), sub, value, bounds=bounds)
 
 
-def _reached_cell(entry: Entry | None) -> Cell:
+def _reached_cell(numbers: Numbers, curve: Curve, card: MetricCard, proven: bool) -> Cell:
+    teacher = goal(numbers.results, card.name)
+    if teacher is None or np.isnan(margin(numbers, card.name, teacher)):
+        return Cell(MISSING, sort=LAST, title="nothing to reach: see the note", css="missing")
+    entry = reached(numbers, curve, card.name, -1 if card.direction == "lower" else 1, proven)
     if entry is None:
         return Cell("not reached", sort=1e9, css="quiet")
-    words = f"{entry.steps} step{'' if entry.steps == 1 else 's'}"
-    return Cell(words, f"{entry.passes:.0f} passes", float(entry.passes), key=True)
+    return Cell(_steps(entry), f"{entry.passes:.0f} passes", float(entry.passes), key=True)
 
 
 def values(numbers: Numbers) -> TableView | None:

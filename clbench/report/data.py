@@ -111,6 +111,11 @@ class Entry:
     def collection(self) -> bool:
         return self.info.system.card["kind"] == "collection"
 
+    @property
+    def own_steps(self) -> int | None:
+        """The number of steps that the system is made for, as its card says; None where it takes none."""
+        return self.info.system.card["settings"].get("steps")
+
     @cached_property
     def effects(self) -> list[str]:
         return [case.effect for case in self.cases]
@@ -131,6 +136,11 @@ class Entry:
         return {question(case): index for index, case in enumerate(self.cases)}
 
     @cached_property
+    def pictures(self) -> dict[Case, str]:
+        """The sha256 of the picture of every question (see `question`); "" where none was made."""
+        return {question(case): record.sha256 for case in self.cases if (record := self.records.get(case.id)) is not None}
+
+    @cached_property
     def passes(self) -> float:
         """Median forward passes of the transformer for one picture; NaN where none were counted."""
         found = [record.nfe for record in self.records.values() if record.status == "ok" and record.nfe]
@@ -144,6 +154,12 @@ class Entry:
 def question(case: Case) -> Case:
     """The case without its number of steps: what two entries are paired by."""
     return case if case.steps is None else replace(case, steps=None)
+
+
+def as_made(entries: Sequence[Entry]) -> Entry:
+    """That of one system's `entries` at its own number of steps (see `Entry.own_steps`), else the one at most steps."""
+    own = [entry for entry in entries if entry.steps == entry.own_steps]
+    return own[0] if own else max(entries, key=lambda entry: entry.steps or 0)
 
 
 def place(case: Case) -> str:
@@ -185,8 +201,9 @@ class Results:
 
     @property
     def finals(self) -> list[Entry]:
-        """Every system once, at its most steps: for tables that would be too wide with all."""
-        return list({entry.system: entry for entry in self.systems}.values())
+        """Every system once, at the number of steps that it is made for: for tables that would be too wide with all."""
+        names = dict.fromkeys(entry.system for entry in self.systems)
+        return [as_made([entry for entry in self.systems if entry.system == name]) for name in names]
 
     @cached_property
     def headline(self) -> MetricCard | None:
@@ -203,7 +220,7 @@ class Results:
 
     @cached_property
     def candidate(self) -> Entry | None:
-        """What the report is about, at its most steps: the reference if it is a collection, whose variants the others are; else
+        """What the report is about, at its own steps: the reference if it is a collection, whose variants the others are; else
         the first collection that new effects were added to, the first collection, or the first other system.
         """
         whole = [entry for entry in self.systems if entry.system == self.about.reference and entry.collection]
@@ -211,8 +228,7 @@ class Results:
         collections = [entry for entry in others if entry.collection]
         extended = [entry for entry in collections if entry.extended]
         ranked = [*whole, *extended, *collections, *others, *self.systems]
-        same = [entry for entry in ranked if entry.system == ranked[0].system]
-        return max(same, key=lambda entry: entry.steps or 0) if same else None
+        return next((entry for entry in self.finals if ranked and entry.system == ranked[0].system), None)
 
     def runs(self) -> dict[str, Entry]:
         """An entry of every run, by the name of its system; runs that were asked no plain question come last."""

@@ -102,7 +102,20 @@ def judged(found: Mapping[K, Difference], direction: Direction) -> dict[K, Compa
 
 def _difference(entry: Entry, reference: Entry, metric: str) -> Difference:
     """Mean of entry - reference over the questions that either one was asked; unpaired ones are dropped and counted."""
-    return stats.paired_difference(*_paired(entry, reference, metric), generator("difference", metric), metric in SHARES)
+    first, second, effects, places = _paired(entry, reference, metric)
+    found = stats.paired_difference(first, second, effects, places, generator("difference", metric), metric in SHARES)
+    both = np.isfinite(first) & np.isfinite(second)
+    if found.n_effects > 1 and np.array_equal(first[both], second[both]) and same_pictures(entry, reference):
+        return replace(found, low=0.0, high=0.0)  # equal scores of different pictures may still differ in other effects
+    return found
+
+
+def same_pictures(entry: Entry, other: Entry) -> bool:
+    """Whether both are one, or made equal pictures of every question that both were asked: then they differ in nothing."""
+    if entry is other:
+        return True
+    common = entry.pictures.keys() & other.pictures.keys()
+    return bool(common) and all(entry.pictures[key] and entry.pictures[key] == other.pictures[key] for key in common)
 
 
 def _paired(entry: Entry, other: Entry, metric: str) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:

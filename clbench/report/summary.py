@@ -115,7 +115,7 @@ def scales(numbers: Numbers) -> TableView | None:
     heads = [Head("Metric", numeric=False), *(Head(entry.label, sub="control") for entry in results.controls)]
     heads += [Head(entry.label, sub="of the way") for entry in results.finals]
     note = (
-        "How much of the way each system (at its most steps) goes from doing nothing (identity, 0 %) to the truth (100 %); below "
+        "How much of the way each system (at its own steps) goes from doing nothing (identity, 0 %) to the truth (100 %); below "
         "0 it is worse than doing nothing. For PSNR and SSIM the control noise-floor, another draw of the truth through the "
         "backbone's VAE, stands for the truth, since equal pictures have 100 dB. A missing place: one of the two controls was "
         "not run, they do not differ surely, or neither way is better."

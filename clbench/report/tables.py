@@ -52,6 +52,7 @@ SHORT = {
     "attributed": "Read as",
     "attribution_distance": "Distance to each truth",
 }
+NOUNS = {"success": "success", "both": "success of both effects", "vsa": "VSA", "perceptual": "perceptual distance to the truth"}
 
 LAST = -1e300
 """Missing values sort below every number."""
@@ -60,6 +61,11 @@ LAST = -1e300
 def short(metric: str) -> str:
     """The column title of a metric; its own name where no shorter word was chosen."""
     return SHORT.get(metric, metric)
+
+
+def noun(metric: str) -> str:
+    """A metric within a sentence; its own name where no words were chosen."""
+    return NOUNS.get(metric, metric)
 
 
 def head(card: MetricCard) -> Head:
@@ -78,8 +84,7 @@ def summary_metrics(results: Results) -> list[MetricCard]:
 
 def system_cell(entry: Entry, results: Results) -> Cell:
     """The name of a system with its steps and its part in the report."""
-    card = entry.info.system.card
-    steps = entry.steps if entry.steps is not None else card["settings"].get("steps")
+    steps = entry.steps if entry.steps is not None else entry.own_steps
     words = [] if steps is None or entry.control else [f"{steps} step{'' if steps == 1 else 's'}"]
     if entry.control:
         words.append("control")
@@ -114,7 +119,7 @@ def worst_first(results: Results, metric: MetricCard) -> list[Effect]:
 
 
 def per_effect(numbers: Numbers, metric: MetricCard) -> TableView:
-    """One row per effect, the candidate's worst first, one column per system (at its most steps); with what it was read as."""
+    """One row per effect, the candidate's worst first, one column per system (at its own steps); with what it was read as."""
     results, candidate = numbers.results, numbers.results.candidate
     shown = [entry for entry in [*results.finals, *results.controls] if metric.name in entry.columns]
     means = {entry.label: effect_values(entry, metric.name) for entry in shown}

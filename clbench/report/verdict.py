@@ -9,19 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from clbench.metrics.derived import SHARES
+from clbench.report import curves
 from clbench.report.cells import interval, metric_value, plural
 from clbench.report.data import SOURCE, Entry, Results
 from clbench.report.differences import correction_words, hopeless
 from clbench.report.numbers import Compared, Numbers
-from clbench.report.tables import counts, short
+from clbench.report.tables import counts, noun, short
 from clbench.stats import NO_VARIATION
 
 SURE = 0.99
 """Controls must read right in this share of their cases."""
-NOUNS = {
-    "success": "success", "both": "success of both effects", "vsa": "VSA",
-    "perceptual": "perceptual distance to the truth",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Check:
 
 
 def verdict(numbers: Numbers) -> list[Sentence]:
-    """One paragraph as sentences: what is proven against the reference, who leads, bleeding, cost."""
+    """One paragraph as sentences: the suite's own answer, what is proven against the reference, who leads, bleeding, cost."""
     results = numbers.results
     if not results.systems:
         return [
@@ -53,9 +50,15 @@ def verdict(numbers: Numbers) -> list[Sentence]:
         ]  # fmt: skip
     if results.headline is None:
         return [Sentence("No system was scored on a metric with a direction, so there is no verdict.", key=True)]
-    compared = _answer(numbers, results.candidate) if results.candidate is not None else []
+    compared = [*_own_answer(numbers), *(_answer(numbers, results.candidate) if results.candidate is not None else [])]
     plain = [_scope(results), *_leader(numbers), *_bleeding(results), *_cost(results), *_failures(numbers)]
     return [*compared, *(Sentence(text) for text in plain)]
+
+
+def _own_answer(numbers: Numbers) -> list[Sentence]:
+    """The answer to what only some suites ask, such as when the teacher is reached, before what every suite says."""
+    found = [said for said in (curves.answer(numbers),) if said is not None]
+    return [one for key, why in found for one in (Sentence(key, key=True), Sentence(why, why=True)) if one.text]
 
 
 def _answer(numbers: Numbers, candidate: Entry) -> list[Sentence]:
@@ -93,11 +96,10 @@ def _leader(numbers: Numbers) -> list[str]:
     tied = [other.label for one, other in known[1:] if abs(one.value - best.value) < 1e-9]
     who = _and([entry.label, *tied])
     value, bounds = metric_value(card.name, best.value), interval(card.name, best.low, best.high)
-    noun = NOUNS.get(card.name, card.name)
     measured = f"{value} (95 % interval {bounds})" if bounds else value
     extreme = "highest" if card.direction == "higher" else "lowest"
     verb = "share the" if tied else "has the"
-    return [f"{who} {verb} {extreme} measured {noun}, {measured}."]
+    return [f"{who} {verb} {extreme} measured {noun(card.name)}, {measured}."]
 
 
 def _against_reference(numbers: Numbers, entry: Entry) -> list[Sentence]:
@@ -108,8 +110,7 @@ def _against_reference(numbers: Numbers, entry: Entry) -> list[Sentence]:
     if reference is None:
         return [Sentence(f"Without a run of {results.about.reference} nothing is said about differences to it.")]
     if found is None or not math.isfinite(found.difference.low):
-        noun = NOUNS.get(card.name, card.name)
-        return [Sentence(f"{entry.label} could not be compared with {reference.label} on {noun}.", key=True)]
+        return [Sentence(f"{entry.label} could not be compared with {reference.label} on {noun(card.name)}.", key=True)]
     return _compared_sentences(entry.label, reference.label, card.name, found)
 
 
@@ -122,23 +123,22 @@ def _variants(numbers: Numbers, variants: list[Entry]) -> list[Sentence]:
     for better, words in ((False, "worse than {}"), (True, "better than {}"), (None, "not told apart from {}")):
         names = [label for label, one in found.items() if one.better is better and math.isfinite(one.adjusted)]
         parts += [f"{_and(names)} {'is' if len(names) == 1 else 'are'} {words.format(reference)}"] if names else []
-    noun = NOUNS.get(card.name, card.name)
     if not parts:
-        return [Sentence(f"No variant could be compared with {reference} on {noun}.", key=True)]
+        return [Sentence(f"No variant could be compared with {reference} on {noun(card.name)}.", key=True)]
     tests = next(iter(found.values())).tests
     why = f"Each on the same cases, corrected for all {tests} systems compared. {hopeless({card.name: found.values()})}".strip()
-    return [Sentence(f"On {noun}, {'; '.join(parts)}.", key=True), Sentence(why, why=True)]
+    return [Sentence(f"On {noun(card.name)}, {'; '.join(parts)}.", key=True), Sentence(why, why=True)]
 
 
 def _compared_sentences(label: str, reference: str, metric: str, found: Compared) -> list[Sentence]:
-    gap, noun = found.difference, NOUNS.get(metric, metric)
+    gap, what = found.difference, noun(metric)
     value = metric_value(metric, gap.value, signed=True)
     bounds = interval(metric, gap.low, gap.high, signed=True)
-    measured = f"On the same cases the {noun} of {label} differs by {value}, 95 % interval {bounds}"
+    measured = f"On the same cases the {what} of {label} differs by {value}, 95 % interval {bounds}"
     if found.better is not None:
         word = "better" if found.better else "worse"
         return [
-            Sentence(f"{label} is {word} than {reference} on {noun}.", key=True),
+            Sentence(f"{label} is {word} than {reference} on {what}.", key=True),
             Sentence(f"{measured}.", why=True),
         ]
     shown = _would_show(metric, found)
@@ -148,7 +148,7 @@ def _compared_sentences(label: str, reference: str, metric: str, found: Compared
         why = f"{measured}; it leaves 0 out, but {shown}."
     else:
         why = f"{measured}; it leaves 0 out, but corrected for all systems compared it may be chance."
-    return [Sentence(f"{label} and {reference} cannot be told apart on {noun}.", key=True), Sentence(why, why=True)]
+    return [Sentence(f"{label} and {reference} cannot be told apart on {what}.", key=True), Sentence(why, why=True)]
 
 
 def _would_show(metric: str, found: Compared) -> str:

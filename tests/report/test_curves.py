@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from clbench.report.curves import area
 from clbench.report.data import Results, question, way
 from clbench.report.load import load_results
 from clbench.report.numbers import Numbers, Scale, compute, scale
+from clbench.report.summary import summaries
+from clbench.report.tables import per_effect
+from clbench.report.verdict import verdict
 from clbench.types import Case
 
 heights = st.floats(-5, 5)
@@ -72,6 +76,26 @@ def test_the_steps_that_reach_the_teacher(numbers: Numbers) -> None:
     assert curves.reached(numbers, cascade, "success", 1, proven=False) is None
 
 
+def test_the_goal_surely_reaches_itself(numbers: Numbers) -> None:
+    teacher, *_ = curves.curves(numbers.results, "success")
+    goal = curves.goal(numbers.results, "success")
+    assert goal is not None and curves.reached(numbers, replace(teacher, entries=[goal]), "success", 1, proven=True) is goal
+    assert curves.reached(numbers, teacher, "success", 1, proven=True) is not None
+
+
+def test_equal_pictures_differ_in_nothing_and_equal_scores_of_others_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cascade", "collection"):
+        monkeypatch.setitem(synthetic.SKILL, name, 2.0)  # never wrong
+    found = []
+    for same in (True, False):
+        shown = {"cascade": 0, "collection": 0 if same else 1}
+        monkeypatch.setattr(synthetic, "edited", lambda system, case, _, by=shown: synthetic.painted(case.source, by[system]))
+        runs = synthetic.make_runs(tmp_path / str(same), ("cascade", "collection"), sources=3)
+        gap = compute(load_results(runs, synthetic.about())).compared["collection", "success"].difference
+        found.append((gap.value, gap.low, gap.high))
+    assert found[0] == (0, 0, 0) and found[1][0] == 0 and found[1][1] < 0 < found[1][2]
+
+
 def test_margin_of_a_share_is_in_points_and_else_on_the_controls_scale(numbers: Numbers) -> None:
     teacher = curves.goal(numbers.results, "perceptual")
     assert teacher is not None and teacher.steps == 28 and curves.margin(numbers, "success", teacher) == 0.05
@@ -84,6 +108,43 @@ def test_the_step_table_says_what_its_numbers_are(numbers: Numbers) -> None:
     assert table is not None and values is not None
     assert "at most 5.0 points behind teacher @28" in table.note
     assert len(values.rows) == 3 and len(values.heads) == 6
+
+
+def test_every_system_stands_at_the_steps_that_it_is_made_for(numbers: Numbers) -> None:
+    results = numbers.results
+    assert [entry.label for entry in results.finals] == ["teacher @28", "cascade @8", "collection @8"]
+    assert results.candidate is not None and results.candidate.label == "collection @8"
+    assert [one.cells[0].text for one in summaries(numbers)[0].rows if "candidate" in one.cells[0].sub] == ["collection @8"]
+    cards = {card.name: card for card in results.metrics}
+    assert [head.label for head in per_effect(numbers, cards["vsa"]).heads[1:4]] == ["teacher @28", "cascade @8", "collection @8"]
+    (differs,) = [one.text for one in verdict(numbers) if one.text.startswith("On the same cases")]
+    assert "the success of collection @8 differs" in differs
+
+
+def test_a_system_not_asked_at_its_own_steps_stands_at_its_most(tmp_path: Path) -> None:
+    runs = synthetic.make_runs(tmp_path, ("teacher", "collection"), sources=1, steps=(4, 2))
+    results = load_results(runs, synthetic.about())
+    assert [entry.label for entry in results.finals] == ["teacher @4", "collection @4"]
+
+
+def test_the_verdict_says_when_the_teacher_is_reached(numbers: Numbers) -> None:
+    found = curves.answer(numbers)
+    assert found is not None
+    key, why = found
+    margin, systems = key.split(": ")
+    assert margin == "Within 5.0 points of teacher @28 on success"
+    assert re.fullmatch(r"cascade at none of its steps; collection at 2 steps, surely at (none|\d+ steps)\.", systems)
+    assert re.search(r"Mean success from 2 to 28 passes, .*: teacher [\d.]+ %, cascade [\d.]+ %, collection [\d.]+ %\.$", why)
+    said = verdict(numbers)
+    assert [one.text for one in said[:2]] == [key, why] and said[0].key and said[1].why
+
+
+def test_without_a_teacher_nothing_is_said_to_be_reached_or_not(tmp_path: Path) -> None:
+    runs = synthetic.make_runs(tmp_path, ("cascade", "collection"), sources=2, steps=(2, 8))
+    some = compute(load_results(runs, synthetic.about()))
+    found, table = curves.answer(some), curves.table(some)
+    assert found is not None and found[0] == "" and found[1].startswith("Mean success from 2 to 8 passes")
+    assert table is not None and {row.cells[column].text for row in table.rows for column in (2, 3)} == {"–"}
 
 
 def test_one_number_of_steps_is_no_curve(tmp_path: Path) -> None:
