@@ -92,7 +92,7 @@ def published_table(results: Results, candidate: Entry) -> TableView | None:
     shown = measured(results, candidate)
     if not any(one.claim.target is not None and one.ratio.n_pairs for one in shown):
         return None
-    rows = [_row(one, {"collection": candidate.system}) for one in shown]
+    rows = [_row(one, {"collection": candidate.name}) for one in shown]
     caption = f"{candidate.label} against the published figures"
     note = f"{NOTE} {_left_out(shown)}".strip()
     return TableView(f"t-published-{candidate.system}", caption, HEADS, rows, note, "differences", sortable=False)

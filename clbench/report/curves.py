@@ -28,6 +28,11 @@ class Curve:
     entries: list[Entry]
     passes: np.ndarray
 
+    @property
+    def name(self) -> str:
+        """The system's name for readers."""
+        return self.entries[0].name
+
 
 def curves(results: Results, metric: str) -> list[Curve]:
     """The curves of all systems that were asked for several numbers of steps and scored on `metric`."""
@@ -119,7 +124,7 @@ def answer(numbers: Numbers) -> tuple[str, str] | None:
     parts = []
     for curve in others:
         measured, surely = (reached(numbers, curve, card.name, flip, proven) for proven in (False, True))
-        parts.append(f"{curve.system} {_when(measured, surely)}")
+        parts.append(f"{curve.name} {_when(measured, surely)}")
     words = f"Within {_margin_words(card.name, allowed)} of {teacher.label} on {noun(card.name)}: {'; '.join(parts)}."
     return words, f"Surely is said where the whole 95 % interval of the paired difference is within. {areas}".strip()
 
@@ -142,8 +147,8 @@ def _area_words(found: list[Curve], metric: str) -> str:
     low, high = common_range(found)
     if not np.isfinite(low):
         return ""
-    known = [(curve.system, areas) for curve in found if len(areas := effect_areas(curve, metric, low, high))]
-    told = ", ".join(f"{system} {metric_value(metric, float(areas.mean()))}" for system, areas in known)
+    known = [(curve.name, areas) for curve in found if len(areas := effect_areas(curve, metric, low, high))]
+    told = ", ".join(f"{name} {metric_value(metric, float(areas.mean()))}" for name, areas in known)
     what = f"Mean {noun(metric)} from {low:.0f} to {high:.0f} passes, each doubling counting the same"
     return f"{what}: {told}." if told else ""
 
@@ -158,7 +163,7 @@ def table(numbers: Numbers) -> TableView | None:
     rows = [
         Row(
             [
-                Cell(curve.system, f"{curve.entries[0].steps} to {curve.entries[-1].steps} steps", curve.system, css="name"),
+                Cell(curve.name, f"{curve.entries[0].steps} to {curve.entries[-1].steps} steps", curve.name, css="name"),
                 _area_cell(curve, card.name, low, high),
                 *(_reached_cell(numbers, curve, card, proven) for proven in (False, True)),
             ]
@@ -223,7 +228,7 @@ def values(numbers: Numbers) -> TableView | None:
     for curve in found:
         by_step = {entry.steps: entry for entry in curve.entries}
         cells = [_value_cell(numbers, card.name, by_step.get(step)) for step in steps]
-        rows.append(Row([Cell(curve.system, sort=curve.system, css="name"), *cells]))
+        rows.append(Row([Cell(curve.name, sort=curve.name, css="name"), *cells]))
     heads = [Head("System", numeric=False), *(Head(f"{step} step{'' if step == 1 else 's'}") for step in steps)]
     note = "Mean over effects with its 95 % interval, passes of the transformer and median wall time for one picture."
     return TableView("t-step-values", f"{short(card.name)} at every number of steps", heads, rows, note, "steps")

@@ -35,7 +35,9 @@ class ReportInput:
     there is no truth.
     Both callables return uint8 (H, W, 3). `adapter_bytes` maps a system to the bytes of its adapter files.
     `asked` are the ids of the suite's effects (which may be more than a part of it was run for). `extra` sections stand
-    after the costs. `scenes` are the parts of those sources that are scenes of a group.
+    after the costs. `scenes` are the parts of those sources that are scenes of a group. `names` maps a system whose own name
+    does not say which adapter it is to one that does (see `told`);
+    `ranks` maps a system to the rank of its adapter, where that is known.
     """
 
     world_name: str
@@ -53,6 +55,12 @@ class ReportInput:
     asked: Sequence[str] = ()
     extra: Sequence[Section] = ()
     scenes: Mapping[str, Parts] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
+
+    def told(self, system: str) -> str:
+        """A system's name for readers: ``collection (n5)``, where the first of several candidates was run as ``collection``."""
+        return self.names.get(system, system)
 
 
 @dataclass(frozen=True)
@@ -84,10 +92,12 @@ class Leaks:
 class Entry:
     """One line of every table: a system as it ran, at one number of steps if the suite asks for several.
 
+    `system` is what the run folder calls it, `name` what readers do, `label` says its number of steps too.
     `attributed` holds one label per case ("" = missing, or not a question about a single effect).
     """
 
     label: str
+    name: str
     system: str
     steps: int | None
     control: bool
@@ -110,6 +120,11 @@ class Entry:
     @property
     def collection(self) -> bool:
         return self.info.system.card["kind"] == "collection"
+
+    @property
+    def carried(self) -> float:
+        """How many effects the adapter was trained on, as its card says; infinity where it may be asked for every one."""
+        return len(self.info.system.card["settings"].get("effects", ())) or float("inf")
 
     @property
     def own_steps(self) -> int | None:
@@ -211,6 +226,11 @@ class Results:
         directed = [card for card in self.metrics if card.direction != "neutral"]
         return next((card for card in directed if card.name in ("success", "both")), directed[0] if directed else None)
 
+    @property
+    def reference_name(self) -> str:
+        """The reference's name for readers."""
+        return self.about.told(self.about.reference)
+
     def reference_for(self, entry: Entry) -> Entry | None:
         """The reference system at the same number of steps, or its only entry; None when there is none."""
         same = [other for other in self.systems if other.system == self.about.reference]
@@ -221,11 +241,13 @@ class Results:
     @cached_property
     def candidate(self) -> Entry | None:
         """What the report is about, at its own steps: the reference if it is a collection, whose variants the others are; else
-        the first collection that new effects were added to, the first collection, or the first other system.
+        the largest collection that new effects were added to, the largest collection, or the first other system. The largest
+        carries the most effects, and of those that carry as many has the highest rank; of equal ones the first.
         """
         whole = [entry for entry in self.systems if entry.system == self.about.reference and entry.collection]
         others = [entry for entry in self.systems if entry.system != self.about.reference]
-        collections = [entry for entry in others if entry.collection]
+        largest = sorted(others, key=lambda entry: (-entry.carried, -self.about.ranks.get(entry.system, 0)))
+        collections = [entry for entry in largest if entry.collection]
         extended = [entry for entry in collections if entry.extended]
         ranked = [*whole, *extended, *collections, *others, *self.systems]
         return next((entry for entry in self.finals if ranked and entry.system == ranked[0].system), None)

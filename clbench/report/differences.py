@@ -30,13 +30,13 @@ def differences(numbers: Numbers) -> TableView | None:
     cards = [card for card in summary_metrics(results) if any((e.label, card.name) in numbers.compared for e in shown)]
     if not shown or not cards:
         return None
-    caption = f"Paired differences to {results.about.reference}"
+    caption = f"Paired differences to {results.reference_name}"
     if len(shown) > COLUMNS:
         rows = [Row([system_cell(e, results), *(difference_cell(numbers, e.label, card) for card in cards)]) for e in shown]
         heads = [Head("System", numeric=False), *(head(card) for card in cards)]
     else:
         rows = [Row([metric_cell(card), *(difference_cell(numbers, e.label, card) for e in shown)]) for card in cards]
-        heads = [Head("Metric", numeric=False), *(Head(f"{e.label} {MINUS} {results.about.reference}") for e in shown)]
+        heads = [Head("Metric", numeric=False), *(Head(f"{e.label} {MINUS} {results.reference_name}") for e in shown)]
     by_metric = {card.name: [one for (_, metric), one in numbers.compared.items() if metric == card.name] for card in cards}
     note = f"{NOTE} {hopeless(by_metric)}".strip()
     return TableView("t-differences", caption, heads, rows, note, "differences", sortable=len(shown) > COLUMNS)

@@ -93,8 +93,8 @@ def step_curves(numbers: Numbers) -> Plot | None:
         box = _factor(card.name) * np.array([[one.low, one.value, one.high] for one in ones]).T
         style: dict[str, Any] = {"color": series_colour(index)}
         axes.fill_between(curve.passes, box[0], box[2], alpha=0.13, linewidth=0, **style)
-        axes.plot(curve.passes, box[1], marker=series_mark(index), markersize=6, label=curve.system, **style)
-    labels = [*(curve.system for curve in found), *_goal(axes, numbers, card.name)]
+        axes.plot(curve.passes, box[1], marker=series_mark(index), markersize=6, label=curve.name, **style)
+    labels = [*(curve.name for curve in found), *_goal(axes, numbers, card.name)]
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.minorticks_off()
@@ -125,12 +125,12 @@ def pareto(numbers: Numbers, price: Price) -> Plot | None:
     figure, axes = new_figure(WIDTH, 3.9)
     front = [offer for offer in found if offer.front]
     axes.plot([o.price / unit for o in front], [factor * o.good for o in front], color=LINE, linewidth=1.6, zorder=1)
-    systems, shown = list(dict.fromkeys(entry.system for entry in numbers.results.systems)), []
-    for system in systems:
-        mine = [(o.price / unit, factor * o.good) for o in found if o.entry.system == system]
+    names, shown = list(dict.fromkeys(entry.name for entry in numbers.results.systems)), []
+    for name in names:
+        mine = [(o.price / unit, factor * o.good) for o in found if o.entry.name == name]
         if mine:
-            dots(axes, mine, systems.index(system), system)
-            shown.append(system)
+            dots(axes, mine, names.index(name), name)
+            shown.append(name)
     if max(o.price for o in found) > 8 * min(o.price for o in found) > 0:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -124,17 +124,17 @@ def gallery(results: Results, album: Album) -> Gallery:
 
 def _case_row(case: Case, shown: Sequence[Entry], results: Results, album: Album) -> CaseRow:
     given = [source(case, results, album), truth(case, results, album)]
-    many = {entry.system: [one for one in shown if one.system == entry.system] for entry in shown}
+    many = {entry.name: [one for one in shown if one.name == entry.name] for entry in shown}
     lines = [Line("", given)]
-    for system, entries in many.items():
+    for name, entries in many.items():
         if len(entries) == 1:
             lines[0].figures.append(edited(entries[0], case, results, album))
         else:
             steps = [edited(entry, case, results, album, _steps(entry)) for entry in entries]
-            lines.append(Line(system, steps))
+            lines.append(Line(name, steps))
     candidate = results.candidate
     failed = candidate is not None and any(
-        figure.who == candidate.system and figure.step == candidate.steps and figure.css == "bad"
+        figure.who == candidate.name and figure.step == candidate.steps and figure.css == "bad"
         for line in lines
         for figure in line.figures
     )

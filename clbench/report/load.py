@@ -33,7 +33,7 @@ def load_results(runs: Sequence[RunFolder], about: ReportInput) -> Results:
                     f"{run.path} was made with {what} '{found.name}' ({found.hash[:8]}), the report is about "
                     f"({asked[:8]}); runs of different {what}s are not put in one report"
                 )
-    tables = sorted((_RunTable(run, list(about.effects)) for run in runs), key=lambda table: table.control)
+    tables = sorted((_RunTable(run, about) for run in runs), key=lambda table: table.control)
     mainly = min((way(case) for table in tables for case in table.cases), default=(False, ""))
     entries = [entry for table in tables for entry in table.entries(lambda case: way(case) == mainly)]
     variants = [entry for table in tables for entry in table.entries(lambda case: way(case) != mainly)]
@@ -76,14 +76,14 @@ _NO_ROWS = np.empty(0, dtype=np.int64)
 class _RunTable:
     """Records and scores of one run, every score row with the number of its case in `cases`."""
 
-    def __init__(self, run: RunFolder, order: list[str]) -> None:
-        self.run = run
+    def __init__(self, run: RunFolder, about: ReportInput) -> None:
+        self.run, self.name = run, about.told(run.info.system_name)
         self.records = {key: replace(record, reason=self._told(record.reason)) for key, record in run.read_edits().items()}
         self.control = run.info.system.card["kind"] == "control"
         self.frame = run.read_scores()
         scored, self.codes = _cases(self.frame)
         known = dict.fromkeys([*scored, *(record.case for record in self.records.values())])
-        rank = {effect: index for index, effect in enumerate(order)}
+        rank = {effect: index for index, effect in enumerate(about.effects)}
         self.scored = scored
         self.cases = sorted(known, key=lambda case: (rank.get(case.effect, len(rank)), case.source, case.seed, case.id))
         self.metric, names = self.frame["metric"].factorize()
@@ -106,7 +106,7 @@ class _RunTable:
             for name, found in rows.items()
             if len(found) and not METRICS.get(name).pairwise
         }
-        name = self.run.info.system_name
+        name, system = self.name, self.run.info.system_name
         label = name if step is None or self.control else f"{name} @{step}"
         records = {case.id: self.records[case.id] for case in cases if case.id in self.records}
         seen, leaks = (self._pairs(places, rows.get(metric, _NO_ROWS)) for metric in ("attributed", "leak"))
@@ -114,7 +114,7 @@ class _RunTable:
         for place, other in zip(seen.places.tolist(), seen.others.tolist(), strict=True):
             if cases[place].question == "effect":  # labels of neutral and composed questions mean other things
                 attributed[place] = other
-        return Entry(label, name, step, self.control, self.run, cases, records, columns, attributed, leaks)
+        return Entry(label, name, system, step, self.control, self.run, cases, records, columns, attributed, leaks)
 
     def _pairs(self, places: np.ndarray, rows: np.ndarray) -> Leaks:
         """Place, other and value of those `rows` that were scored."""

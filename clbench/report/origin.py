@@ -69,7 +69,7 @@ def runs(results: Results) -> TableView:
         rows.append(
             Row(
                 [
-                    Cell(entry.system, info.run, css="name"),
+                    Cell(entry.name, info.run, css="name"),
                     Cell(info.cache_key[:12], css="code"),
                     Cell(code, css="code"),
                     Cell(f"{info.device}, {info.dtype}", css="text"),

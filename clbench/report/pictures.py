@@ -105,7 +105,7 @@ def truth(case: Case, results: Results, album: Album, label: str = "truth") -> F
 
 def edited(entry: Entry, case: Case, results: Results, album: Album, label: str = "") -> Figure:
     """What `entry` made of the question of `case`, and what the meters say about it."""
-    index, label, who = entry.position.get(question(case)), label or entry.label, entry.system
+    index, label, who = entry.position.get(question(case)), label or entry.label, entry.name
     if index is None:
         return Figure(label, "not asked for", None, "missing", "", who, entry.steps)
     record = entry.records.get(entry.cases[index].id)

@@ -14,8 +14,9 @@ from clbench.prompt_lengths import COMPOSED
 from clbench.report import figures
 from clbench.report.blocks import Section, folded, there
 from clbench.report.capacity import capacity_table, trained_effects
-from clbench.report.cells import TableView
+from clbench.report.cells import Row, TableView
 from clbench.report.composition import composition_table, twice_table
+from clbench.report.data import Entry
 from clbench.report.groups import against_seen, group_table, whole_table
 from clbench.report.incremental import incremental_table
 from clbench.report.lengths import cut_words, lengths_table
@@ -93,7 +94,7 @@ def incremental(material: Material) -> Section | None:
     trained = _trained(material)
     reference = material.results.about.reference
     views = [incremental_table(material.frame, trained, metric, reference) for metric in _scored(material, COUNTED)]
-    first, *more = [view for view in views if view is not None] or [None]
+    first, *more = [_controlled(material, view) for view in views if view is not None] or [None]
     lead = "What became of the effects that an adapter had before new ones were added."
     return _section("incremental", "Old and new effects", lead, [first, *(folded(view) for view in more if view is not None)])
 
@@ -118,12 +119,19 @@ def _views(views: Iterable[TableView | None]) -> list[TableView]:
 
 
 def _controlled(material: Material, view: TableView | None) -> TableView | None:
-    """The table with the rows of controls marked as such."""
+    """The table with the rows of controls marked as such, and with systems named as readers know them."""
     if view is None:
         return None
-    controls = {system for system, entry in material.results.runs().items() if entry.control}
-    rows = [replace(row, css="control") if row.cells[0].text in controls else row for row in view.rows]
-    return replace(view, rows=rows)
+    runs = material.results.runs()
+    return replace(view, rows=[_row(row, runs.get(row.cells[0].text)) for row in view.rows])
+
+
+def _row(row: Row, entry: Entry | None) -> Row:
+    """A row that begins with the name of `entry`'s run folder; any other row as it is."""
+    if entry is None:
+        return row
+    cells = [replace(row.cells[0], text=entry.name), *row.cells[1:]]
+    return replace(row, cells=cells, css="control" if entry.control else row.css)
 
 
 def _scored(material: Material, names: Sequence[str]) -> list[str]:

@@ -51,7 +51,7 @@ def _summary(numbers: Numbers, cards: list[MetricCard], name: str, caption: str,
     heads = [Head("System", numeric=False)]
     for card in cards:
         heads.append(head(card))
-        heads += [Head(f"to {results.about.reference}", "difference on the same cases", sub="paired")] if card is against else []
+        heads += [Head(f"to {results.reference_name}", "difference on the same cases", sub="paired")] if card is against else []
     heads.append(Head("Scored", "scored / all edits; failed and unscored ones are missing, never 0", sub="of all"))
     return TableView(name, caption, heads, rows, note, "summary")
 

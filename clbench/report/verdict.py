@@ -108,7 +108,7 @@ def _against_reference(numbers: Numbers, entry: Entry) -> list[Sentence]:
     found = numbers.compared.get((entry.label, card.name))
     reference = results.reference_for(entry)
     if reference is None:
-        return [Sentence(f"Without a run of {results.about.reference} nothing is said about differences to it.")]
+        return [Sentence(f"Without a run of {results.reference_name} nothing is said about differences to it.")]
     if found is None or not math.isfinite(found.difference.low):
         return [Sentence(f"{entry.label} could not be compared with {reference.label} on {noun(card.name)}.", key=True)]
     return _compared_sentences(entry.label, reference.label, card.name, found)
@@ -116,7 +116,7 @@ def _against_reference(numbers: Numbers, entry: Entry) -> list[Sentence]:
 
 def _variants(numbers: Numbers, variants: list[Entry]) -> list[Sentence]:
     """Which variants of the reference are better or worse than it, and which cannot be told apart from it."""
-    card, reference = numbers.results.headline, numbers.results.about.reference
+    card, reference = numbers.results.headline, numbers.results.reference_name
     assert card is not None
     found = {e.label: one for e in variants if (one := numbers.compared.get((e.label, card.name))) is not None}
     parts = []
@@ -179,11 +179,11 @@ def _bleeding(results: Results) -> list[str]:
 
 def _cost(results: Results) -> list[str]:
     words = []
-    for system in dict.fromkeys(entry.system for entry in results.systems):
-        found = [e.passes for e in results.systems if e.system == system and np.isfinite(e.passes)]
+    for name in dict.fromkeys(entry.name for entry in results.systems):
+        found = [e.passes for e in results.systems if e.name == name and np.isfinite(e.passes)]
         if found:
             ends = f"{min(found):.0f}" if min(found) == max(found) else f"{min(found):.0f} to {max(found):.0f}"
-            words.append(f"{system} {ends}")
+            words.append(f"{name} {ends}")
     return [f"Passes of the transformer for one picture: {', '.join(words)}."] if words else []
 
 

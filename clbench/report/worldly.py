@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from clbench.adapters import describe_adapter
 from clbench.cost.answer import answer
 from clbench.cost.options import Options
+from clbench.hashing import file_digest
 from clbench.memory.record import FILE, read_memory
 from clbench.provenance import portable_command
 from clbench.registry import ClbenchError
@@ -54,6 +56,8 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
         adapter_bytes=adapter_bytes(world, suite, asked),
         asked=asked,
         scenes=scene_parts(world, suite.sources(world) if suite.table.groups else ()),
+        names=full_names(world),
+        ranks=ranks(world, runs),
     )
 
 
@@ -134,6 +138,24 @@ def adapter_bytes(world: World, suite: Suite, effects: Sequence[str]) -> dict[st
         stored["collection"] = stored[f"collection-{table.candidates[0].name}"]
     merged = [name for name in suite.merged_in(world) if fast or not name.endswith(ACCELERATED)]
     return {name: size for name, size in stored.items() if size} | stored_bytes(world, effects, merged)
+
+
+def full_names(world: World) -> dict[str, str]:
+    """How reports call ``collection``, which is the first of a world's candidates, where it has several; else nothing."""
+    names = [candidate.name for candidate in world.table.candidates]
+    return {"collection": f"collection ({names[0]})"} if len(names) > 1 and names[0] != "collection" else {}
+
+
+def ranks(world: World, runs: Sequence[RunFolder]) -> dict[str, int]:
+    """The rank of each collection's adapter, by the header of its file; left out where the file is gone, or another by now."""
+    found = {}
+    for run in runs:
+        kind, _, name = run.info.system_name.partition("-")
+        table = next((one for one in world.table.candidates if kind == "collection" and name in ("", one.name)), None)
+        path = None if table is None else world.path(table.file)
+        if path is not None and path.is_file() and file_digest(path) in run.info.system.card["adapters"].values():
+            found[run.info.system_name] = describe_adapter(path).rank
+    return found
 
 
 def _size(world: World, file: str) -> int:
