@@ -82,8 +82,8 @@ def _published_parts(results: Results) -> Section | None:
 
 
 def usual(results: Results) -> list[Entry]:
-    """Systems at the number of steps that their cards name, on questions about single effects."""
-    own = [entry for entry in results.systems if entry.steps in (None, entry.own_steps)]
+    """Systems at the number of steps that their cards name, on questions about single effects, asked of all of them."""
+    own = [entry for entry in results.whole if entry.steps in (None, entry.own_steps)]
     return [entry for entry in own if not any(case.second for case in entry.cases)]
 
 

@@ -11,6 +11,7 @@ from clbench.metrics.cards import METRICS
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.report.rows import SEED, Frame, estimate_cell, is_share, mean_of, number_cell
 from clbench.report.tables import short
+from clbench.stats import NO_VARIATION, few_differ
 
 
 def plain(frame: Frame, metric: str) -> Frame:
@@ -37,7 +38,9 @@ def common_gaps(
 
 
 def capacity_table(frame: Frame, counts: Mapping[str, int], metric: str, reference: str = "cascade") -> TableView | None:
-    """One row per candidate by its number of effects: quality, and minus the reference on common effects; N* in the note."""
+    """One row per candidate by its number of effects: quality on its own effects, and on those that all of them hold, there also
+    minus the reference; N* in the note.
+    """
     rows = plain(frame, metric)
     if not counts or rows.empty:
         return None
@@ -47,11 +50,30 @@ def capacity_table(frame: Frame, counts: Mapping[str, int], metric: str, referen
     for name in sorted(counts, key=lambda name: counts[name]):
         own = rows[(rows["system"] == name) & (rows["status"] != "unscored")]
         size, quality = Cell(str(counts[name]), sort=counts[name]), estimate_cell(metric, mean_of(own, is_share(metric)))
-        body.append(Row([Cell(name), size, quality, number_cell(gap.get(name, float("nan")), 3)]))
-    heads = [Head("Adapter", numeric=False), Head("Effects in it"), Head(short(metric))]
-    heads.append(Head(f"minus {reference}", "better is positive", sub=f"{len(shared)} common effects"))
+        common = estimate_cell(metric, mean_of(own[own["effect"].isin(shared)], is_share(metric)))
+        body.append(Row([Cell(name), size, quality, common, number_cell(gap.get(name, float("nan")), 3)]))
+    among = f"{len(shared)} common effects"
+    heads = [Head("Adapter", numeric=False), Head("Effects in it"), Head(short(metric), sub="its own effects")]
+    heads += [Head(short(metric), sub=among), Head(f"minus {reference}", "better is positive", sub=among)]
     note = break_even_words(capacity_break_even(frame, counts, metric, reference), reference)
     return TableView(f"t-capacity-{metric}", f"{short(metric)} by number of effects in one adapter", heads, body, note)
+
+
+def rank_table(frame: Frame, ranks: Mapping[str, int], metric: str, reference: str = "cascade") -> TableView | None:
+    """One row per adapter by its rank: quality, and minus the reference on the same effects."""
+    rows = plain(frame, metric)
+    if rows.empty:
+        return None
+    names, gaps, shared = common_gaps(frame, ranks, metric, reference)
+    gap = dict(zip(names, gaps.mean(axis=1), strict=True)) if shared else {}
+    body = []
+    for name in sorted(ranks, key=lambda name: ranks[name]):
+        own = rows[(rows["system"] == name) & (rows["status"] != "unscored")]
+        quality, rank = estimate_cell(metric, mean_of(own, is_share(metric))), Cell(str(ranks[name]), sort=ranks[name])
+        body.append(Row([Cell(name), rank, quality, number_cell(gap.get(name, float("nan")), 3)]))
+    heads = [Head("Adapter", numeric=False), Head("Rank"), Head(short(metric))]
+    heads.append(Head(f"minus {reference}", "better is positive", sub=f"{len(shared)} common effects"))
+    return TableView(f"t-ranks-{metric}", f"{short(metric)} by rank of the adapter", heads, body)
 
 
 def capacity_break_even(frame: Frame, counts: Mapping[str, int], metric: str, reference: str = "cascade") -> BreakEven:
@@ -62,6 +84,14 @@ def capacity_break_even(frame: Frame, counts: Mapping[str, int], metric: str, re
     if not sizes or not gaps.size:
         nan = float("nan")
         return BreakEven(nan, nan, nan, 0, "no adapter and reference share an effect")
+    differ = int((np.abs(gaps) > NO_VARIATION).sum(axis=1).min())
+    if few_differ(gaps).any() and (is_share(metric) or differ < gaps.shape[1]):  # shares, and what is made of them, as VSA
+        reason = (
+            f"of the {gaps.shape[1]} effects that all adapters hold, an adapter and the reference differ in {differ} only, too "
+            "few to tell where one becomes better"
+        )
+        nan = float("nan")
+        return BreakEven(nan, nan, nan, gaps.shape[1], reason)
     merged = np.stack([gaps[[at for at, number in enumerate(numbers) if number == size]].mean(axis=0) for size in sizes])
     return break_even(sizes, merged, np.random.default_rng(SEED))
 

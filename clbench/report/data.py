@@ -132,6 +132,12 @@ class Entry:
         return self.info.system.card["settings"].get("steps")
 
     @cached_property
+    def answered(self) -> set[str]:
+        """Effects that it was asked for; a candidate is not asked for those that it says it was not trained on."""
+        records = [(case.effect, self.records.get(case.id)) for case in self.cases]
+        return {effect for effect, record in records if record is None or record.status != "unscored"}
+
+    @cached_property
     def effects(self) -> list[str]:
         return [case.effect for case in self.cases]
 
@@ -219,6 +225,19 @@ class Results:
         """Every system once, at the number of steps that it is made for: for tables that would be too wide with all."""
         names = dict.fromkeys(entry.system for entry in self.systems)
         return [as_made([entry for entry in self.systems if entry.system == name]) for name in names]
+
+    @cached_property
+    def whole(self) -> list[Entry]:
+        """Systems that were asked of every effect that any system was asked of. The mean of another one, such as an adapter of
+        five effects, is of other questions: it ranks with nothing.
+        """
+        asked = {effect for entry in self.systems for effect in entry.answered}
+        return [entry for entry in self.systems if asked <= entry.answered] or list(self.systems)
+
+    @cached_property
+    def partial(self) -> list[Entry]:
+        """The other systems."""
+        return [entry for entry in self.systems if entry not in self.whole]
 
     @cached_property
     def headline(self) -> MetricCard | None:

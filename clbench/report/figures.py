@@ -25,7 +25,7 @@ from clbench.report.drawing import (
     series_colour,
     series_mark,
 )
-from clbench.report.numbers import Numbers
+from clbench.report.numbers import Numbers, estimate_entry
 from clbench.report.pareto import WORDS, Price, offers
 from clbench.report.tables import effect_values, short, worst_first
 from clbench.stats import Estimate
@@ -142,34 +142,44 @@ def pareto(numbers: Numbers, price: Price) -> Plot | None:
     return _plot(figure, numbers, f"pareto-{price}", f"{short(card.name)} against {price}")
 
 
-def by_count(numbers: Numbers, counts: Mapping[str, int]) -> Plot | None:
-    """Headline metric of adapters against the number of effects in them, the reference as a dashed line; None without one."""
+def by_count(numbers: Numbers, counts: Mapping[str, int], across_words: str = "Effects in one adapter") -> Plot | None:
+    """Headline metric of adapters against the number of effects in them, the reference as a dashed line; None without one.
+
+    All on the effects that every one of them was asked of, so that a fall is not that of harder effects. `counts` may be another
+    number of each adapter, which `across_words` then name.
+    """
     results, card = numbers.results, numbers.results.headline
     found = [entry for entry in results.finals if card is not None and entry.system in counts and card.name in entry.columns]
     found = sorted((e for e in found if np.isfinite(_estimate(numbers, e).value)), key=lambda entry: counts[entry.system])
     if card is None or not found:
         return None
+    others = [entry for entry in results.finals if entry.system == results.about.reference and card.name in entry.columns]
+    common = set.intersection(*(entry.answered for entry in (*found, *others)))
+    if not common:
+        return None
     figure, axes = new_figure(WIDTH, 3.9)
-    values = _factor(card.name) * np.array([[one.low, one.value, one.high] for one in (_estimate(numbers, e) for e in found)])
+    ones = [estimate_entry(entry, card.name, common) for entry in found]
+    values = _factor(card.name) * np.array([[one.low, one.value, one.high] for one in ones])
     across = [counts[entry.system] for entry in found]
     spread = np.nan_to_num(np.abs(values[:, [0, 2]] - values[:, [1]])).T
     style: dict[str, Any] = {"color": series_colour(0), "marker": "o", "markersize": 6, "linewidth": 1.4}
     axes.errorbar(across, values[:, 1], yerr=spread, label="one adapter", **style)
     labels = ["one adapter"]
-    others = [entry for entry in results.finals if entry.system == results.about.reference and card.name in entry.columns]
     for entry in others:
-        height = _factor(card.name) * _estimate(numbers, entry).value
-        labels.append(f"{entry.label}, all its effects")
+        height = _factor(card.name) * estimate_entry(entry, card.name, common).value
+        labels.append(entry.label)
         axes.axhline(height, color=SOFT, linewidth=1, linestyle=(0, (4, 3)), label=labels[-1])
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted(set(across)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.minorticks_off()
-    axes.set_xlabel("Effects in one adapter")
+    axes.set_xlabel(across_words)
     axes.set_ylabel(_axis(card.name))
     axes.grid(color=LINE, linewidth=0.6)
     legend(figure, labels)
-    return _plot(figure, numbers, "capacity", f"{short(card.name)} against effects in one adapter, with 95 % intervals")
+    what = f"{short(card.name)} against {across_words[0].lower()}{across_words[1:]}"
+    name = "capacity" if across_words.startswith("Effects") else "ranks"
+    return _plot(figure, numbers, name, f"{what}, on the {len(common)} effects of all, with 95 % intervals")
 
 
 def bytes_curve(curve: Curve, systems: Sequence[str], suite: str, name: str) -> Plot:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -59,8 +59,8 @@ def generator(*parts: str) -> np.random.Generator:
     return np.random.default_rng(seed_from("report", *parts))
 
 
-def estimate_entry(entry: Entry, metric: str) -> Estimate:
-    """The nested mean of one metric of one entry with its interval."""
+def estimate_entry(entry: Entry, metric: str, among: Collection[str] | None = None) -> Estimate:
+    """The nested mean of one metric of one entry with its interval; of the effects `among` alone where they are given."""
     if metric not in entry.columns:
         nan = float("nan")
         return Estimate(nan, nan, nan, len(entry.cases), 0, 0, 0, UNASKED)
@@ -68,7 +68,9 @@ def estimate_entry(entry: Entry, metric: str) -> Estimate:
     # One generator per metric, not per entry: equal scores of two systems get equal intervals.
     drawn = generator("estimate", metric)
     share = metric in SHARES
-    found = stats.estimate(column.values, column.failed, entry.effects, entry.sources, drawn, share)
+    kept = [at for at, effect in enumerate(entry.effects) if among is None or effect in among]
+    effects, sources = [entry.effects[at] for at in kept], [entry.sources[at] for at in kept]
+    found = stats.estimate(column.values[kept], column.failed[kept], effects, sources, drawn, share)
     return found if found.n_scored else _with_reason(found, column.reasons)
 
 

@@ -37,13 +37,13 @@ def price_of(numbers: Numbers, entry: Entry, price: Price) -> float:
 
 
 def offers(numbers: Numbers, price: Price) -> list[Offer]:
-    """Every system whose price and headline metric are known, the cheapest first."""
+    """Every system that was asked of all effects and whose price and headline metric are known, the cheapest first."""
     card = numbers.results.headline
     if card is None:
         return []
     flip = -1 if card.direction == "lower" else 1
     known = []
-    for entry in numbers.results.systems:
+    for entry in numbers.results.whole:
         cost, value = price_of(numbers, entry, price), numbers.estimates[entry.label, card.name].value
         if np.isfinite(cost) and np.isfinite(value):
             known.append((cost, flip * value, entry))
@@ -64,7 +64,7 @@ def table(numbers: Numbers) -> TableView | None:
         return None
     fronts = {"passes": {o.entry.label for o in by_passes if o.front}, "bytes": {o.entry.label for o in by_bytes if o.front}}
     rows = []
-    for entry in results.systems:
+    for entry in results.whole:
         one, size = numbers.estimates[entry.label, card.name], price_of(numbers, entry, "bytes")
         on = [name for name, labels in fronts.items() if entry.label in labels]
         value = one.value if np.isfinite(one.value) else LAST

@@ -13,7 +13,7 @@ from clbench.probe_words import reworded as how_reworded
 from clbench.prompt_lengths import COMPOSED
 from clbench.report import figures
 from clbench.report.blocks import Section, folded, there
-from clbench.report.capacity import capacity_table, trained_effects
+from clbench.report.capacity import capacity_table, rank_table, trained_effects
 from clbench.report.cells import Row, TableView
 from clbench.report.composition import composition_table, twice_table
 from clbench.report.data import Entry
@@ -83,10 +83,27 @@ def capacity(material: Material) -> Section | None:
     if len(set(counts.values())) < 2:
         return None
     reference = material.results.about.reference
-    views = there([capacity_table(material.frame, counts, metric, reference) for metric in _scored(material, COUNTED)])
+    tables = [capacity_table(material.frame, counts, metric, reference) for metric in _scored(material, COUNTED)]
+    views = there([_controlled(material, table) for table in tables])
     plot = figures.by_count(material.numbers, counts)
     more = [folded(view) for view in views[1:] if isinstance(view, TableView)]
     return _section("capacity", "Number of effects", "How many effects one adapter can hold.", [plot, *views[:1], *more])
+
+
+def ranks(material: Material) -> Section | None:
+    """Quality against the rank of the adapter; needs collections of two ranks that carry the same effects."""
+    results = material.results
+    mine = [entry for entry in results.finals if entry.collection and entry in results.whole and not entry.extended]
+    found = {entry.system: results.about.ranks[entry.system] for entry in mine if entry.system in results.about.ranks}
+    if len(set(found.values())) < 2:
+        return None
+    reference = results.about.reference
+    tables = [rank_table(material.frame, found, metric, reference) for metric in _scored(material, COUNTED)]
+    views = there([_controlled(material, table) for table in tables])
+    plot = figures.by_count(material.numbers, found, "Rank of the adapter")
+    more = [folded(view) for view in views[1:] if isinstance(view, TableView)]
+    lead = "How much rank one adapter of all these effects needs. Its bytes grow in proportion to its rank."
+    return _section("ranks", "Rank of the adapter", lead, [plot, *views[:1], *more])
 
 
 def incremental(material: Material) -> Section | None:

@@ -135,6 +135,7 @@ SECTIONS: tuple[Callable[[Material], Section | list[Section] | None], ...] = (
     questions.groups,
     steps,
     questions.capacity,
+    questions.ranks,
     questions.incremental,
     questions.sets,
     cost,

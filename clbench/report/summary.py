@@ -100,20 +100,20 @@ def scales(numbers: Numbers) -> TableView | None:
     results = numbers.results
     if not results.controls or not results.systems:
         return None
-    rows = []
+    rows, placed = [], [entry for entry in results.finals if entry in results.whole]  # the controls are of all effects
     for card in summary_metrics(results):
         span, cells = scale(numbers, card), [metric_cell(card)]
         for entry in results.controls:
             value = numbers.estimates[entry.label, card.name].value
             cells.append(Cell(metric_value(card.name, value), sort=value if np.isfinite(value) else LAST, css="quiet"))
-        for entry in results.finals:
+        for entry in placed:
             place = span.place(numbers.estimates[entry.label, card.name].value)
             known = np.isfinite(place)
             title = "" if known else f"the controls identity and {ceiling_of(card.name)} do not span this scale"
             cells.append(Cell(f"{number(100 * place, 0)} %" if known else MISSING, sort=place if known else LAST, title=title))
         rows.append(Row(cells))
     heads = [Head("Metric", numeric=False), *(Head(entry.label, sub="control") for entry in results.controls)]
-    heads += [Head(entry.label, sub="of the way") for entry in results.finals]
+    heads += [Head(entry.label, sub="of the way") for entry in placed]
     note = (
         "How much of the way each system (at its own steps) goes from doing nothing (identity, 0 %) to the truth (100 %); below "
         "0 it is worse than doing nothing. For PSNR and SSIM the control noise-floor, another draw of the truth through the "

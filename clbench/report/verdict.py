@@ -86,7 +86,7 @@ def _scope(results: Results) -> str:
 def _leader(numbers: Numbers) -> list[str]:
     results, card = numbers.results, numbers.results.headline
     assert card is not None
-    found = [(numbers.estimates[entry.label, card.name], entry) for entry in results.systems]
+    found = [(numbers.estimates[entry.label, card.name], entry) for entry in results.whole]
     known = [(one, entry) for one, entry in found if np.isfinite(one.value)]
     if not known:
         return [f"None of them could be scored on {short(card.name)}."]
@@ -99,7 +99,11 @@ def _leader(numbers: Numbers) -> list[str]:
     measured = f"{value} (95 % interval {bounds})" if bounds else value
     extreme = "highest" if card.direction == "higher" else "lowest"
     verb = "share the" if tied else "has the"
-    return [f"{who} {verb} {extreme} measured {noun(card.name)}, {measured}."]
+    words = [f"{who} {verb} {extreme} measured {noun(card.name)}, {measured}."]
+    if results.partial:
+        some = f"{_and([entry.label for entry in results.partial])} {'was' if len(results.partial) == 1 else 'were'}"
+        words.append(f"{some} asked of fewer effects: means over those are not ranked among the others.")
+    return words
 
 
 def _against_reference(numbers: Numbers, entry: Entry) -> list[Sentence]:

@@ -11,6 +11,7 @@ from clbench.report.capacity import (
     capacity_break_even,
     capacity_table,
     common_gaps,
+    rank_table,
     trained_effects,
 )
 from clbench.report.composition import against_twice, composition_table
@@ -139,16 +140,46 @@ def candidates() -> tuple[pd.DataFrame, dict[str, int]]:
 
 def test_capacity_compares_common_effects_and_finds_the_break_even():
     rows, counts = candidates()
-    names, gaps, shared = common_gaps(rows, counts, "success")
+    rows = rows.assign(metric="vsa")
+    names, gaps, shared = common_gaps(rows, counts, "vsa")
     assert names == ["c2", "c4", "c6"] and shared == ["e0", "e1"]
     np.testing.assert_allclose(gaps.mean(axis=1), [0.2, 0.1, -0.1])
-    found = capacity_break_even(rows, counts, "success")
+    found = capacity_break_even(rows, counts, "vsa")
     assert found.value == pytest.approx(np.sqrt(24)) == found.low == found.high
-    table = capacity_table(rows, counts, "success")
-    assert [line.cells[3].text for line in table.rows] == ["0.200", "0.100", "−0.100"]
+    table = capacity_table(rows, counts, "vsa")
+    assert [line.cells[4].text for line in table.rows] == ["0.200", "0.100", "−0.100"]
     assert "at about 4.9 effects" in table.note
-    assert "No break-even" in break_even_words(capacity_break_even(rows[rows.system != "cascade"], counts, "success"), "cascade")
-    assert capacity_table(rows, {}, "success") is None
+    assert "No break-even" in break_even_words(capacity_break_even(rows[rows.system != "cascade"], counts, "vsa"), "cascade")
+    assert capacity_table(rows, {}, "vsa") is None
+
+
+def test_an_adapter_stands_on_its_own_effects_and_on_those_of_all():
+    """c6 is as good as c2 on the two effects of c2 and fails on the others: no fall of the adapter's."""
+    easy, hard = EFFECTS[:2], EFFECTS[2:]
+    rows = [row("cascade", e, s, "success", 1.0) for e in EFFECTS for s in SOURCES]
+    rows += [row("c2", e, s, "success", 1.0) for e in easy for s in SOURCES]
+    rows += [row("c6", e, s, "success", float(e in easy)) for e in (*easy, *hard) for s in SOURCES]
+    table = capacity_table(frame(rows), {"c2": 2, "c6": 6}, "success")
+    assert [[cell.text for cell in line.cells] for line in table.rows] == [
+        ["c2", "2", "100 %", "100 %", "0.000"], ["c6", "6", "33 %", "100 %", "0.000"],
+    ]  # fmt: skip
+
+
+def test_a_break_even_of_shares_needs_effects_that_differ():
+    """A bootstrap over effects of which hardly one differs gives an interval of one point."""
+    rows, counts = candidates()
+    found = capacity_break_even(rows, counts, "success")
+    assert np.isnan(found.value) and "the 2 effects that all adapters hold" in found.reason
+    assert "too few to tell" in capacity_table(rows, counts, "success").note
+
+
+def test_ranks_stand_in_their_order_beside_the_reference():
+    rows, _ = candidates()
+    table = rank_table(rows[rows.system != "c2"], {"c6": 8, "c4": 32}, "success")
+    assert [[cell.text for cell in line.cells] for line in table.rows] == [
+        ["c6", "8", "40 %", "−0.100"], ["c4", "32", "60 %", "0.100"],
+    ]  # fmt: skip
+    assert rank_table(rows, {"c6": 8, "c4": 32}, "leak_total") is None
 
 
 def test_old_and_new_effects_stand_apart():

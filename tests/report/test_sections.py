@@ -16,7 +16,7 @@ from clbench.cost.options import Options
 from clbench.memory.points import BASE, Point
 from clbench.memory.record import measurement, write_memory
 from clbench.registry import ClbenchError
-from clbench.report import build_all, ledger, write_report
+from clbench.report import build_all, ledger, pareto, write_report
 from clbench.report.cells import TableView
 from clbench.report.data import place
 from clbench.report.deployment import Deployment, checks, facts
@@ -157,9 +157,10 @@ def test_groups_of_sources_and_other_words(tables):
 def test_capacity_and_extension(tables):
     mine = tables["capacity"]
     assert words(mine["t-capacity-success"], 0, 1, 2, 3) == [
-        ("collection", "2", "100 %", "0.500"), ("collection-four", "4", "0 %", "−0.500"),
+        ("collection", "2", "100 %", "100 %"), ("collection-four", "4", "0 %", "0 %"),
     ], "an extended adapter differs from the others in more than its size"  # fmt: skip
-    assert "at about 2.83 effects" in mine["t-capacity-success"].note
+    assert words(mine["t-capacity-success"], 4) == [("0.500",), ("−0.500",)]
+    assert "No break-even: of the 2 effects that all adapters hold" in mine["t-capacity-success"].note
     assert words(mine["t-incremental-success"], 0, 1, 2, 3, 4, 5) == [
         ("collection-more", "2", "0 %", "2", "100 %", "+50 pt open"), ("collection", "2", "100 %", "0", "", ""),
         ("cascade", "2", "50 %", "2", "50 %", ""),
@@ -186,6 +187,32 @@ def test_no_curve_from_one_size_and_an_extension(runs):
     few = [run for run in runs["capacity"] if run.info.system_name != "collection-four"]
     sections = {one.id for one in make_sections(Material(compute(load_results(few, about("capacity"))), Album(limit=0)))}
     assert "incremental" in sections and "capacity" not in sections
+
+
+def test_an_adapter_of_fewer_effects_ranks_with_nothing(tmp_path):
+    """Right on its two easy effects, where the others are right on three of four: its mean is of other questions."""
+    easy, third = asked.EFFECTS[:2], asked.EFFECTS[2]
+    runs = []
+    for name, held in (("cascade", asked.EFFECTS), ("collection", easy), ("collection-all", asked.EFFECTS)):
+        answers = {
+            case: asked.shown(case, case.effect if case.effect in (*easy, third) else "source")
+            if case.effect in held else "was not trained on it" for case in asked.each()
+        }  # fmt: skip
+        settings = None if name == "cascade" else {"effects": list(held), "new effects": []}
+        runs.append(asked.run_of(tmp_path, "capacity", name, answers, settings))
+    about_it = replace(about("capacity"), names={"collection": "collection (two)"}, ranks={"collection-all": 8, "collection": 4})
+    results = load_results(runs, about_it)
+    assert [entry.system for entry in results.partial] == ["collection"] and results.candidate.system == "collection-all"
+    numbers = compute(results)
+    said = " ".join(sentence.text for sentence in verdict(numbers))
+    assert "cascade and collection-all share the highest measured success, 75 %" in said
+    assert "collection (two) was asked of fewer effects" in said
+    assert {offer.entry.system for offer in pareto.offers(numbers, "passes")} == {"cascade", "collection-all"}
+    sections = {one.id: one for one in make_sections(Material(numbers, Album(limit=0)))}
+    rows = [row for block in sections["capacity"].blocks if isinstance(block, TableView) for row in block.rows]
+    assert [cell.text for cell in rows[0].cells[:4]] == ["collection (two)", "2", "100 %", "100 %"]
+    assert [cell.text for cell in rows[1].cells[:4]] == ["collection-all", "4", "75 %", "100 %"]
+    assert "ranks" not in sections, "of the two ranks one carries fewer effects"
 
 
 def test_pairs_are_grouped_as_their_tables_group_them(runs):
