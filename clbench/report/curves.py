@@ -214,7 +214,7 @@ def _reached_cell(numbers: Numbers, curve: Curve, card: MetricCard, proven: bool
     entry = reached(numbers, curve, card.name, -1 if card.direction == "lower" else 1, proven)
     if entry is None:
         return Cell("not reached", sort=1e9, css="quiet")
-    return Cell(_steps(entry), f"{entry.passes:.0f} passes", float(entry.passes), key=True)
+    return Cell(_steps(entry), _passes(entry), float(entry.passes), key=True)
 
 
 def values(numbers: Numbers) -> TableView | None:
@@ -234,11 +234,16 @@ def values(numbers: Numbers) -> TableView | None:
     return TableView("t-step-values", f"{short(card.name)} at every number of steps", heads, rows, note, "steps")
 
 
+def _passes(entry: Entry) -> str:
+    """``1 pass``, ``8 passes``."""
+    return f"{entry.passes:.0f} pass{'' if entry.passes == 1 else 'es'}"
+
+
 def _value_cell(numbers: Numbers, metric: str, entry: Entry | None) -> Cell:
     if entry is None:
         return Cell(MISSING, sort=LAST, title="not asked for", css="missing")
     one = numbers.estimates[entry.label, metric]
     seconds = [r.seconds for r in entry.records.values() if r.status == "ok" and np.isfinite(r.seconds)]
-    cost = f"{entry.passes:.0f}\u00a0passes" + (f", {number(float(np.median(seconds)), 3)}\u00a0s" if seconds else "")
+    cost = _passes(entry).replace(" ", "\u00a0") + (f", {number(float(np.median(seconds)), 3)}\u00a0s" if seconds else "")
     sub = f"{interval(metric, one.low, one.high)} {cost}".strip()
     return Cell(metric_value(metric, one.value), sub, one.value, bounds=(one.low, one.high))
