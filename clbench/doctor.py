@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from clbench.cores import usable_cores
 from clbench.provenance import package_versions, platform_facts
 from clbench.registry import ClbenchError
 from clbench.world import World, load_world
@@ -38,12 +39,11 @@ def examine(world_name: str) -> list[Finding]:
 
 def _machine() -> list[Finding]:
     facts = platform_facts()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found = [
         Finding(
             "machine",
             "note",
-            f"{facts['system']} {facts['machine']}, Python {facts['python']}, {cores} cores",
+            f"{facts['system']} {facts['machine']}, Python {facts['python']}, {usable_cores()} cores",
         ),
         Finding("memory", "note", _memory()),
     ]

@@ -17,6 +17,7 @@ from clbench.backbones import Job, Sampler
 from clbench.backbones.folding import FoldedAdapters, Weighted
 from clbench.backbones.noise import CaseNoiseScheduler, check_library, generators
 from clbench.backbones.products import round_products
+from clbench.cores import usable_cores
 from clbench.registry import ClbenchError
 from clbench.world import BackboneTable
 
@@ -32,8 +33,7 @@ def pick_device(written: str) -> str:
 def set_threads() -> None:
     """Let torch use the cores this process may run on, unless OMP_NUM_THREADS says otherwise."""
     if "OMP_NUM_THREADS" not in os.environ:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(cores)
+        torch.set_num_threads(usable_cores())
 
 
 def hide_loading_bars() -> None:

@@ -7,12 +7,14 @@ add one, write the module and one line in `GROUPS`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from clbench.cores import usable_cores
 from clbench.registry import Registry
+from clbench.selftest.beside import run_beside
 
 __all__ = ["GROUPS", "Check", "Group", "run"]
 
@@ -68,10 +70,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A module of checks: its import path and what it shows."""
+    """A module of checks: its import path, what it shows, and about how many seconds it takes on one core."""
 
     module: str
     about: str
+    seconds: int
 
     def checks(self) -> Iterator[Check]:
         """Run the group; one check at a time, as it is measured."""
@@ -79,22 +82,35 @@ class Group:
 
 
 GROUPS: Registry[Group] = Registry("group of checks")
-GROUPS.add("statistics", Group("clbench.selftest.statistics", "coverage of intervals, power, false alarms"))
-GROUPS.add("ratios", Group("clbench.selftest.ratios", "coverage of intervals of ratios of failure rates"))
-GROUPS.add("parity", Group("clbench.selftest.parity", "metrics against other people's code"))
-GROUPS.add("meter", Group("clbench.selftest.meter", "the bleeding meter on outputs with a known dose of another effect"))
-GROUPS.add("scoring", Group("clbench.selftest.scoring", "the whole scoring path on systems whose scores are known"))
+GROUPS.add("statistics", Group("clbench.selftest.statistics", "coverage of intervals, power, false alarms", 10))
+GROUPS.add("ratios", Group("clbench.selftest.ratios", "coverage of intervals of ratios of failure rates", 10))
+GROUPS.add("parity", Group("clbench.selftest.parity", "metrics against other people's code", 8))
+GROUPS.add("meter", Group("clbench.selftest.meter", "the bleeding meter on outputs with a known dose of another effect", 50))
+GROUPS.add("scoring", Group("clbench.selftest.scoring", "the whole scoring path on systems whose scores are known", 20))
 
 
 def run(names: Sequence[str] = (), seen: Callable[[str, Check], None] | None = None) -> list[tuple[str, Check]]:
-    """Run the groups called `names` (default: all); returns (group, check) in order.
+    """Run the groups called `names` (default: all) by `run_groups`; ClbenchError for an unknown name before any check is run."""
+    return run_groups({name: GROUPS.get(name) for name in names or GROUPS}, seen)
 
-    `seen` is called after each check. Raises ClbenchError for an unknown name before any check is run.
+
+def run_groups(
+    groups: Mapping[str, Group], seen: Callable[[str, Check], None] | None = None
+) -> list[tuple[str, Check]]:
+    """Run `groups`, as many beside each other as there are cores, the longest first; (name, check) in the order of `groups`.
+
+    `seen` is called after each check, as it is made.
     """
-    found = []
-    for name, group in [(name, GROUPS.get(name)) for name in names or GROUPS]:
-        for check in group.checks():
-            found.append((name, check))
-            if seen is not None:
-                seen(name, check)
-    return found
+    tell = seen or (lambda name, check: None)
+    workers = min(len(groups), usable_cores())
+    if workers > 1:
+        found = run_beside(dict(sorted(groups.items(), key=lambda item: -item[1].seconds)), workers, tell)
+    else:
+        found = {name: list(_told(name, group, tell)) for name, group in groups.items()}
+    return [(name, check) for name in groups for check in found[name]]
+
+
+def _told(name: str, group: Group, seen: Callable[[str, Check], None]) -> Iterator[Check]:
+    for check in group.checks():
+        seen(name, check)
+        yield check

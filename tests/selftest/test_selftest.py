@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from typer.testing import CliRunner
@@ -47,3 +48,40 @@ def test_an_unknown_group_is_one_sentence():
 def test_metrics_agree_with_other_peoples_code():
     found = list(parity.checks())
     assert len(found) == 7 and [check for check in found if not check.passed] == []
+
+
+@pytest.fixture
+def made_up(monkeypatch, tmp_path):
+    """Groups that say in which process and with how many threads they ran; importable by other processes as well."""
+    for name, body in {
+        "group_slow": "yield Check('process', os.getpid()); yield Check('threads', float(os.environ['OMP_NUM_THREADS']))",
+        "group_fast": "yield Check('process', os.getpid())",
+        "group_wrong": "yield Check('process', 1.0); raise ClbenchError('weights of the metric are missing')",
+    }.items():
+        lines = ["import os", "from clbench.registry import ClbenchError", "from clbench.selftest import Check", "def checks():"]
+        (tmp_path / f"{name}.py").write_text("\n".join([*lines, f"    {body}", ""]))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(selftest, "usable_cores", lambda: 2)
+
+    def groups(*names):
+        return {name: selftest.Group(f"group_{name}", "", 9 - number) for number, name in enumerate(names)}
+
+    return groups
+
+
+def test_groups_run_in_processes_beside_each_other_and_come_back_in_order(made_up):
+    seen = []
+    found = selftest.run_groups(made_up("fast", "slow"), lambda group, check: seen.append((group, check)))
+    assert [(group, check.name) for group, check in found] == [("fast", "process"), ("slow", "process"), ("slow", "threads")]
+    processes = {group: check.value for group, check in found if check.name == "process"}
+    assert os.getpid() not in processes.values()
+    assert sorted(seen, key=str) == sorted(found, key=str)
+
+
+def test_one_group_runs_in_this_process(made_up):
+    assert selftest.run_groups(made_up("fast"))[0][1].value == os.getpid()
+
+
+def test_an_error_of_a_group_comes_through(made_up):
+    with pytest.raises(ClbenchError, match="weights of the metric are missing"):
+        selftest.run_groups(made_up("wrong", "fast"))
