@@ -20,7 +20,7 @@ from reference_trainer.examples import general_examples
 from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import STUDENT, Backbone, target_modules
-from reference_trainer.prompting import coherence, gram, trigger_fact
+from reference_trainer.prompting import coherence, gram, trigger_fact, wordings_fact
 from reference_trainer.starts import require_modules, require_prompt, require_size, require_times
 from reference_trainer.streams import Router
 from reference_trainer.taught import Taught, add_teachers, describe_taught, effect_stream, first_rows, lessons
@@ -68,7 +68,7 @@ def train_collection(
     facts = {
         "stage": "collection", "guidance": guidance, "effects": " ".join(t.effect.id for t in taught),
         "prompt": config.prompt, "triggers": trigger_fact([t.effect for t in taught]),
-        "prompt_coherence": round(coherence(gram(stream.student_prompts)), 6),
+        "prompt_coherence": round(coherence(gram(stream.plain_prompts)), 6), **wordings_fact(config.wordings),
     }  # fmt: skip
     rows = first_rows(stream, max(config.habits.sheet_rows, 1))
     gauge = yield from make_gauges(shop, config, taught, names, store, training)

@@ -22,8 +22,11 @@ from reference_trainer.streams import ROUTING
 
 RECIPES = Path(__file__).parent / "recipes"
 LATER = frozenset(
-    {"warm_start_from", "distill_lr", "target_guidance", "lr_decay", "warm_batch", "triggers", "warm_target", "warm_time"}
-)
+    {
+        "warm_start_from", "distill_lr", "target_guidance", "lr_decay", "warm_batch", "triggers", "warm_target", "warm_time",
+        "wordings",
+    }
+)  # fmt: skip
 """Options that are younger than finished trainings; see `settings`."""
 BESIDE = frozenset({"habits", "folder", "pictures", "lora_forward", "rows", "checkpoint_blocks"})
 """Options that change no number but by rounding; see `settings`."""
@@ -282,12 +285,28 @@ class CollectionConfig(StudentConfig):
     triggers: Literal["world", "chosen"] = Field(
         default="world", description="chosen: made-up words whose prompts are closest to orthogonal, instead of the world's own"
     )
+    wordings: list[str] = Field(
+        default=["{}"],
+        description="what the student's caption is put into, drawn for each row: {} is the caption, and '{}' comes first",
+    )
     warm_start_from: str = Field(
         default="base",
         description="where the student begins: base (plain), merged (the mean of all teachers, by SVD), or an adapter's file",
     )
 
     _routing = field_validator("routing")(lambda name: _known(ROUTING, name))
+
+    @field_validator("wordings")
+    @classmethod
+    def _wordings(cls, forms: list[str]) -> list[str]:
+        if forms[:1] != ["{}"]:
+            raise ValueError("the first of the wordings must be \"{}\", the caption as it is: the student is asked in that")
+        for form in forms:
+            if form.count("{}") != 1 or form.replace("{}", "").count("{") or form.replace("{}", "").count("}"):
+                raise ValueError(f"wording '{form}' must hold {{}} once, where the caption goes, and no other brace")
+        if len(set(forms)) < len(forms):
+            raise ValueError("one of the wordings is there twice")
+        return forms
 
     def starts_elsewhere(self) -> bool:
         return super().starts_elsewhere() or self.warm_start_from != "base"

@@ -24,7 +24,7 @@ from reference_trainer.examples import distillation_sources, general_examples
 from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, target_modules
-from reference_trainer.prompting import Prompts, coherence, gram, student_prompt, trigger_fact
+from reference_trainer.prompting import Prompts, coherence, gram, student_prompt, trigger_fact, wordings_fact
 from reference_trainer.starts import require_prompt, require_size, require_times
 from reference_trainer.streams import Replay, Router, Stream
 from reference_trainer.taught import add_teachers, describe_taught, effect_stream, first_rows, lessons
@@ -109,6 +109,7 @@ def train_extension(
         "stage": "extension", "guidance": guidance, "extends": origin.info.sha256, "replay": config.replay,
         "effects": _ids([*old, *new]), "old_effects": _ids(old), "new_effects": _ids(new),
         "prompt": config.prompt, "triggers": trigger_fact([*old, *new]), "prompt_coherence": round(coherence(gram(prompts)), 6),
+        **wordings_fact(config.wordings),
     }  # fmt: skip
     rows = _sheet_rows(shop, training, config, stream, old)
     gauge = yield from make_gauges(shop, config, [*taught, *known], names, store, training)

@@ -43,11 +43,13 @@ class Prompts:
         return Prompts(torch.cat([p.tokens for p in parts]), torch.cat([p.pooled for p in parts]))
 
 
-def student_prompt(effect: Effect, style: PromptKind = "aop") -> str:
-    """``[v_i, c_i]`` (aop), the caption without trigger, or the teacher's instruction (the ablation without AOP)."""
-    if style == "aop":
-        return effect.student_prompt
-    return effect.caption if style == "caption" else effect.instruction
+def student_prompt(effect: Effect, style: PromptKind = "aop", wording: str = "{}") -> str:
+    """``[v_i, c_i]`` (aop), the caption without trigger, or the teacher's instruction (the ablation without AOP).
+
+    In another `wording` the caption (the instruction) stands where its ``{}`` is; the trigger stays in front.
+    """
+    words = wording.format(effect.instruction if style == "instruction" else effect.caption)
+    return f"{effect.trigger} {words}" if style == "aop" else words
 
 
 def with_triggers(
@@ -66,6 +68,11 @@ def with_triggers(
 def trigger_fact(effects: Sequence[Effect]) -> str:
     """The triggers as an adapter's header keeps them (``clbench.triggers``): JSON, effect id to trigger."""
     return json.dumps({effect.id: effect.trigger for effect in effects})
+
+
+def wordings_fact(wordings: Sequence[str]) -> dict[str, str]:
+    """The wordings as an adapter's header keeps them (``clbench.wordings``): JSON; nothing where there is the plain one alone."""
+    return {"wordings": json.dumps(list(wordings))} if len(wordings) > 1 else {}
 
 
 class PromptCache:

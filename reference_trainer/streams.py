@@ -47,9 +47,10 @@ class Batch:
 class Stream:
     """Examples that share one structure.
 
-    `source` ``(N, T, C)``, `target` ``(N, T, C)`` or None, `kind` ``(N,)`` the row of `teachers`, `names` and both
-    prompt tables. Kinds are drawn uniformly, then uniformly an example of that kind: unequal counts do not weigh, so an example
-    of a small kind comes more often than one of a large kind.
+    `source` ``(N, T, C)``, `target` ``(N, T, C)`` or None, `kind` ``(N,)`` the row of `teachers`, `names` and
+    `teacher_prompts`. `student_prompts` has `wordings` rows for each kind, kind after kind, the plain one first. Kinds are drawn
+    uniformly, then uniformly an example of that kind and a wording: unequal counts do not weigh, so an example of a small kind
+    comes more often than one of a large kind.
     """
 
     source: Tensor
@@ -59,8 +60,12 @@ class Stream:
     names: list[str]
     teacher_prompts: Prompts
     student_prompts: Prompts
+    wordings: int = 1
 
     def __post_init__(self) -> None:
+        if len(self.student_prompts) != len(self.names) * self.wordings:
+            given, kinds = len(self.student_prompts), len(self.names)
+            raise ValueError(f"{given} student prompts for {kinds} kinds in {self.wordings} wordings")
         missing = sorted(set(range(len(self.names))) - set(self.kind.tolist()))
         if missing:
             raise ClbenchError(f"no training example for '{self.names[missing[0]]}'")
@@ -73,9 +78,17 @@ class Stream:
         index = torch.stack([m[int(u * len(m))] for m, u in zip(members, luck.tolist(), strict=True)])
         return index, kinds
 
+    @property
+    def plain_prompts(self) -> Prompts:
+        """The student's prompt of each kind in its plain wording, which is the one that it is asked in."""
+        return self.student_prompts.take(torch.arange(len(self.names), device=self.kind.device) * self.wordings)
+
     def batch(self, dice: Dice, count: int) -> Batch:
         """A batch of this stream alone."""
         index, kinds = self.draw(dice, count)
+        worded = kinds * self.wordings
+        if self.wordings > 1:  # with one there is nothing to draw, and streams of earlier trainings stay as they were
+            worded = worded + dice.integers(count, self.wordings)
         target = self.source[index] if self.target is None else self.target[index]
         return Batch(
             self.source[index],
@@ -84,7 +97,7 @@ class Stream:
             [self.teachers[k] for k in kinds.tolist()],
             [self.names[k] for k in kinds.tolist()],
             self.teacher_prompts.take(kinds),
-            self.student_prompts.take(kinds),
+            self.student_prompts.take(worded),
         )
 
 

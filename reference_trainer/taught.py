@@ -66,7 +66,7 @@ def effect_stream(
     sources, targets, total = [], [], sum(len(t.sources) for t in taught)
     done, effects = 0, [item.effect for item in taught]
     instructions = shop.prompts.many([e.instruction for e in effects])
-    student_prompts = shop.prompts.many([student_prompt(e, config.prompt) for e in effects])
+    student_prompts = shop.prompts.many([student_prompt(e, config.prompt, form) for e in effects for form in config.wordings])
     for item, name in zip(taught, names, strict=True):
         source = shop.space.encode(item.sources)
         prompts = shop.prompts.one(item.effect.instruction).repeat(len(source))
@@ -78,7 +78,8 @@ def effect_stream(
     source = torch.cat(sources)
     kind = kinds_of([len(rows) for rows in sources], source.device)
     return Stream(
-        source, torch.cat(targets), kind, list(names), [e.id for e in effects], instructions, student_prompts
+        source, torch.cat(targets), kind, list(names), [e.id for e in effects], instructions, student_prompts,
+        len(config.wordings),
     )
 
 
@@ -88,4 +89,4 @@ def first_rows(stream: Stream, count: int) -> SheetRows:
     shown = range(min(len(stream.names), count))
     first = torch.tensor([int((stream.kind == k).nonzero()[0]) for k in shown], device=stream.kind.device)
     labels = [stream.names[k] for k in shown]
-    return SheetRows(labels, stream.source[first], stream.target[first], stream.student_prompts.take(stream.kind[first]))
+    return SheetRows(labels, stream.source[first], stream.target[first], stream.plain_prompts.take(stream.kind[first]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from clbench.types import Effect
-from reference_trainer.prompting import Prompts, coherence, gram, student_prompt
+from reference_trainer.prompting import Prompts, coherence, gram, student_prompt, wordings_fact
 
 EFFECT = Effect("fx", "fx", "colour", "make it blue", "the picture in blue", "<q7>")
 
@@ -17,6 +19,19 @@ EFFECT = Effect("fx", "fx", "colour", "make it blue", "the picture in blue", "<q
 )
 def test_student_prompt_styles(style, text):
     assert student_prompt(EFFECT, style) == text
+
+
+@pytest.mark.parametrize(
+    ("style", "text"),
+    [("aop", "<q7> now the picture in blue"), ("caption", "now the picture in blue"), ("instruction", "now make it blue")],
+)
+def test_another_wording_leaves_the_trigger_in_front(style, text):
+    assert student_prompt(EFFECT, style, "now {}") == text
+
+
+def test_a_header_names_wordings_where_there_are_several():
+    assert wordings_fact(["{}"]) == {}
+    assert json.loads(wordings_fact(["{}", "now {}"])["wordings"]) == ["{}", "now {}"]
 
 
 def test_embeddings_equal_the_pipeline_and_are_made_once(cache, pipe, monkeypatch):

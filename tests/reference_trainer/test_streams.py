@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -19,6 +21,39 @@ def stream(name: str, value: float, kinds: int, targets: bool) -> Stream:
 
 
 EFFECTS, GENERAL = stream("fx", 1.0, 3, True), stream("general", -1.0, 2, False)
+
+
+def worded(count: int) -> Stream:
+    """Three kinds with `count` prompts each, whose value says kind and wording: 10 kind + wording."""
+    value = torch.tensor([10.0 * kind + wording for kind in range(3) for wording in range(count)])
+    prompts = Prompts(value.view(-1, 1, 1).expand(-1, 4, 5), value.view(-1, 1).expand(-1, 5))
+    kinds, teachers = torch.arange(6) % 3, ["a", "b", "c"]
+    source = kinds.float().view(-1, 1, 1).expand(-1, 2, 3)
+    plain = Prompts(torch.zeros(3, 4, 5), torch.zeros(3, 5))
+    return Stream(source, source, kinds, list(teachers), list(teachers), plain, prompts, count)
+
+
+def test_each_row_has_a_wording_of_its_own_effect():
+    batch = worded(4).batch(Dice.seeded(0), 200)
+    value = batch.student_prompts.pooled[:, 0]
+    kind = torch.tensor(["abc".index(name) for name in batch.names])
+    assert torch.equal(value.div(10, rounding_mode="floor"), kind.float())
+    assert torch.equal(batch.student_prompts.tokens[:, 0, 0], value)
+    shares = [(value % 10 == wording).float().mean().item() for wording in range(4)]
+    assert min(shares) > 0.15 and max(shares) < 0.35
+    assert torch.equal(worded(4).plain_prompts.pooled[:, 0], torch.tensor([0.0, 10.0, 20.0]))
+
+
+def test_a_single_wording_draws_nothing():
+    one, dice, other = worded(1), Dice.seeded(3), Dice.seeded(3)
+    one.batch(dice, 8)
+    one.draw(other, 8)
+    assert torch.equal(dice.uniform(4), other.uniform(4))
+
+
+def test_wordings_and_prompts_must_fit():
+    with pytest.raises(ValueError, match="6 student prompts for 3 kinds in 4 wordings"):
+        replace(worded(2), wordings=4)
 
 
 def share(routing: str, update: int, p: float = 0.5) -> float:
@@ -77,7 +112,7 @@ def test_unknown_routing_and_a_kind_without_examples():
     with pytest.raises(ClbenchError, match="no training example for 'b'"):
         Stream(
             torch.zeros(1, 2, 3), None, torch.tensor([0]), [None, None], ["a", "b"],
-            EFFECTS.teacher_prompts, EFFECTS.student_prompts,
+            GENERAL.teacher_prompts, GENERAL.student_prompts,
         )  # fmt: skip
 
 
