@@ -61,6 +61,8 @@ def edit(order: Order, beside: Sequence[Path] | None = None) -> Path:
     if not names(order.systems):
         for sentence in suite.left_out(world):
             say(sentence, "yellow")
+        if TEACHER not in suite.systems_in(world) and (effect := _judged_by_teacher(world, suite, order)):
+            say(f"system {TEACHER} is added: its pictures are the truth of '{effect}' (no operator, no pairs)", "yellow")
     for sentence in _pairs(world, bench, systems):
         say(sentence, "yellow")
     alike = same_but_suite if beside is not None else same_but_suite_and_code
@@ -80,9 +82,14 @@ def edit(order: Order, beside: Sequence[Path] | None = None) -> Path:
 def check(order: Order, world: World, suite: Suite) -> None:
     """What `edit` refuses, before anything is loaded: systems, adapters, sources, pictures, the folder of results."""
     from clbench.disk import check_possible
+    from clbench.results import runs_in
 
     _checked(order, world, suite)
-    check_possible(_folder(order, world, suite))
+    _require_truth(order, world, suite)
+    out = _folder(order, world, suite)
+    check_possible(out)
+    chosen = chosen_systems(world, suite, order)  # their own runs are looked at where they go on
+    _require_alike([run for run in runs_in(out) if run.path.name not in chosen], world, suite)
 
 
 def _checked(order: Order, world: World, suite: Suite) -> tuple[Bench, Asked, list[tuple[System, list[Case]]]]:
@@ -157,10 +164,35 @@ def _write_gram(out: Path, world: World, bench: Bench) -> None:
 
 def chosen_systems(world: World, suite: Suite, order: Order) -> list[str]:
     """Those asked for, else the suite's systems and controls; `folder` too where --images is given."""
-    chosen = names(order.systems) or [*suite.systems_in(world), *suite.controls]
+    chosen = names(order.systems) or [*_with_truth(world, suite, order), *suite.controls_in(world)]
     if order.images is not None and "folder" not in chosen:
         chosen.append("folder")
     return chosen
+
+
+def _with_truth(world: World, suite: Suite, order: Order) -> list[str]:
+    """The suite's systems, and `teacher` where its pictures are the truth: whoever leaves it out would score nothing."""
+    systems = suite.systems_in(world)
+    return [TEACHER, *systems] if _judged_by_teacher(world, suite, order) and TEACHER not in systems else systems
+
+
+def _judged_by_teacher(world: World, suite: Suite, order: Order) -> str:
+    """The first effect asked for whose truth is what its teacher makes; "" where there is none, or no metric wants a truth."""
+    from clbench.metrics import METRICS
+
+    if not any("truth" in METRICS.get(name).needs for name in suite.metrics):
+        return ""
+    return next((e for e in suite.effects(world, names(order.effects)) if world.truth_kind(e) == TEACHER), "")
+
+
+def _require_truth(order: Order, world: World, suite: Suite) -> None:
+    """ClbenchError where the systems asked for are to be held against a teacher's pictures that nobody makes or has made."""
+    effect, folder = _judged_by_teacher(world, suite, order), _folder(order, world, suite)
+    if effect and TEACHER not in chosen_systems(world, suite, order) and not (folder / TEACHER / "run.json").is_file():
+        raise ClbenchError(
+            f"what '{effect}' should look like is known from its teacher's pictures alone (no operator, no reference pairs), "
+            f"and {folder} holds no run of {TEACHER}: name {TEACHER} among the systems as well"
+        )
 
 
 def _say_failures(folders: Sequence) -> None:
@@ -172,6 +204,7 @@ def _say_failures(folders: Sequence) -> None:
             say(f"{folder.path.name}: {len(failed)} edits failed, {first}", "yellow")
 
 
+TEACHER = "teacher"
 SHOWN = 20
 """Failed edits that are named on the terminal; edits.jsonl has them all."""
 ALL = "all"
@@ -298,13 +331,7 @@ def score(out: Path, world_name: str, suite_name: str) -> None:
     from clbench.score import score_runs
 
     world, suite, runs = load_world(world_name), load_suite(suite_name), find_runs(out)
-    for folder in runs:
-        for what, held, asked in (("world", folder.info.world, world), ("suite", folder.info.suite, suite)):
-            if held.hash != asked.hash:
-                raise ClbenchError(
-                    f"{folder.path} was made with {what} '{held.name}' ({held.hash[:8]}), not with '{asked.name}' as it "
-                    f"is now ({asked.hash[:8]}); make it again with `clbench edit --overwrite` or remove it"
-                )
+    _require_alike(runs, world, suite)
     with hold(*(folder.path for folder in runs)):
         with progress() as bar:
             tasks = {f.path: bar.add_task(f"score {f.path.name}", total=len(f.read_edits())) for f in runs}
@@ -313,6 +340,17 @@ def score(out: Path, world_name: str, suite_name: str) -> None:
             from clbench.score_sets import score_sets
 
             score_sets(runs, world, suite)
+
+
+def _require_alike(runs: Sequence[RunFolder], world: World, suite: Suite) -> None:
+    """ClbenchError for the first of `runs` that another world or suite made."""
+    for folder in runs:
+        for what, held, asked in (("world", folder.info.world, world), ("suite", folder.info.suite, suite)):
+            if held.hash != asked.hash:
+                raise ClbenchError(
+                    f"{folder.path} was made with {what} '{held.name}' ({held.hash[:8]}), not with '{asked.name}' as it "
+                    f"is now ({asked.hash[:8]}); make it again with `clbench edit --overwrite` or remove it"
+                )
 
 
 def report(out: Path, world_name: str | None, suite_name: str | None) -> None:

@@ -241,11 +241,16 @@ class RunFolder:
         return defects
 
 
+def runs_in(out: Path) -> list[RunFolder]:
+    """Every run folder directly in `out`, sorted by name; none where there is no such folder yet."""
+    return [RunFolder.open(file.parent) for file in sorted(out.glob("*/run.json"))]
+
+
 def find_runs(out: Path) -> list[RunFolder]:
     """Every run folder directly in `out`, sorted by name; ClbenchError when there is none."""
     if not out.is_dir():
         raise ClbenchError(f"no results at {out}; run `clbench edit` first")
-    runs = [RunFolder.open(file.parent) for file in sorted(out.glob("*/run.json"))]
+    runs = runs_in(out)
     if not runs:
         raise ClbenchError(f"{out} holds no run folder (a folder with run.json); run `clbench edit` first")
     return runs

@@ -98,7 +98,7 @@ class Scorer:
         """The bleeding meter, calibrated on first use; what the backbone's VAE does counts as nuisance."""
         with self._fitting:
             if self._meter is None:
-                self._meter = fit_meter(self.world, self.suite.sources(self.world), self.round_trip)
+                self._meter = fit_meter(self.world, self._sources(), self.round_trip)
         return self._meter
 
     def score(self, folders: Sequence[RunFolder], progress: Progress | None = None) -> None:
@@ -252,11 +252,15 @@ class Scorer:
                         f"{folder.path} holds edits of effect '{effect}', which is not part of suite {self.suite.name}"
                     )
 
+    def _sources(self) -> list[str]:
+        """The suite's sources, whatever --limit asked of them; of a world that has fewer, all."""
+        return self.suite.sources(self.world, None if self.suite.table.groups else len(self.world.sources))
+
     def _key(self) -> object:
         """What, beside the pictures, decides a row."""
         versions = {name: METRICS.get(name).version for name in self.metrics}
         cards = {role: [card.name, card.sha256] for role, card in self.encoders.cards().items()}
-        return [self.world.hash, self.effects, self.suite.sources(self.world), versions, cards, self.truths.teacher_key]
+        return [self.world.hash, self.effects, self._sources(), versions, cards, self.truths.teacher_key]
 
 
 def score_runs(folders: Sequence[RunFolder], world: World, suite: Suite, progress: Progress | None = None) -> None:

@@ -31,7 +31,7 @@ class NeutralScorer:
         if "neutral_distance" in wanted:
             values["neutral_distance"] = self._distance()
         if "neutral_leak_total" in wanted:
-            values["neutral_leak_total"] = self.base if isinstance(self.base, str) else self._leak.sum(1)
+            values["neutral_leak_total"] = self._blind or self._leak.sum(1)
         for name, value in values.items():
             yield from column(name, cases, value)
         yield from self._pairs(cases, wanted)
@@ -62,9 +62,9 @@ class NeutralScorer:
 
     def _pairs(self, cases: Sequence[Case], wanted: set[str]) -> Iterator[Row]:
         names = sorted({"attributed", "neutral_leak"} & wanted)
-        if isinstance(self.base, str):
+        if self._blind:
             for name in names:
-                yield from column(name, cases, self.base)
+                yield from column(name, cases, self._blind)
             return
         if "attributed" in names:
             meter, version = self.source.scorer.meter, METRICS.get("attributed").version
@@ -76,6 +76,13 @@ class NeutralScorer:
                 yield from column("neutral_leak", cases, self._leak[:, number], other)
             for other, reason in self.source.unknown.items():
                 yield from column("neutral_leak", cases, reason, other)
+
+    @cached_property
+    def _blind(self) -> str:
+        """Why no effect can be seen here, or ""."""
+        if isinstance(self.base, str):
+            return self.base
+        return "" if self.source.frame.truths else "no effect's truth is known on this source, so none could be seen"
 
     @cached_property
     def _leak(self) -> Tensor:

@@ -25,8 +25,8 @@ KINDS = ("pictures", "memory")
 """What a suite can be about: pictures of systems, or what deploying them costs (`clbench.memory`)."""
 FULL: Literal["full"] = "full"
 CANDIDATES, JOINTS, MERGED = "candidates", "joints", "merged"
-MERGED_BY = "linear"
-"""The method that the word "merged" stands for: peft's default."""
+MERGED_BY, WRONG = "linear", "wrong-effect"
+"""The method that the word "merged" stands for (peft's default), and the control that needs a second effect."""
 WORDS = ("probes.py", "neutral.py", "general.py")
 """Where the prompts of probes and compositions are made: what they do belongs to the hash of a suite that uses them."""
 
@@ -103,10 +103,22 @@ class Suite:
         words = [word for word in self.systems if word.partition("-")[0] == MERGED]
         return list(dict.fromkeys(name for word in words for name in self._meant(word, world)))
 
+    def controls_in(self, world: World) -> list[str]:
+        """The suite's controls, without the wrong effect where there is no second one to be wrong by."""
+        return [name for name in self.controls if name != WRONG or not self._no_wrong(world)]
+
+    def _no_wrong(self, world: World) -> str:
+        """Why no effect can be the wrong one; "" where one can, or none is asked for."""
+        lonely = WRONG in self.controls and len(self.effects(world)) < 2
+        return "there is a single effect, so none is the wrong one" if lonely else ""
+
     def left_out(self, world: World) -> list[str]:
-        """A sentence with the reason for each word among the suite's systems that stands for nothing in this world."""
-        reasons = {JOINTS: self._no_joint(world), MERGED: self._not_mergeable(world)}
-        meant = {JOINTS: "systems joint and joint+accelerator are", MERGED: f"system merged-{MERGED_BY} is"}
+        """A sentence with the reason for each word of the suite's systems and controls that stands for nothing in this world."""
+        reasons = {JOINTS: self._no_joint(world), MERGED: self._not_mergeable(world), WRONG: self._no_wrong(world)}
+        meant = {
+            JOINTS: "systems joint and joint+accelerator are", MERGED: f"system merged-{MERGED_BY} is",
+            WRONG: f"control {WRONG} is",
+        }  # fmt: skip
         return [f"suite {self.name}: {meant[word]} left out: {reason}" for word, reason in reasons.items() if reason]
 
     def _meant(self, word: str, world: World) -> list[str]:

@@ -64,7 +64,7 @@ class SampledSystem:
         """Yield one Edit for each case, grouped by adapters and steps; a question it is not asked is an unscored Edit."""
         asked: list[Case] = []
         for case in cases:
-            reason = self.plan.refuses(case) or left_out(case, self.style)
+            reason = self._refused(case)
             if reason:
                 yield Edit(case, None, status="unscored", reason=reason)
             else:
@@ -88,9 +88,15 @@ class SampledSystem:
 
     def prompts(self, case: Case) -> list[str]:
         """What is asked for `case`, in order: two prompts where it takes two edits, none where the system is not asked it."""
-        if self.plan.refuses(case) or left_out(case, self.style):
+        if self._refused(case):
             return []
         return [self._prompt(one) for one in ((_first(case), _second(case)) if case.probe == TWICE else (case,))]
+
+    def _refused(self, case: Case) -> str:
+        """Why this system is not asked `case`; "" where it is."""
+        if case.probe == "other-trigger" and len(self.bench.effects) < 2:
+            return "the suite has no other effect, so there is no other trigger to ask with"
+        return self.plan.refuses(case) or left_out(case, self.style)
 
     def _ask(self, case: Case) -> _Ask:
         world = self.bench.world

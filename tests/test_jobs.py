@@ -1,0 +1,109 @@
+"""What `clbench eval` checks and adds before any picture is made, in a world of a user's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from clbench import jobs
+from clbench.cli import app
+from clbench.registry import ClbenchError
+from clbench.results import find_runs
+from clbench.suite import Suite, SuiteTable, load_suite
+from clbench.world import World, load_world
+
+SUITE = """
+name = "mine"
+question = "Does it work?"
+effects = "taught"
+sources = 24
+systems = ["collection"]
+controls = ["wrong-effect"]
+probes = ["other-trigger"]
+metrics = ["success", "attributed", "leak_total", "psnr"]
+"""
+
+
+@pytest.fixture
+def suite_file(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.toml"
+    file.write_text(SUITE.replace('controls = ["wrong-effect"]', "controls = []"))
+    return file
+
+
+def order(suite: Path, world: Path, **more) -> jobs.Order:
+    plain = jobs.Order(str(suite), str(world), (), (), None, 2, suite.parent / "out", False, False, False)
+    return dataclasses.replace(plain, **more)
+
+
+def opened(given: jobs.Order) -> tuple[World, Suite]:
+    return load_world(given.world), load_suite(given.suite)
+
+
+def test_a_world_with_fewer_sources_than_the_suite_asks_is_scored_with_a_limit(suite_file, mini_world_file):
+    words = ["eval", "--suite", suite_file, "--world", mini_world_file, "--limit", 2, "--out", suite_file.parent / "out"]
+    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "system teacher is added: its pictures are the truth of 'sepia'" in done.output
+    runs = {run.info.system_name: run.read_scores() for run in find_runs(suite_file.parent / "out")}
+    assert set(runs) == {"teacher", "collection"}
+    scored = runs["collection"].query("metric == 'success' and probe == ''")
+    assert len(scored) == 4 and scored["value"].notna().all()
+
+
+def test_the_teacher_is_not_added_where_the_truth_is_known_or_not_asked_for(suite_file, mini_world_file):
+    given = order(suite_file, mini_world_file)
+    world, suite = opened(given)
+    assert jobs.chosen_systems(world, suite, given) == ["teacher", "collection"]
+    demo = SuiteTable(name="s", question="?", effects="taught", sources=1, systems=("collection",), metrics=("success",))
+    tiny = load_world("tiny-8")
+    assert jobs.chosen_systems(tiny, Suite(Path("s.toml"), demo), given) == ["collection"]
+    words = Suite(Path("s.toml"), demo.model_copy(update={"metrics": ("clip_text",)}))
+    assert jobs.chosen_systems(world, words, given) == ["collection"]
+
+
+def test_systems_without_their_truth_are_refused_before_work(suite_file, mini_world_file):
+    given = order(suite_file, mini_world_file, systems=["collection"])
+    with pytest.raises(ClbenchError, match=r"'sepia' should look like .* holds no run of teacher: name teacher among"):
+        jobs.check(given, *opened(given))
+    jobs.edit(dataclasses.replace(given, systems=["teacher"]))
+    jobs.check(given, *opened(given))
+
+
+def test_a_run_of_another_world_is_refused_before_work(suite_file, mini_world_file):
+    given = order(suite_file, mini_world_file)
+    jobs.edit(dataclasses.replace(given, systems=["cascade"]))
+    text = mini_world_file.read_text()
+    mini_world_file.write_text(text.replace("resolution = 32", "resolution = 64"))
+    assert text != mini_world_file.read_text()
+    with pytest.raises(ClbenchError, match="cascade was made with world"):
+        jobs.check(given, *opened(given))
+
+
+def test_one_effect_has_no_wrong_one_and_no_other_trigger(suite_file, mini_world_file):
+    (mini_world_file.parent / "teachers" / "upside_down.safetensors").unlink()
+    suite_file.write_text(SUITE)
+    given = order(suite_file, mini_world_file)
+    world, suite = opened(given)
+    assert jobs.chosen_systems(world, suite, given) == ["teacher", "collection"]
+    assert suite.left_out(world) == [
+        "suite mine: control wrong-effect is left out: there is a single effect, so none is the wrong one"
+    ]
+    run = next(run for run in find_runs(jobs.edit(given)) if run.info.system_name == "collection")
+    reasons = {record.reason for record in run.read_edits().values() if record.case.probe == "other-trigger"}
+    assert reasons == {"the suite has no other effect, so there is no other trigger to ask with"}
+
+
+def test_where_no_effect_could_be_seen_neutral_questions_show_none(suite_file, mini_world_file):
+    """Not leak 0 and "no effect": nobody made the teacher's pictures, which alone say what the effects look like."""
+    text = SUITE.replace("other-trigger", "neutral").replace("wrong-effect", "identity")
+    suite_file.write_text(text.replace("leak_total", "neutral_leak_total"))
+    out = jobs.edit(order(suite_file, mini_world_file, systems=["base", "collection"], limit=1))
+    jobs.score(out, str(mini_world_file), str(suite_file))
+    for run in find_runs(out):
+        rows = run.read_scores().query("probe == 'neutral' and metric in ('attributed', 'neutral_leak_total')")
+        assert len(rows) == 4 and rows["value"].isna().all()
+        assert rows["reason"].str.contains("no effect's truth is known on this source").all()
