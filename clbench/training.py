@@ -26,10 +26,10 @@ def train(
         world.effect(effect)
     target = out or Path("runs") / f"train-{world.name}"
     check_possible(target)
-    trainer, config = _trainer()  # seconds of imports
-    read = config.load_recipe(recipe)
+    trainer, recipes = _trainer()  # seconds of imports
+    read = recipes.load_recipe(recipe)
     if pairs is not None:
-        read = config.with_pairs(read, pairs)
+        read = recipes.with_pairs(read, pairs)
     started = None if extend is None else trainer.Extend(extend, names(old) or None)
     if extend is not None and stage is None:
         raise ClbenchError("--extend goes with --stage collection")
@@ -66,13 +66,13 @@ def _follow(bar: Any) -> Callable[[Any], None]:
 
 
 def _trainer() -> tuple[Any, Any]:
-    """The reference trainer's modules `train` and `config`; imported only when training is asked for."""
+    """The reference trainer's modules `train` and `recipe`; imported only when training is asked for."""
     try:
-        from reference_trainer import config, train
+        from reference_trainer import recipe, train
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("reference_trainer"):
             raise
         raise ClbenchError(
             "the reference trainer is not installed beside clbench; install the whole repository"
         ) from None
-    return train, config
+    return train, recipe

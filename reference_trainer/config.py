@@ -1,8 +1,7 @@
-"""The recipe: one strict TOML file for all stages of `clbench train`; unknown keys and names are errors."""
+"""The tables of a recipe, one for each stage of `clbench train`; unknown keys and names are errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,17 +9,15 @@ from pydantic import Field, field_validator, model_validator
 
 from clbench.adapters import StoredDtype
 from clbench.registry import ClbenchError, Registry
-from clbench.tables import Table, read_toml, validated
+from clbench.tables import Table
 from clbench.types import PromptKind
 from reference_trainer import processes
 from reference_trainer.losses import GUIDANCE
 from reference_trainer.networks import LoraForward, Modules
 from reference_trainer.precision import Precision
-from reference_trainer.pretrain_config import BaseConfig, EncodersConfig
 from reference_trainer.schedule import ABOVE_SCORE_TIME, ANCHOR_TIME, SCORE_TIME, TARGET_GENERATION, TARGET_SCORE
 from reference_trainer.streams import ROUTING
 
-RECIPES = Path(__file__).parent / "recipes"
 LATER = frozenset(
     {
         "warm_start_from", "distill_lr", "target_guidance", "lr_decay", "warm_batch", "triggers", "warm_target", "warm_time",
@@ -349,20 +346,6 @@ class ExtensionConfig(CollectionConfig):
         return self
 
 
-class Recipe(Table):
-    """The whole file; it may be `based_on` another recipe, of which it changes what it names."""
-
-    based_on: str | None = Field(default=None, description="a shipped recipe, or a file relative to this one")
-    seed: int = Field(default=0, description="of every stage; in [base.vae], [base.edits] and [encoders] unless they name one")
-    base: BaseConfig = BaseConfig()
-    encoders: EncodersConfig = EncodersConfig()
-    teachers: TeachersConfig = TeachersConfig()
-    accelerator: AcceleratorConfig = AcceleratorConfig()
-    collection: CollectionConfig = CollectionConfig()
-    extension: ExtensionConfig = ExtensionConfig()
-    joint: JointConfig = JointConfig()
-
-
 def settings(table: PairsConfig | StudentConfig) -> dict[str, Any]:
     """What of a table decides the result: not how often it is looked at, nor how passes compute, nor where pictures lie.
 
@@ -378,67 +361,3 @@ def settings(table: PairsConfig | StudentConfig) -> dict[str, Any]:
     if values.get("routing") == "every-20" and processes.count() > 1:  # drawn by each process for itself
         values["processes"] = processes.count()
     return values
-
-
-def with_pairs(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with teachers and joint LoRA trained on the pairs of a folder."""
-    tables = {"teachers": recipe.teachers, "joint": recipe.joint}
-    return recipe.model_copy(update={k: t.model_copy(update={"folder": str(folder)}) for k, t in tables.items()})
-
-
-def load_recipe(name: str | Path) -> Recipe:
-    """A shipped recipe by name (``tiny``, ``smoke``) or a TOML file; ClbenchError naming file, line and key."""
-    return _read(_find(name, Path()), ())[1]
-
-
-def _find(name: str | Path, folder: Path) -> Path:
-    """The shipped recipe of that name, else the file `name` below `folder`."""
-    shipped = RECIPES / f"{name}.toml"
-    return shipped if shipped.is_file() else folder / name
-
-
-def _read(file: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], Recipe]:
-    """The recipe of `file`: its keys over those of the recipe that it is based on; `above` are the files that led here.
-
-    ClbenchError for a base that is missing, not valid, or leads back here, and for what would do nothing.
-    """
-    own, _ = read_toml(file)
-    base, above, keys = own.get("based_on"), (*above, file.resolve()), own
-    if isinstance(base, str):
-        found = _find(base, file.parent)
-        if not found.is_file():
-            raise ClbenchError(f"{file}: based_on names '{base}', which is neither a shipped recipe nor a file beside it")
-        if found.resolve() in above:
-            raise ClbenchError(f"{file}: based_on '{base}' leads back to a recipe that is based on this one")
-        keys = _laid_over(_read(found, above)[0], own)
-    recipe = validated(file, keys, Recipe)
-    _require_effect(file, own, recipe)
-    return keys, recipe
-
-
-def _require_effect(file: Path, own: Mapping[str, Any], recipe: Recipe) -> None:
-    """ClbenchError for an option that `file` names itself and that does nothing in its `recipe`.
-
-    One that comes from the recipe below may be idle: nothing in TOML takes it away again.
-    """
-    for stage in ("accelerator", "collection", "extension"):
-        for name, why in _idle(getattr(recipe, stage)):
-            if name in own.get(stage, {}):
-                raise ClbenchError(f"{file}: key '{name}' in [{stage}] does nothing {why}: leave it out")
-
-
-def _idle(table: StudentConfig) -> Iterator[tuple[str, str]]:
-    """Options that do nothing beside the others of the table, and why."""
-    if not table.warm_start:
-        for name in ("warm_batch", "warm_target", "warm_time"):
-            yield name, "without warm_start updates"
-        if table.distill_lr not in (None, table.lr):
-            yield "lr", f"without warm_start updates, where distill_lr {table.distill_lr:g} is the rate of every update"
-    if table.warm_start == table.updates:
-        yield "distill_lr", f"where all {table.updates} updates are the warm start"
-
-
-def _laid_over(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Two nested tables as one: tables that both have are joined, other values are those of `second`."""
-    both = {k: _laid_over(first[k], v) for k, v in second.items() if isinstance(v, dict) and isinstance(first.get(k), dict)}
-    return {**first, **second, **both}

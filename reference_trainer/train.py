@@ -18,13 +18,13 @@ from reference_trainer import processes
 from reference_trainer.accelerator import train_accelerator
 from reference_trainer.checkpoint import forget
 from reference_trainer.collection import train_collection
-from reference_trainer.config import Recipe
 from reference_trainer.examples import check_pairs
 from reference_trainer.extension import Origin, budget, read_origin, train_extension
 from reference_trainer.joint import train_joint
 from reference_trainer.loop import Progress
 from reference_trainer.pretrain_config import with_seed
 from reference_trainer.prompting import with_triggers
+from reference_trainer.recipe import Recipe
 from reference_trainer.starts import check_sampling
 from reference_trainer.teacher import add_teacher, train_teacher
 from reference_trainer.workshop import Workshop

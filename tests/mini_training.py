@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reference_trainer.config import Recipe
+from reference_trainer.recipe import Recipe
 from reference_trainer.train import run
 
 HABITS = {"checkpoint_every": 2, "sheet_every": 4, "sheet_rows": 2, "tensorboard": False}

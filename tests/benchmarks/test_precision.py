@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from reference_trainer.config import load_recipe
 from reference_trainer.pipeline import build_transformer
 from reference_trainer.precision import training_precision
+from reference_trainer.recipe import load_recipe
 
 BATCH, TOKENS, TEXT, ROUNDS = 24, 64, 24, 8
 

@@ -50,11 +50,12 @@ from clbench.adapters import describe_adapter, load_tensors, lora_config
 from clbench.backbones import backbone_folder
 from clbench.memory.meter import Meter
 from clbench.world import World, load_world
-from reference_trainer.config import CollectionConfig, load_recipe
+from reference_trainer.config import CollectionConfig
 from reference_trainer.dice import Dice
 from reference_trainer.distill import Distillation, add_roles, prepare
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone
 from reference_trainer.prompting import Prompts
+from reference_trainer.recipe import load_recipe
 from reference_trainer.streams import Router, Stream
 
 ONE, THREE = "whole", "three copies"

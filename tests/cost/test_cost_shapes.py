@@ -41,8 +41,8 @@ def test_published_sizes_of_the_bases(qwen):
 
 
 def test_tiny_is_the_recipe_tiny():
-    from reference_trainer.config import load_recipe
     from reference_trainer.pipeline import build_transformer
+    from reference_trainer.recipe import load_recipe
 
     transformer = build_transformer(load_recipe("tiny").base)
     assert sum(p.numel() for p in transformer.parameters()) == find_base("tiny").parameters

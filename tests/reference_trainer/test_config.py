@@ -7,18 +7,10 @@ import pytest
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.scenes import SPLITS
-from reference_trainer.config import (
-    RECIPES,
-    AcceleratorConfig,
-    CollectionConfig,
-    JointConfig,
-    Recipe,
-    TeachersConfig,
-    load_recipe,
-    settings,
-)
+from reference_trainer.config import AcceleratorConfig, CollectionConfig, JointConfig, TeachersConfig, settings
 from reference_trainer.pretrain import recipe_key
 from reference_trainer.pretrain_config import TRAINING_SPLITS, with_seed
+from reference_trainer.recipe import RECIPES, Recipe, load_recipe
 
 
 @pytest.mark.parametrize(

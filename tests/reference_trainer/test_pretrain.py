@@ -10,11 +10,12 @@ from diffusers import FluxKontextPipeline
 from mini_training import Stop
 
 from clbench.world import load_world
-from reference_trainer.config import HabitsTable, load_recipe
+from reference_trainer.config import HabitsTable
 from reference_trainer.optim import PretrainLearner, orthogonalize, trapezoid
 from reference_trainer.pipeline import build_pipeline
 from reference_trainer.pretrain import train_edits, train_vae
 from reference_trainer.pretrain_config import BaseConfig, EditConfig, TextConfig, TransformerConfig, VaeConfig
+from reference_trainer.recipe import load_recipe
 from reference_trainer.text import bpe_tokenizer, unigram_tokenizer
 from reference_trainer.train import run
 from reference_trainer.vae import build_vae, draw_patterns, psnr_per_picture

@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from clbench.registry import ClbenchError
 from clbench.world import load_world
 from reference_trainer import processes
-from reference_trainer.config import CollectionConfig, load_recipe, settings
+from reference_trainer.config import CollectionConfig, settings
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.processes import Mean
+from reference_trainer.recipe import load_recipe
 from reference_trainer.train import run
 
 ROOT = Path(__file__).parents[2]
