@@ -118,8 +118,9 @@ class Scorer:
                 done[name] += len(work.records)
                 if progress is not None:
                     progress(work.folder, done[name], totals[name])
+        encoders = {role: (card.name, card.sha256) for role, card in self.encoders.cards().items()}
         for folder in folders:
-            folder.write_scores(rows[str(folder.path)], self.effects)
+            folder.write_scores(rows[str(folder.path)], self.effects, encoders)
             parts[str(folder.path)].clear()
 
     def _work_through(

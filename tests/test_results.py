@@ -16,7 +16,7 @@ import pytest
 from clbench import disk, results
 from clbench.registry import ClbenchError
 from clbench.results import Named, RunFolder, RunInfo, describe_run
-from clbench.score_table import COLUMNS, read_competing
+from clbench.score_table import COLUMNS, read_competing, read_encoders
 from clbench.types import Case, Edit, Score, SystemCard
 
 CASES = [Case(effect, f"s{index}", 0) for effect in ("fog", "night") for index in range(3)]
@@ -234,7 +234,10 @@ def test_scores_read_back_and_repeat_byte_for_byte(folder: RunFolder) -> None:
     assert folder.scores_file.read_bytes() == first
     assert read_competing(folder.scores_file) == []
     folder.write_scores([steps, *scores()], {"sketch", "fog"})
-    assert read_competing(folder.scores_file) == ["fog", "sketch"]
+    assert read_competing(folder.scores_file) == ["fog", "sketch"] and read_encoders(folder.scores_file) == {}
+    networks = {"perceptual": ("st-lpips-vgg", "ab" * 32), "clip": ("tiny", "cd" * 32)}
+    folder.write_scores([steps, *scores()], {"sketch", "fog"}, networks)
+    assert read_competing(folder.scores_file) == ["fog", "sketch"] and read_encoders(folder.scores_file) == networks
     frame = folder.read_scores()
     assert list(frame.columns) == list(results.read_all_scores([folder]).columns)
     assert str(frame["steps"].dtype) == "Int64" and frame["steps"].notna().sum() == 1
@@ -285,6 +288,7 @@ def test_a_run_of_the_first_schema_is_read() -> None:
     assert [record.id for record in old.read_edits(verify=True).values()] == ["fog/s0/s0", "fog/s0/s0-n4", "night/s1/s1"]
     frame = old.read_scores()
     assert list(frame.columns) == list(results.read_all_scores([old]).columns) == list(COLUMNS)
+    assert read_encoders(old.scores_file) == {} and read_competing(old.scores_file) == []
     assert (frame["probe"] == "").all() and (frame["second"] == "").all() and len(frame) == 4
     assert frame["value"].tolist()[:3] == [0.25, 1.0, 0.0] and set(frame["schema"]) == {1}
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from clbench.certificate import Named, describe_run
-from clbench.encoders import LpipsNetwork
+from clbench.encoders import LpipsNetwork, open_perceptual
 from clbench.metrics import METRICS
 from clbench.registry import ClbenchError
 from clbench.results import RunFolder
 from clbench.score import Scorer, score_run, score_runs
 from clbench.score_parts import FOLDER, ScoreParts
-from clbench.score_table import read_competing
+from clbench.score_table import read_competing, read_encoders
 from clbench.suite import Suite, SuiteTable
 from clbench.systems.controls import truth_draw
 from clbench.types import Case, Edit, Score, SystemCard
@@ -119,6 +119,8 @@ def test_every_case_has_every_metric_and_bounds_hold(scored, world, suite):
         frame = run.read_scores()
         cases = len(suite.cases(world))
         assert read_competing(run.scores_file) == sorted(EFFECTS)
+        card = open_perceptual("st-lpips").card
+        assert read_encoders(run.scores_file) == {"perceptual": (card.name, card.sha256)}, "this world has no CLIP"
         for name in suite.metrics:
             rows, card = frame[frame["metric"] == name], METRICS.get(name)
             per_case = {"attribution_distance": len(EFFECTS) + 1, "leak": len(EFFECTS) - 1}.get(name, 1)
