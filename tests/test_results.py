@@ -181,6 +181,24 @@ def test_a_limit_may_grow(folder: RunFolder) -> None:
     assert grown.info.status == "running" and grown.pending(CASES) == CASES[2:]
 
 
+def test_a_run_says_the_command_that_makes_all_of_it(tmp_path: Path) -> None:
+    """After `--limit 2` and then the whole suite, a report must not tell others to ask for two."""
+
+    def typed(command: str, n_cases: int, day: int) -> RunInfo:
+        return certificate(n_cases=n_cases).model_copy(update={"command": command, "created": f"2025-01-0{day}T00:00:00+00:00"})
+
+    path, small, whole = tmp_path / "run", typed("clbench eval --limit 2", 2, 1), typed("clbench eval", 6, 2)
+    fill(RunFolder.create(path, small), CASES[:2])
+    grown = RunFolder.create(path, whole)
+    fill(grown, CASES[2:])
+    expected = small.model_copy(update={"command": "clbench eval", "n_cases": 6})
+    assert RunFolder.open(path).info == grown.info == expected, "all other facts are those of its beginning"
+    assert RunFolder.create(path, small).info.command == "clbench eval", "a part of what is there"
+    assert RunFolder.create(path, whole).info.command == "clbench eval"
+    again = RunFolder.create(path, typed("clbench eval --retry-failed", 6, 3))
+    assert again.info.command == "clbench eval --retry-failed" and again.info.cache_key == small.cache_key
+
+
 def test_strangers_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "holiday.png").write_bytes(b"mine")
