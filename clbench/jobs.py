@@ -131,16 +131,21 @@ def _make_pictures(work: Sequence[tuple[System, RunFolder, list[Case]]]) -> None
 
 
 def _count_prompts(world: World, systems: Sequence[tuple[System, list[Case]]], out: Path) -> None:
-    """Keep how many prompts of each system are longer than its text encoder takes, and say it where some are."""
+    """Keep how many prompts of each system are longer than its text encoder takes, and say it where some are.
+
+    Those of the cases that an earlier command asked count as well: the report is about all of them.
+    """
     from clbench.backbones import backbone_folder
     from clbench.prompt_lengths import count_prompts, sentence, token_counter, write_lengths
+    from clbench.results import RunFolder
     from clbench.systems import BY_BACKBONE
 
     if not any(system.card.kind in BY_BACKBONE for system, _ in systems):
         return
     tokens = token_counter(world, backbone_folder(world))
     for system, cases in systems:
-        found = count_prompts(system, cases, world, tokens) if tokens is not None else None
+        asked = [*cases, *(record.case for record in RunFolder.open(out / system.card.name).read_edits().values())]
+        found = count_prompts(system, asked, world, tokens) if tokens is not None else None
         if found is None:
             continue
         write_lengths(found, out / system.card.name)

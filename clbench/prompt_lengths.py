@@ -1,7 +1,7 @@
 """How many prompts are longer than the backbone's text encoder takes: the pipeline cuts their end and says nothing.
 
 Counted with the backbone's own tokenizer before anything is sampled, and kept in ``prompts.json`` of the run folder. General
-instructions (probe "neutral") are not counted: they are drawn for each case, and are a few words.
+instructions (probe "neutral") are counted too: they are drawn for each case, the same for all systems.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from clbench.disk import replace_bytes
 from clbench.registry import ClbenchError
-from clbench.types import NEUTRAL, Case, Effect, System
+from clbench.types import Case, Effect, System
 from clbench.world import World
 
 FILE, SCHEMA = "prompts.json", 1
@@ -76,9 +76,8 @@ def count_prompts(system: System, cases: Sequence[Case], world: World, tokens: T
     if not isinstance(system, SampledSystem):
         return None
     asked: dict[str, set[str]] = {}
-    for case in cases:
-        if case.probe != NEUTRAL:
-            asked.setdefault(question_of(case), set()).update(system.prompts(case))
+    for case in dict.fromkeys(cases):
+        asked.setdefault(question_of(case), set()).update(system.prompts(case))
     limit = world.backbone.max_sequence_length
     counted = (Asked(name, len(held), sum(tokens(one) > limit for one in held)) for name, held in asked.items() if held)
     return Lengths(limit, tuple(counted))

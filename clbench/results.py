@@ -23,7 +23,7 @@ from clbench.edit_log import EditRecord, whole_lines
 from clbench.images import hash_pixels, read_rgb, write_png
 from clbench.provenance import cache_key, hash_file, hash_value
 from clbench.registry import ClbenchError
-from clbench.score_table import read_score_table, write_score_table
+from clbench.score_table import Networks, read_score_table, write_score_table
 from clbench.types import Case, Edit, Score
 
 if TYPE_CHECKING:
@@ -48,13 +48,16 @@ class RunFolder:
         """Start a run, or take up a stopped one of the same cache key.
 
         A folder of another key raises ClbenchError naming what differs, unless `overwrite` (its edits,
-        pictures and scores are then removed). A resumed run keeps its certificate but takes `n_cases`.
+        pictures and scores are then removed). A resumed run keeps its certificate but takes `n_cases`, and the command too,
+        unless that asks for fewer cases than are there and so does not say how to make the whole again.
         """
         check_writable(path)
         if (path / "run.json").exists() and not overwrite:
             folder = cls.open(path)
             folder._refuse_other_key(info)
-            folder.info = folder.info.model_copy(update={"n_cases": info.n_cases, "status": "running"})
+            told = info if info.n_cases >= len(folder.read_edits()) else folder.info
+            changed = {"n_cases": info.n_cases, "status": "running", "command": told.command}
+            folder.info = folder.info.model_copy(update=changed)
         else:
             _clear(path, overwrite)
             folder = cls(path, info)
@@ -199,10 +202,14 @@ class RunFolder:
         self.info = self.info.model_copy(update={"status": "complete"})
         self._write_info()
 
-    def write_scores(self, scores: Iterable[Score], competing: Iterable[str] = ()) -> int:
-        """Write scores.parquet for this run (replacing an older one), with the effects told apart; returns the number of rows."""
+    def write_scores(
+        self, scores: Iterable[Score], competing: Iterable[str] = (), encoders: Networks | None = None
+    ) -> int:
+        """Write scores.parquet for this run (replacing an older one), with the effects told apart and the networks that scored;
+        returns the number of rows.
+        """
         about = self.info.run, self.info.system_name, self.info.suite.name
-        return write_score_table(self.scores_file, scores, *about, competing)
+        return write_score_table(self.scores_file, scores, *about, competing, encoders)
 
     def read_scores(self) -> pd.DataFrame:
         """The rows of scores.parquet, see `score_table.read_score_table`."""

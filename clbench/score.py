@@ -118,9 +118,18 @@ class Scorer:
                 done[name] += len(work.records)
                 if progress is not None:
                     progress(work.folder, done[name], totals[name])
+        encoders = {role: (card.name, card.sha256) for role, card in self.encoders.cards().items()}
         for folder in folders:
-            folder.write_scores(rows[str(folder.path)], self.effects)
+            folder.write_scores(rows[str(folder.path)], self.competing(folder), encoders)
             parts[str(folder.path)].clear()
+
+    def competing(self, folder: RunFolder) -> list[str]:
+        """The suite's effects among which the outputs of a run are told apart: those whose truth is known for any of its sources.
+
+        Where truths come from teachers or reference pairs, two runs of one suite may lack different ones.
+        """
+        sources = sorted({record.case.source for record in folder.read_edits().values()})
+        return [effect for effect in self.effects if any(self.truths.knows(effect, source) for source in sources)]
 
     def _work_through(
         self, sources: Sequence[tuple[str, list[_Work]]], parts: Mapping[str, ScoreParts]

@@ -1,7 +1,7 @@
 """scores.parquet: one tidy row per score, the same bytes for the same rows.
 
 Columns and types are fixed (`COLUMNS`); rows are sorted; the file carries no time and no pandas metadata, only the effects
-that were told apart (`read_competing`).
+that were told apart (`read_competing`) and the networks that looked at the pictures (`read_encoders`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 SCORE_SCHEMA = 2
 ADDED = {"probe": 2, "second": 2}
 """Text columns that older files lack, with the schema that brought them; they read as ""."""
-COMPETING = b"clbench.effects"
+COMPETING, ENCODERS = b"clbench.effects", b"clbench.encoders"
+Networks = Mapping[str, tuple[str, str]]
+"""Role of an encoder ("perceptual", "clip") -> its name and the sha256 of its weights."""
 COLUMNS: dict[str, str] = {
     "schema": "int64", "run": "string", "system": "string", "suite": "string", "effect": "string",
     "source": "string", "seed": "int64", "steps": "int64", "probe": "string", "second": "string",
@@ -65,11 +67,12 @@ def _rows(scores: Iterable[Score], run: str, system: str, suite: str) -> list[di
 
 
 def write_score_table(
-    path: Path, scores: Iterable[Score], run: str, system: str, suite: str, competing: Iterable[str] = ()
-) -> int:
+    path: Path, scores: Iterable[Score], run: str, system: str, suite: str, competing: Iterable[str] = (),
+    encoders: Networks | None = None,
+) -> int:  # fmt: skip
     """Write `scores` sorted and checked, by an atomic rename; returns the number of rows.
 
-    `competing`: the effects among which the meter told outputs apart, kept in the file's own header.
+    `competing`: the effects among which the meter told outputs apart, kept in the file's own header, as are the `encoders`.
     Raises ClbenchError for a value that is missing without a reason and for two scores of one thing.
     """
     import pyarrow as pa
@@ -78,8 +81,8 @@ def write_score_table(
     rows = _rows(scores, run, system, suite)
     kinds = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
     schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
-    if effects := sorted(competing):
-        schema = schema.with_metadata({COMPETING: json.dumps(effects)})
+    told = {COMPETING: sorted(competing), ENCODERS: dict(sorted((encoders or {}).items()))}
+    schema = schema.with_metadata({key: json.dumps(value) for key, value in told.items() if value} or None)
     table = pa.Table.from_pylist(rows, schema=schema)
     part = path.with_name(f".{path.name}.part")
     pq.write_table(table, part, compression="zstd", version="2.6")
@@ -89,9 +92,31 @@ def write_score_table(
 
 def read_competing(path: Path) -> list[str]:
     """The effects that `write_score_table` was given for a readable file, sorted; empty in a file of an older clbench."""
+    return _told(path, COMPETING, [])
+
+
+def read_encoders(path: Path) -> Networks:
+    """The networks that `write_score_table` was given for a readable file; empty in a file of an older clbench."""
+    return {role: (name, sha256) for role, (name, sha256) in _told(path, ENCODERS, {}).items()}
+
+
+def other_encoders(one: Networks, other: Networks) -> list[str]:
+    """Roles, sorted, in which both have a network and not the same one: then their scores are in different units."""
+    return sorted(role for role in one.keys() & other.keys() if one[role] != other[role])
+
+
+def network_words(network: tuple[str, str]) -> str:
+    """A network in a sentence: ``st-lpips-vgg (ab12cd34)``."""
+    name, sha256 = network
+    return f"{name} ({sha256[:8]})"
+
+
+def _told(path: Path, key: bytes, default: Any) -> Any:
+    """What the header of a readable file says under `key`."""
     import pyarrow.parquet as pq
 
-    return json.loads((pq.read_schema(path).metadata or {}).get(COMPETING, b"[]"))
+    said = (pq.read_schema(path).metadata or {}).get(key)
+    return default if said is None else json.loads(said)
 
 
 def _texts(column: pa.ChunkedArray) -> pd.api.extensions.ExtensionArray:

@@ -77,6 +77,13 @@ class Truths:
         """The truth of this pair at the world's resolution; remembered. Never raises for a missing one: see `reason`."""
         return self._cached(effect_id, source_id)
 
+    def knows(self, effect_id: str, source_id: str) -> bool:
+        """Whether there is something to make the truth of this pair from, without making it; an operator is always there."""
+        kind = self.world.truth_kind(effect_id)
+        if kind == "reference":
+            return source_id in self.world.pairs.targets(effect_id)
+        return kind == "operator" or (effect_id, source_id) in self._teacher
+
     def many(self, effect_id: str, source_id: str) -> np.ndarray:
         """Draws of a known truth for the bleeding meter, (K, H, W, 3): those of `truth`, then more of a random operator."""
         truth, effect = self.truth(effect_id, source_id), self.world.effect(effect_id)

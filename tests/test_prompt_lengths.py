@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 from clbench.cli import app
 from clbench.doctor import examine as doctor
 from clbench.edit import bench_for
+from clbench.neutral import NeutralEdit
 from clbench.prompt_lengths import Asked, Lengths, count_prompts, read_lengths, sentence, token_counter, world_prompts
 from clbench.registry import ClbenchError
 from clbench.suite import load_suite
 from clbench.systems import open_system
+from clbench.types import Edit
 from clbench.world import load_world
 
 LONG = "turn the whole scene upside down, so that the sky lies below and the ground hangs above it"
@@ -58,8 +60,8 @@ def test_prompts_are_counted_by_the_way_to_ask(wordy, flux_folder, tmp_path):
     suite = load_suite(asking(tmp_path, 'probes = ["paraphrase", "trigger-only", "neutral"]\n'))
     bench, tokens = bench_for(world, suite), token_counter(world, flux_folder)
     base, one = (count_prompts(open_system(name, bench), suite.cases(world), world, tokens) for name in ("base", "collection"))
-    assert [(asked.question, asked.prompts) for asked in base.asked] == [("plain", 2), ("paraphrase", 2)]
-    assert {asked.question: asked.longer for asked in one.asked} == {"plain": 1, "paraphrase": 1, "trigger-only": 0}
+    assert [(asked.question, asked.prompts) for asked in base.asked] == [("plain", 2), ("paraphrase", 2), ("neutral", 2)]
+    assert {asked.question: asked.longer for asked in one.asked} == {"plain": 1, "paraphrase": 1, "trigger-only": 0, "neutral": 0}
     assert sentence("collection", one) == (
         "1 of 2 plain prompts and 1 of 2 prompts by «paraphrase» of collection are longer than max_sequence_length (64 tokens) "
         "and lose their end"
@@ -69,6 +71,25 @@ def test_prompts_are_counted_by_the_way_to_ask(wordy, flux_folder, tmp_path):
     pairs = load_suite(asking(tmp_path, 'pairs = 2\nprobes = ["twice"]\n'))
     two = count_prompts(open_system("base", bench_for(world, pairs)), pairs.cases(world), world, tokens)
     assert two.asked == (Asked("two effects", 2, 2), Asked("twice", 2, 1))
+
+
+def test_general_instructions_are_drawn_once_for_all_systems_and_steps(wordy, flux_folder, tmp_path, monkeypatch):
+    """They are asked too, and may be too long; drawing one paints its right answer, which takes time."""
+    drawn = []
+
+    def long_for_sepia(world, case):
+        drawn.append((case.effect, case.source, case.seed))
+        return NeutralEdit("identity", f"{LONG} {case.source}" if case.effect == "sepia" else "do nothing", None)
+
+    monkeypatch.setattr("clbench.neutral.neutral_edit", long_for_sepia)
+    world = load_world(wordy)
+    suite = load_suite(asking(tmp_path, 'probes = ["neutral"]\nsteps = [1, 2]\n'))
+    bench, tokens, cases = bench_for(world, suite), token_counter(world, flux_folder), suite.cases(world)
+    for name in ("base", "reseed", "teacher", "collection"):
+        found = {asked.question: asked for asked in count_prompts(open_system(name, bench), cases, world, tokens).asked}
+        assert found["neutral"] == Asked("neutral", 2, 1)
+        assert set(found) == ({"neutral"} if name == "reseed" else {"plain", "neutral"})
+    assert len(drawn) == len(set(drawn)) == 2
 
 
 def test_edit_says_it_before_any_picture_and_keeps_it(wordy, tmp_path, monkeypatch):
@@ -82,6 +103,30 @@ def test_edit_says_it_before_any_picture_and_keeps_it(wordy, tmp_path, monkeypat
     assert "1 of 2 plain prompts of base are longer than max_sequence_length (64 tokens) and lose their end" in said
     assert read_lengths(tmp_path / "out" / "base") == Lengths(64, (Asked("plain", 2, 1),))
     assert read_lengths(tmp_path / "out" / "identity") is None
+
+
+def test_cases_of_earlier_commands_stay_counted(wordy, tmp_path, monkeypatch):
+    """The report is about all that the folder holds, whatever part of it the last command asked for."""
+    from clbench import edit as program
+
+    def failing(folder, system, pending, seen):
+        for case in pending:
+            folder.append_edit(Edit(case, None, status="failed", reason="made up"))
+        return folder
+
+    monkeypatch.setattr(program, "run", failing)
+    suite = asking(tmp_path, 'probes = ["neutral"]\n')
+    command = ["edit", "--suite", str(suite), "--world", str(wordy), "--out", str(tmp_path / "out"), "--system", "base"]
+
+    def counted(*options: str) -> Lengths | None:
+        done = CliRunner().invoke(app, [*command, *options])
+        assert done.exit_code == 0, done.output
+        return read_lengths(tmp_path / "out" / "base")
+
+    whole = counted()
+    assert whole == Lengths(64, (Asked("plain", 2, 1), Asked("neutral", 2, 0)))
+    assert counted("--effect", "sepia") == whole
+    assert counted("--effect", "sepia", "--overwrite") == Lengths(64, (Asked("plain", 1, 0), Asked("neutral", 1, 0)))
 
 
 def test_doctor_says_it(wordy, mini_world):

@@ -16,7 +16,7 @@ import pytest
 from clbench import disk, results
 from clbench.registry import ClbenchError
 from clbench.results import Named, RunFolder, RunInfo, describe_run
-from clbench.score_table import COLUMNS, read_competing
+from clbench.score_table import COLUMNS, read_competing, read_encoders
 from clbench.types import Case, Edit, Score, SystemCard
 
 CASES = [Case(effect, f"s{index}", 0) for effect in ("fog", "night") for index in range(3)]
@@ -181,6 +181,24 @@ def test_a_limit_may_grow(folder: RunFolder) -> None:
     assert grown.info.status == "running" and grown.pending(CASES) == CASES[2:]
 
 
+def test_a_run_says_the_command_that_makes_all_of_it(tmp_path: Path) -> None:
+    """After `--limit 2` and then the whole suite, a report must not tell others to ask for two."""
+
+    def typed(command: str, n_cases: int, day: int) -> RunInfo:
+        return certificate(n_cases=n_cases).model_copy(update={"command": command, "created": f"2025-01-0{day}T00:00:00+00:00"})
+
+    path, small, whole = tmp_path / "run", typed("clbench eval --limit 2", 2, 1), typed("clbench eval", 6, 2)
+    fill(RunFolder.create(path, small), CASES[:2])
+    grown = RunFolder.create(path, whole)
+    fill(grown, CASES[2:])
+    expected = small.model_copy(update={"command": "clbench eval", "n_cases": 6})
+    assert RunFolder.open(path).info == grown.info == expected, "all other facts are those of its beginning"
+    assert RunFolder.create(path, small).info.command == "clbench eval", "a part of what is there"
+    assert RunFolder.create(path, whole).info.command == "clbench eval"
+    again = RunFolder.create(path, typed("clbench eval --retry-failed", 6, 3))
+    assert again.info.command == "clbench eval --retry-failed" and again.info.cache_key == small.cache_key
+
+
 def test_strangers_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "holiday.png").write_bytes(b"mine")
@@ -234,7 +252,10 @@ def test_scores_read_back_and_repeat_byte_for_byte(folder: RunFolder) -> None:
     assert folder.scores_file.read_bytes() == first
     assert read_competing(folder.scores_file) == []
     folder.write_scores([steps, *scores()], {"sketch", "fog"})
-    assert read_competing(folder.scores_file) == ["fog", "sketch"]
+    assert read_competing(folder.scores_file) == ["fog", "sketch"] and read_encoders(folder.scores_file) == {}
+    networks = {"perceptual": ("st-lpips-vgg", "ab" * 32), "clip": ("tiny", "cd" * 32)}
+    folder.write_scores([steps, *scores()], {"sketch", "fog"}, networks)
+    assert read_competing(folder.scores_file) == ["fog", "sketch"] and read_encoders(folder.scores_file) == networks
     frame = folder.read_scores()
     assert list(frame.columns) == list(results.read_all_scores([folder]).columns)
     assert str(frame["steps"].dtype) == "Int64" and frame["steps"].notna().sum() == 1
@@ -285,6 +306,7 @@ def test_a_run_of_the_first_schema_is_read() -> None:
     assert [record.id for record in old.read_edits(verify=True).values()] == ["fog/s0/s0", "fog/s0/s0-n4", "night/s1/s1"]
     frame = old.read_scores()
     assert list(frame.columns) == list(results.read_all_scores([old]).columns) == list(COLUMNS)
+    assert read_encoders(old.scores_file) == {} and read_competing(old.scores_file) == []
     assert (frame["probe"] == "").all() and (frame["second"] == "").all() and len(frame) == 4
     assert frame["value"].tolist()[:3] == [0.25, 1.0, 0.0] and set(frame["schema"]) == {1}
 

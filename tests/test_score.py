@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from clbench.certificate import Named, describe_run
-from clbench.encoders import LpipsNetwork
+from clbench.encoders import LpipsNetwork, open_perceptual
 from clbench.metrics import METRICS
 from clbench.registry import ClbenchError
 from clbench.results import RunFolder
 from clbench.score import Scorer, score_run, score_runs
 from clbench.score_parts import FOLDER, ScoreParts
-from clbench.score_table import read_competing
+from clbench.score_table import read_competing, read_encoders
 from clbench.suite import Suite, SuiteTable
 from clbench.systems.controls import truth_draw
 from clbench.types import Case, Edit, Score, SystemCard
@@ -23,6 +23,7 @@ from clbench.world import load_world
 
 EFFECTS = ("sepia", "upside_down", "rain", "subject_gold")
 WITHOUT_CLIP = tuple(name for name in METRICS if not name.startswith("clip") and "effect" in METRICS.get(name).questions)
+SHIPPED = Path(__file__).parents[1] / "suites" / "worlds" / "tiny"
 WORLD = """
 name = "score-test"
 resolution = 64
@@ -49,9 +50,8 @@ perceptual = "st-lpips"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    shipped = Path(__file__).parents[1] / "suites" / "worlds" / "tiny"
     file = tmp_path_factory.mktemp("world") / "world.toml"
-    file.write_text(WORLD.format(folder=shipped))
+    file.write_text(WORLD.format(folder=SHIPPED))
     return load_world(file)
 
 
@@ -64,7 +64,7 @@ def suite():
 
 
 def picture(world, system: str, case: Case) -> np.ndarray:
-    if system == "identity":
+    if system in ("identity", "teacher"):
         return world.source_image(case.source, 64)
     effect = case.effect if system == "truth" else EFFECTS[(EFFECTS.index(case.effect) + 1) % len(EFFECTS)]
     return truth_draw(world, effect, case.source, 100 + case.seed)
@@ -119,6 +119,8 @@ def test_every_case_has_every_metric_and_bounds_hold(scored, world, suite):
         frame = run.read_scores()
         cases = len(suite.cases(world))
         assert read_competing(run.scores_file) == sorted(EFFECTS)
+        card = open_perceptual("st-lpips").card
+        assert read_encoders(run.scores_file) == {"perceptual": (card.name, card.sha256)}, "this world has no CLIP"
         for name in suite.metrics:
             rows, card = frame[frame["metric"] == name], METRICS.get(name)
             per_case = {"attribution_distance": len(EFFECTS) + 1, "leak": len(EFFECTS) - 1}.get(name, 1)
@@ -126,6 +128,30 @@ def test_every_case_has_every_metric_and_bounds_hold(scored, world, suite):
             good = rows[rows["status"] == "ok"]["value"]
             assert ((good >= card.bounds[0]) & (good <= card.bounds[1])).all(), name
         assert frame[frame["status"] != "ok"]["reason"].str.len().min() > 5
+
+
+def test_only_effects_whose_truth_is_known_compete(tmp_path):
+    """The teacher made one picture of glow and none of inkwash, so nothing was told apart from inkwash."""
+    own = "".join(f'[[effects.inline]]\nid = "{effect}"\ninstruction = "make it {effect}"\n' for effect in ("glow", "inkwash"))
+    (tmp_path / "world.toml").write_text(WORLD.format(folder=SHIPPED) + own)
+    world = load_world(tmp_path / "world.toml")
+    effects = ("sepia", "subject_gold", "glow", "inkwash")
+    table = SuiteTable(name="own", question="?", effects=effects, sources=2, systems=("teacher",), metrics=("psnr",))
+    suite = Suite(Path("own.toml"), table)
+    first, second = suite.sources(world)
+    asked = {"teacher": [Case("glow", second, 0)], "both": suite.cases(world), "few": [Case("sepia", first, 0)]}
+    runs = {
+        name: make_run(tmp_path / name, world, suite, "teacher" if name == "teacher" else "identity", cases=cases)
+        for name, cases in asked.items()
+    }
+    score_runs(list(runs.values()), world, suite)
+    found = {name: read_competing(run.scores_file) for name, run in runs.items()}
+    assert found == {
+        "teacher": ["glow", "sepia", "subject_gold"], "both": ["glow", "sepia", "subject_gold"], "few": ["sepia", "subject_gold"],
+    }  # fmt: skip
+    before = runs["both"].scores_file.read_bytes()
+    score_run(runs["both"], world, suite)
+    assert runs["both"].scores_file.read_bytes() == before
 
 
 def test_vsa_stays_under_its_bound(scored):

@@ -94,6 +94,8 @@ def test_reference_pictures_come_second_and_missing_truth_has_a_reason(world):
     assert not truths.truth("unknown", "a").known
     gold = truths.truth("gold", "a")
     assert not gold.known and "has no mask" in gold.reason
+    pairs = (("glow", "a"), ("glow", "b"), ("unknown", "a"), ("sepia", "b"), ("gold", "a"))
+    assert [truths.knows(*pair) for pair in pairs] == [True, False, False, True, True]
 
 
 def test_the_meter_knows_more_draws_of_a_random_operator(world):

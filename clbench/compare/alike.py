@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from clbench.metrics import METRICS
 from clbench.registry import ClbenchError
 from clbench.results import RunFolder
+from clbench.score_table import network_words, other_encoders
 
 if TYPE_CHECKING:
     from clbench.compare.sides import Side
@@ -51,6 +53,18 @@ def refuse_versions(one: Side, other: Side) -> None:
                 f"metric '{metric}' has version {version} in {one.folder.path} and {found} in {other.folder.path}; "
                 "score both with the same clbench"
             )
+
+
+def refuse_encoders(one: Side, other: Side) -> None:
+    """ClbenchError where a metric that both have was made with two networks, of which a world's hash knows nothing.
+
+    Nothing is refused where a run does not say its networks.
+    """
+    for role in other_encoders(one.encoders, other.encoders):
+        metrics = [metric for metric in one.versions if metric in other.versions and role in METRICS.get(metric).needs]
+        if metrics:
+            said = [f"{network_words(side.encoders[role])} in {side.folder.path}" for side in (one, other)]
+            raise ClbenchError(f"{', '.join(metrics)}: scored with {said[0]} and with {said[1]}; score both with one network")
 
 
 def _some(effects: frozenset[str]) -> str:

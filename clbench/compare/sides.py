@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.compare.alike import refuse_effects, refuse_other, refuse_versions
+from clbench.compare.alike import refuse_effects, refuse_encoders, refuse_other, refuse_versions
 from clbench.metrics import METRICS
 from clbench.metrics.derived import DERIVED, NONE, SOURCE, Derived, Rows
 from clbench.registry import ClbenchError, suggestion
 from clbench.results import RunFolder, find_runs
-from clbench.score_table import read_competing
+from clbench.score_table import Networks, read_competing, read_encoders
 from clbench.types import Case, MetricCard, Question
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Column:
 class Side:
     """A run as it enters a comparison. `versions` are those of the stored metrics.
 
-    `competing`: the effects among which the meter told outputs apart; empty where the scores do not say.
+    `competing`: the effects among which the meter told outputs apart; empty where the scores do not say, as are the `encoders`.
     """
 
     folder: RunFolder
@@ -62,6 +62,7 @@ class Side:
     columns: Mapping[str, Column]
     versions: Mapping[str, int]
     competing: frozenset[str] = frozenset()
+    encoders: Networks = field(default_factory=dict)
 
     @property
     def system(self) -> str:
@@ -98,7 +99,8 @@ def card_of(name: str) -> MetricCard:
 def match_runs(first: Path, second: Path, systems: Sequence[str] = ()) -> list[Matched]:
     """Pairs of runs: the two named, or those of the same system in two folders of results (controls aside).
 
-    Raises ClbenchError when nothing matches, and when worlds, suites, competing effects or versions of a metric differ.
+    Raises ClbenchError when nothing matches, and when worlds, suites, competing effects, or the versions or networks of a metric
+    differ.
     """
     sides = [_runs(first), _runs(second)]
     pairs = _pairs(sides[0], sides[1], (first, second), systems)
@@ -108,6 +110,7 @@ def match_runs(first: Path, second: Path, systems: Sequence[str] = ()) -> list[M
     for one, other in opened:
         refuse_effects(one, other)
         refuse_versions(one, other)
+        refuse_encoders(one, other)
     return [Matched(_name(one, other), one, other) for one, other in opened]
 
 
@@ -167,7 +170,8 @@ def read_side(folder: RunFolder) -> Side:
         column = _derived(DERIVED.get(name), frame, folder, keys)
         if column is not None:
             columns[name] = column
-    return Side(folder, keys, columns, _versions(frame, folder), _competing(frame, folder))
+    told = _competing(frame, folder), read_encoders(folder.scores_file)
+    return Side(folder, keys, columns, _versions(frame, folder), *told)
 
 
 def _versions(frame: pd.DataFrame, folder: RunFolder) -> dict[str, int]:

@@ -39,10 +39,10 @@ PARTS = (
 NOTE = (
     "Ratio of the nested means on the cases that both systems have, each at its usual number of steps, with a 95 % interval over "
     "effects (both systems drawn together). «met» and «missed» are said of the measured ratio; «not certain» means that the "
-    "interval also holds ratios of the other kind, «open» that there is no ratio. The drawing shows the interval around the "
-    "target, from a quarter of it to four times as much. Lines without a target show what the baselines do there and here. "
-    "Readings are not corrected for the number of claims, and for failure rates the intervals of both systems are combined: they "
-    "may differ from what the table of differences says."
+    "interval also holds ratios of the other kind, or that there is no interval, «open» that there is no ratio. The drawing "
+    "shows the interval around the target, from a quarter of it to four times as much. Lines without a target show what the "
+    "baselines do there and here. Readings are not corrected for the number of claims, and for failure rates the intervals of "
+    "both systems are combined: they may differ from what the table of differences says."
 )
 
 

@@ -10,7 +10,7 @@ from clbench.report.data import Results
 
 NOTE = (
     "Different prompts that are {}, counted with the backbone's tokenizer before anything was sampled. What an effect loses by "
-    "it is part of every score here. General instructions are not counted."
+    "it is part of every score here. Prompts by «neutral» are general instructions; an older clbench did not count them."
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from clbench.registry import ClbenchError
 from clbench.report.data import LARGE, Column, Entry, Leaks, ReportInput, Results, way
 from clbench.report.rows import Frame
 from clbench.results import RunFolder
+from clbench.score_table import network_words, other_encoders, read_encoders
 from clbench.types import Case, MetricCard
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def load_results(runs: Sequence[RunFolder], about: ReportInput) -> Results:
                     f"({asked[:8]}); runs of different {what}s are not put in one report"
                 )
     tables = sorted((_RunTable(run, about) for run in runs), key=lambda table: table.control)
+    _check_encoders(tables)
     mainly = min((way(case) for table in tables for case in table.cases), default=(False, ""))
     entries = [entry for table in tables for entry in table.entries(lambda case: way(case) == mainly)]
     variants = [entry for table in tables for entry in table.entries(lambda case: way(case) != mainly)]
@@ -46,6 +49,14 @@ def load_results(runs: Sequence[RunFolder], about: ReportInput) -> Results:
     effects = [effect for effect in about.effects.values() if effect.id in seen]
     asked = {metric for table in tables for metric in table.metrics}
     return Results(about, entries, effects, _cards(scored), _cards(pairwise), variants, _cards(asked), _frame(tables))
+
+
+def _check_encoders(tables: list[_RunTable]) -> None:
+    """ClbenchError where two runs were scored with different networks; one that does not say with which passes."""
+    for pair in combinations(tables, 2):
+        for role in other_encoders(pair[0].encoders, pair[1].encoders):
+            said = [f"{network_words(table.encoders[role])} in {table.run.path}" for table in pair]
+            raise ClbenchError(f"scored with {said[0]} and with {said[1]}; score them together with `clbench score`")
 
 
 def _floor_of_a_probe(entry: Entry) -> bool:
@@ -81,6 +92,7 @@ class _RunTable:
         self.records = {key: replace(record, reason=self._told(record.reason)) for key, record in run.read_edits().items()}
         self.control = run.info.system.card["kind"] == "control"
         self.frame = run.read_scores()
+        self.encoders = read_encoders(run.scores_file)
         scored, self.codes = _cases(self.frame)
         known = dict.fromkeys([*scored, *(record.case for record in self.records.values())])
         rank = {effect: index for index, effect in enumerate(about.effects)}

@@ -131,7 +131,8 @@ def ratio(entry: Entry, other: Entry, metric: str) -> Ratio | None:
     """Mean of `entry` by that of `other` on the questions of both; None where either one was not scored on the metric."""
     if metric not in entry.columns or metric not in other.columns:
         return None
-    return stats.paired_ratio(*_paired(entry, other, metric), generator("ratio", metric), metric in SHARES)
+    same = same_pictures(entry, other)
+    return stats.paired_ratio(*_paired(entry, other, metric), generator("ratio", metric), metric in SHARES, same=same)
 
 
 def difference(entry: Entry, reference: Entry, metric: str) -> Difference | None:

@@ -83,7 +83,7 @@ def neutral_table(frame: Frame, name: Callable[[str], str] = str) -> TableView |
 
 
 def _neutral_row(system: str, rows: Frame, floor: Frame, name: Callable[[str], str]) -> Row:
-    distance = _floor_cell(floor_ratio(rows[rows["metric"] == "neutral_distance"], floor))
+    distance = _floor_cell(floor_ratio(rows[rows["metric"] == "neutral_distance"], floor, same=system == "reseed"))
     leaks = rows[rows["metric"] == "neutral_leak"].groupby("other")["value"].mean()
     most = leaks.max() if len(leaks) else float("nan")
     largest = Cell(name(str(leaks.idxmax())), number(most, 3), most, key=True) if most > 0 else Cell("none", sort=0.0)
@@ -105,15 +105,15 @@ def _floor_cell(found: Ratio) -> Cell:
     return Cell(number(found.value, 2), f"[{number(found.low, 2)}, {top}]", found.value, title=counted, bounds=(found.low, high))
 
 
-def floor_ratio(rows: Frame, floor: Frame) -> Ratio:
+def floor_ratio(rows: Frame, floor: Frame, same: bool = False) -> Ratio:
     """Mean of `rows` over mean of `floor` on the cases that both have, with its 95 % interval over effects (`paired_ratio`).
 
-    A ratio of means, since single floors can be near 0.
+    A ratio of means, since single floors can be near 0. `same`: `rows` are those of the floor.
     """
     keys = ["effect", "source", "seed", "steps"]
     both = rows.merge(floor, on=keys, suffixes=("", "_floor"))
     one, two = (both[name].to_numpy(dtype=np.float64) for name in ("value", "value_floor"))
-    return paired_ratio(one, two, both["effect"].tolist(), both["source"].tolist(), np.random.default_rng(SEED))
+    return paired_ratio(one, two, both["effect"].tolist(), both["source"].tolist(), np.random.default_rng(SEED), same=same)
 
 
 def gram_table(gram: Mapping[str, Mapping], name: Callable[[str], str] = str) -> TableView:

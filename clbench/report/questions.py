@@ -24,6 +24,7 @@ from clbench.report.material import Material
 from clbench.report.probes import gram_table, neighbours_of, neutral_table, probe_table
 from clbench.report.scenes import scenes_table, seen_table
 from clbench.report.sets import overall, per_effect
+from clbench.types import NEUTRAL
 
 GROUPED = ("success", "vsa", "subject", "perceptual", "leak_total")
 COUNTED = ("success", "vsa", "perceptual", "leak_total")
@@ -44,8 +45,8 @@ def probes(material: Material) -> Section | None:
 def neutral(material: Material) -> Section | None:
     """Does a general instruction without trigger get the base's answer?"""
     table = _controlled(material, neutral_table(material.frame, material.results.name))
-    lead = "An adapter should change nothing where none of its effects is asked for."
-    return _section("neutral", "Neutral questions", lead, [table])
+    lead = f"An adapter should change nothing where none of its effects is asked for. {cut_words(material.results, [NEUTRAL])}"
+    return _section("neutral", "Neutral questions", lead.strip(), [table])
 
 
 def composition(material: Material) -> Section | None:

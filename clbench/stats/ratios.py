@@ -16,14 +16,18 @@ from clbench.stats.intervals import RESAMPLES, drawn_means, resample_weights, sh
 from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
 
 UNBOUNDED = "no upper bound: in other effects the second may be 0"
+EQUAL = "equal in every effect, so nothing is known of other ones"
+NO_WIDTH = 1e-6
+"""Bounds as close as this are one number: what rounding leaves of two equal roots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
     """Mean of `first` by mean of `second` over the cases that both have, with its interval.
 
-    `value` is NaN, and `reason` says why, where there is no case or the second mean is 0; `low` and `high` are NaN for a
-    single effect. `high` is infinite, never without a `reason`, where the second mean may be 0 in other effects.
+    `value` is NaN, and `reason` says why, where there is no case or the second mean is 0. `low` and `high` alone are NaN for a
+    single effect, and where other pictures have equal means in every effect. `high` is infinite, never without a `reason`,
+    where the second mean may be 0 in other effects.
     """
 
     value: float
@@ -45,12 +49,14 @@ def paired_ratio(
     generator: np.random.Generator,
     share: bool = False,
     level: float = 0.95,
+    same: bool = False,
 ) -> Ratio:
     """Ratio of the nested means of `first` and `second` ``(N,)``, both >= 0; a case that either one lacks is dropped.
 
     A bootstrap over effects that draws both systems together (`ratio_intervals`). It is too narrow for shares (0/1 scores)
-    where some effect shows one outcome only; there the model's two intervals are combined (`recovered_ratios`). Values that
-    are equal case by case have the ratio 1 in whatever effects, hence [1, 1]. ValueError for negative values.
+    where some effect shows one outcome only; there the model's two intervals are combined (`recovered_ratios`). `same`: both
+    systems made the same pictures, so equal values have the ratio 1 in whatever effects, hence [1, 1]; of others that happen
+    to be equal a bootstrap would say so too, and there is no interval. ValueError for negative values.
     """
     one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     both = np.isfinite(one) & np.isfinite(two)
@@ -67,9 +73,11 @@ def paired_ratio(
     value = above / below
     if count < 2:
         return Ratio(value, nan, nan, *counts, "no interval from a single effect")
-    if np.array_equal(one[both], two[both]):
+    if same and np.array_equal(one[both], two[both]):
         return Ratio(1.0, 1.0, 1.0, *counts)
     low, high = _bounds(sides[0], sides[1], generator, share, level)
+    if high - low <= NO_WIDTH and np.allclose(sides[0].means, sides[1].means, rtol=0, atol=NO_VARIATION):
+        return Ratio(value, nan, nan, *counts, EQUAL)
     return Ratio(value, min(low, value), max(high, value), *counts, UNBOUNDED if np.isinf(high) else "")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from clbench.backbones import Backbone, RoundTrip, backbone_folder, open_backbone
 from clbench.merging import METHODS
 from clbench.registry import ClbenchError, Registry, suggestion
-from clbench.types import System
+from clbench.types import Case, System
 from clbench.world import World
 
 
@@ -34,6 +34,7 @@ class Bench:
     strict: bool = False
     skip_bad: bool = False
     _opened: list[Backbone] = field(default_factory=list, repr=False)
+    _general: dict[tuple[str, str, int], str] = field(default_factory=dict, repr=False)
 
     @property
     def backbone(self) -> Backbone:
@@ -48,6 +49,15 @@ class Bench:
         from clbench.backbones.vae import open_vae
 
         return open_vae(backbone_folder(self.world), self.world.backbone)
+
+    def general_instruction(self, case: Case) -> str:
+        """What a neutral case asks for: drawn once for all systems, since with the words its right answer is painted."""
+        key = case.effect, case.source, case.seed
+        if key not in self._general:
+            from clbench.neutral import neutral_edit
+
+            self._general[key] = neutral_edit(self.world, case).instruction
+        return self._general[key]
 
     @property
     def in_use(self) -> bool:

@@ -18,7 +18,6 @@ import numpy as np
 from clbench.adapter_prompts import as_trained, prompt_kind
 from clbench.adapters import AdapterInfo, check_adapter, describe_adapter
 from clbench.backbones import Job, Sampler, backbone_folder
-from clbench.neutral import neutral_edit
 from clbench.probes import INSTRUCTION, TRIGGER, TWICE, Style, left_out, prompt_of
 from clbench.registry import ClbenchError
 from clbench.systems import Bench
@@ -105,8 +104,7 @@ class SampledSystem:
     def _prompt(self, case: Case) -> str:
         if not case.probe and not case.second:
             return self.plan.prompt(self.effects[case.effect])
-        neutral = lambda asked: neutral_edit(self.bench.world, asked).instruction  # noqa: E731
-        return prompt_of(case, self.style, self.effects, self.bench.effects, neutral)
+        return prompt_of(case, self.style, self.effects, self.bench.effects, self.bench.general_instruction)
 
     def _adapters(self, case: Case) -> Adapters:
         """Those of the case's effect; of both effects, each file once, where two are asked for in one edit."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clbench.certificate import Named, RunInfo, describe_run
 from clbench.results import EditRecord, RunFolder
+from clbench.score_table import Networks
 from clbench.types import Case, Score, SystemCard
 
 WORLD, SUITE = Named(name="tiny", hash="a1" * 32), Named(name="bleeding", hash="b2" * 32)
@@ -32,10 +33,11 @@ def certificate(system: str, cases: int, world: Named = WORLD, suite: Named = SU
 def write_run(
     path: Path, rows: Iterable[Score], failed: Mapping[Case, str] | None = None, system: str = "collection",
     world: Named = WORLD, suite: Named = SUITE, kind: str = "", competing: Iterable[str] = (),
+    encoders: Networks | None = None,
 ) -> RunFolder:  # fmt: skip
     """A finished run with `rows` as its scores; cases in `failed` have a failed edit and the reason given.
 
-    `competing`: what the scores say of the effects told apart.
+    `competing`, `encoders`: what the scores say of the effects told apart, and of the networks.
     """
     scores, lost = list(rows), failed or {}
     cases = list(dict.fromkeys(score.case for score in scores))
@@ -46,7 +48,7 @@ def write_run(
         EditRecord(case, "", "", 4, 0.5, 0, "failed" if case in lost else "ok", lost.get(case, "")) for case in cases
     ]  # fmt: skip
     run.edits_file.write_text("".join(record.to_line() + "\n" for record in records))
-    run.write_scores(scores, competing)
+    run.write_scores(scores, competing, encoders)
     return run
 
 

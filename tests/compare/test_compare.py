@@ -175,6 +175,26 @@ def test_another_version_of_a_metric_is_refused(tmp_path, runs):
     assert "version 1 in" in clbench(runs[0], tmp_path / "c", code=2).stderr
 
 
+def test_scores_of_other_networks_are_refused(tmp_path):
+    """A world's hash holds no encoders, and a distance by one network is none by another."""
+    one, other = ("st-lpips-vgg", "ab" * 32), ("lpips", "cd" * 32)
+    seen = [Score(case, metric, 1, 0.5) for case in CASES for metric in ("perceptual", "neutral_distance", "ssim")]
+    told = {"a": {"perceptual": one}, "b": {"perceptual": other}, "c": {"perceptual": ("st-lpips-vgg", "ef" * 32)}, "d": {}}
+    path = {side: write_run(tmp_path / side, seen, encoders=networks).path for side, networks in told.items()}
+    said = r"^neutral_distance, perceptual: scored with st-lpips-vgg \(abababab\) in .*/a and with lpips \(cdcdcdcd\) in .*/b"
+    with pytest.raises(ClbenchError, match=said):
+        match_runs(path["a"], path["b"])
+    with pytest.raises(ClbenchError, match=r"st-lpips-vgg \(abababab\) .* st-lpips-vgg \(efefefef\)"):
+        match_runs(path["a"], path["c"])
+    match_runs(path["a"], path["a"])
+    match_runs(path["a"], path["d"])  # of an older clbench, which does not say
+    plain = [write_run(tmp_path / f"{side}-plain", scored(), encoders=told[side]).path for side in ("a", "b")]
+    match_runs(*plain)  # nothing in common that a network saw
+    with pytest.raises(ClbenchError, match=r"^clip_text: scored with"):
+        text = [Score(case, "clip_text", 1, 0.5) for case in CASES]
+        match_runs(*(write_run(tmp_path / name, text, encoders={"clip": by}).path for name, by in (("e", one), ("f", other))))
+
+
 def test_pairing(tmp_path):
     for side, systems in (("old", ("teacher", "cascade", "truth")), ("new", ("cascade", "collection", "truth"))):
         for system in systems:

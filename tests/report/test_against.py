@@ -23,7 +23,7 @@ from clbench.report.material import Material
 from clbench.report.numbers import compute
 from clbench.report.pictures import Album
 from clbench.stats import Ratio
-from clbench.types import Case
+from clbench.types import Case, Edit
 
 Values = Callable[[Case], Mapping[str, float]]
 NAN, INF = float("nan"), float("inf")
@@ -94,6 +94,21 @@ def test_planted_ratios_are_read_against_their_targets(tmp_path: Path) -> None:
     assert (ratio, target, said, paper) == ("0.333", "≤ 0.4", "met, not certain", "0.401"), "four effects that always fail"
     assert found["Failure rate, cascade / teacher"][0::2] == ("2.000", "", "1.191"), "a baseline has no target"
     assert len(found) == len(CLAIMS) == 9
+
+
+def test_equal_scores_of_other_pictures_are_not_certain(tmp_path: Path) -> None:
+    """Four effects in which both are as good say little of a fifth; of the same files there is nothing more to say."""
+    answers = {case: asked.scored(case, PLANTED["teacher"](case)) for case in asked.each()}
+    runs = [asked.run_of(tmp_path, "bleeding", system, answers) for system in ("teacher", "collection")]
+
+    def failures() -> tuple[str, ...]:
+        results = load_results(runs, synthetic.about(asked.NAMES, asked.named("bleeding")))
+        return lines(table(published(Material(compute(results), Album(limit=0)))))["Failure rate, collection / teacher"]
+
+    assert failures()[:4] == ("1.000", "[1.000, 1.000]", "≤ 1", "met")
+    case = asked.each()[0]
+    runs[1].append_edit(Edit(case, synthetic.painted(case.source, 0, 0.7), nfe=8))
+    assert failures()[:4] == ("1.000", "equal in every effect, so nothing is known of other ones", "≤ 1", "met, not certain")
 
 
 def test_only_what_was_run_on_the_same_cases_is_compared(tmp_path: Path) -> None:

@@ -198,3 +198,15 @@ def test_prompts_that_lost_their_end_are_said_where_they_were_asked(tmp_path):
     assert lengths_table(results) is None and fact(results) == "all within 24 tokens"
     (runs["cascade"].path / "prompts.json").unlink()
     assert fact(results) == ""
+
+
+def test_general_instructions_that_lost_their_end_are_said_with_the_neutral_questions(tmp_path):
+    runs = {run.info.system_name: run for run in asked.bleeding(tmp_path)}
+    write_lengths(Lengths(24, (Asked("plain", 12, 1), Asked("neutral", 12, 2))), runs["collection"].path)
+    results = load_results(list(runs.values()), synthetic.about(asked.NAMES, asked.named("bleeding")))
+    sections = {one.id: one for one in make_sections(Material(compute(results), Album(limit=0)))}
+    said = "2 of 12 prompts by «neutral» of collection are longer than max_sequence_length (24 tokens) and lose their end."
+    assert sections["neutral"].lead == f"An adapter should change nothing where none of its effects is asked for. {said}"
+    (runs["collection"].path / "prompts.json").unlink()
+    sections = {one.id: one for one in make_sections(Material(compute(results), Album(limit=0)))}
+    assert sections["neutral"].lead == "An adapter should change nothing where none of its effects is asked for."

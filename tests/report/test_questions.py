@@ -84,6 +84,8 @@ def test_neutral_distance_is_in_units_of_the_reseed_floor():
     rows = frame(neutral("base", 0, 0) + neutral("good", 0.1, 0) + neutral("bad", 0.5, 0.8) + neutral("reseed", 0.1, 0))
     table = neutral_table(rows)
     assert [line.cells[0].text for line in table.rows] == ["good", "bad", "reseed"]
+    subs = {line.cells[0].text: line.cells[1].sub for line in table.rows}
+    assert subs["reseed"] == "[1.00, 1.00]" and subs["good"] == "equal in every effect, so nothing is known of other ones"
     assert cells(table, starts="good", col=1) == ["1.00"] and cells(table, starts="bad", col=1) == ["5.00"]
     assert cells(table, starts="bad", col=3) == ["e2"] and cells(table, starts="good", col=3) == ["none"]
     assert cells(table, starts="bad", col=4) == ["100 %"] and cells(table, starts="good", col=4) == ["0 %"]

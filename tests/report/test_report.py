@@ -21,6 +21,7 @@ from clbench.report import ReportInput, build, build_all, palette
 from clbench.report.blocks import Section
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.results import RunFolder
+from clbench.types import Case, Score
 
 VOID = {"meta", "input", "br", "img", "image", "use", "path", "circle"}
 FAILED = frozenset({"effect_2/source_03/s0", "effect_5/source_01/s0"})
@@ -294,6 +295,17 @@ def test_runs_of_other_worlds_are_refused(runs: list[RunFolder], tmp_path: Path)
         build(runs, synthetic.about(synthetic.NAMES[:3]), tmp_path)
     with pytest.raises(ClbenchError, match="at least one run"):
         build([], synthetic.about(), tmp_path)
+
+
+def test_runs_scored_with_other_networks_are_refused(tmp_path: Path) -> None:
+    runs = synthetic.make_runs(tmp_path, systems=("cascade", "collection", "teacher"), sources=1)
+    case = Case("effect_0", "source_00", 0)
+    for run, network in zip(runs, (("st-lpips", "ab" * 32), ("lpips", "cd" * 32)), strict=False):
+        run.write_scores([Score(case, "perceptual", 1, 0.5)], encoders={"perceptual": network})
+    said = r"^scored with st-lpips \(abababab\) in .*/cascade and with lpips \(cdcdcdcd\) in .*/collection; score them together"
+    with pytest.raises(ClbenchError, match=said):
+        build(runs, synthetic.about(), tmp_path)
+    build([runs[0], runs[2]], synthetic.about(), tmp_path)  # a run of an older clbench does not say
 
 
 def test_unscored_runs_are_refused_in_one_sentence(tmp_path: Path) -> None:
