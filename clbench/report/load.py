@@ -35,6 +35,7 @@ def load_results(runs: Sequence[RunFolder], about: ReportInput) -> Results:
                     f"{run.path} was made with {what} '{found.name}' ({found.hash[:8]}), the report is about "
                     f"({asked[:8]}); runs of different {what}s are not put in one report"
                 )
+    _check_names(runs)
     tables = sorted((_RunTable(run, about) for run in runs), key=lambda table: table.control)
     _check_encoders(tables)
     mainly = min((way(case) for table in tables for case in table.cases), default=(False, ""))
@@ -49,6 +50,16 @@ def load_results(runs: Sequence[RunFolder], about: ReportInput) -> Results:
     effects = [effect for effect in about.effects.values() if effect.id in seen]
     asked = {metric for table in tables for metric in table.metrics}
     return Results(about, entries, effects, _cards(scored), _cards(pairwise), variants, _cards(asked), _frame(tables))
+
+
+def _check_names(runs: Sequence[RunFolder]) -> None:
+    """ClbenchError where two runs are of one system: its name could stand for one of them only."""
+    first: dict[str, RunFolder] = {}
+    for run in runs:
+        other = first.setdefault(run.info.system_name, run)
+        if other is not run:
+            name = run.info.system_name
+            raise ClbenchError(f"{other.path} and {run.path} are both runs of '{name}': remove one, or move it away")
 
 
 def _check_encoders(tables: list[_RunTable]) -> None:

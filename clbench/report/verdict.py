@@ -111,11 +111,21 @@ def _against_reference(numbers: Numbers, entry: Entry) -> list[Sentence]:
     assert card is not None
     found = numbers.compared.get((entry.label, card.name))
     reference = results.reference_for(entry)
+    if reference is None and entry.system == results.about.reference:
+        return []
     if reference is None:
         return [Sentence(f"Without a run of {results.reference_name} nothing is said about differences to it.")]
     if found is None or not math.isfinite(found.difference.low):
-        return [Sentence(f"{entry.label} could not be compared with {reference.label} on {noun(card.name)}.", key=True)]
+        return [Sentence(_no_interval(entry.label, reference.label, card.name, found), key=True)]
     return _compared_sentences(entry.label, reference.label, card.name, found)
+
+
+def _no_interval(name: str, other: str, metric: str, found: Compared | None) -> str:
+    """A difference without an interval is told with its reason; that there is none, where no case has both."""
+    if found is None or not math.isfinite(found.difference.value):
+        return f"{name} could not be compared with {other} on {noun(metric)}."
+    told = metric_value(metric, found.difference.value, signed=True)
+    return f"On the same cases the {noun(metric)} of {name} differs by {told} from that of {other}; {found.difference.reason}."
 
 
 def _variants(numbers: Numbers, variants: list[Entry]) -> list[Sentence]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,27 +50,43 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
         question=suite.question,
         effects=world.effects,
         truth_kind=", ".join(KINDS[kind] for kind in kinds) or "none",
-        command=command([run.info.command for run in runs], suite_name or suite.name, world_name, out),
+        command=command([run.info.command for run in runs], suite_name or suite.name, world_name or world.name, out),
         truth_picture=_truth(world, runs),
         source_picture=lambda source: world.source_image(source, world.resolution),
         reference=REFERENCES.get(suite.name, "cascade"),
         adapter_bytes=adapter_bytes(world, suite, asked),
         asked=asked,
-        scenes=scene_parts(world, suite.sources(world) if suite.table.groups else ()),
+        scenes=scene_parts(world, _asked_sources(runs) if suite.table.groups else ()),
         names=full_names(world),
         ranks=ranks(world, runs),
     )
 
 
-def command(typed: Sequence[str], suite: str, world: str | None, out: Path) -> str:
+def _asked_sources(runs: Sequence[RunFolder]) -> list[str]:
+    """The sources that the runs hold, which may be fewer than the suite's (`--limit`)."""
+    return sorted({record.case.source for run in runs for record in run.read_edits().values()})
+
+
+def command(typed: Sequence[str], suite: str, world: str, out: Path) -> str:
     """The command that makes a report again: the one that was `typed` for all runs if it was one `clbench eval`.
 
-    Paths are told as `portable_path` does: where they stood on another machine helps nobody.
+    Where there were several, one that makes all of it: options in which all agree are kept (`agreed`). Paths are told as
+    `portable_path` does: where they stood on another machine helps nobody.
     """
     words = shlex.split(typed[0]) if len(set(typed)) == 1 else []
     if words[:2] != ["clbench", "eval"]:
-        words = ["clbench", "eval", "--suite", suite, *(["--world", world] if world else []), "--out", str(out)]
+        words = ["clbench", "eval", "--suite", suite, "--world", world, *agreed(typed), "--out", str(out)]
     return portable_command(shlex.join(words), out)
+
+
+def agreed(typed: Sequence[str]) -> list[str]:
+    """``--limit N``, where every command has it with this value: what a report of few sources is made again with."""
+    found = set()
+    for words in map(shlex.split, typed):
+        places = [at for at, word in enumerate(words[:-1]) if word == "--limit"]
+        found.add(words[places[-1] + 1] if places else "")
+    limit = found.pop() if len(found) == 1 else ""
+    return ["--limit", limit] if limit else []
 
 
 def deployment(folder: Path, world_name: str | None) -> Deployment:
@@ -87,7 +104,7 @@ def deployment(folder: Path, world_name: str | None) -> Deployment:
     costs = [(f"The pool of world {world.name}", answer(Options(world=str(world.file))))] if world.taught else []
     published = answer(Options())
     costs.append((f"{published.deployment.effects} effects on {published.base.name}", published))
-    return Deployment(found, command([found.command], found.suite.name, world_name, folder), costs)
+    return Deployment(found, command([found.command], found.suite.name, world_name or world.name, folder), costs)
 
 
 def shipped(what: str, name: str) -> str:
@@ -103,6 +120,7 @@ def shipped(what: str, name: str) -> str:
 def _truth(world: World, runs: Sequence[RunFolder]):
     """Draw 0 of the truth; where the teacher is the truth, its own picture if there is a run of it."""
     teachers = [(run, run.read_edits()) for run in runs if run.info.system_name == "teacher"]
+    full = (world.backbone.full_steps, None)
 
     def truth_picture(case: Case) -> np.ndarray | None:
         kind = world.truth_kind(case.effect)
@@ -110,10 +128,11 @@ def _truth(world: World, runs: Sequence[RunFolder]):
             from clbench.systems.controls import known_answer
 
             return known_answer(world, case)
-        for run, records in teachers:
-            record = records.get(case.id)
-            if kind == "teacher" and record is not None and record.status == "ok":
-                return run.read_picture(record)
+        for run, records in teachers if kind == "teacher" and case.question == "effect" else ():
+            for steps in full:  # as scores do: the plain question at full steps, whatever this case asks
+                record = records.get(replace(case, steps=steps, probe="").id)
+                if record is not None and record.status == "ok":
+                    return run.read_picture(record)
         return None
 
     return truth_picture

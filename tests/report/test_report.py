@@ -227,6 +227,15 @@ def test_one_effect_has_no_interval(tmp_path: Path) -> None:
     runs = synthetic.make_runs(tmp_path / "runs", names=names, systems=("teacher", "cascade", "collection"))
     text = visible(build(runs, synthetic.about(names), tmp_path)[0].read_text(encoding="utf-8"))
     assert "no interval from a single effect" in text
+    assert re.search(r"On the same cases the success of collection differs by .* pt from that of cascade; no interval", text)
+
+
+def test_the_reference_alone_misses_no_run_of_itself(tmp_path: Path) -> None:
+    text = {}
+    for system in ("cascade", "collection"):
+        runs = synthetic.make_runs(tmp_path / system, sources=2, systems=(system,))
+        text[system] = visible(build(runs, synthetic.about(), tmp_path / f"{system}-out")[0].read_text(encoding="utf-8"))
+    assert "Without a run of cascade" in text["collection"] and "Without a run of" not in text["cascade"]
 
 
 def test_steps_make_entries_of_their_own(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +87,22 @@ def test_a_system_without_its_files_costs_no_report(mini_world):
     (mini_world.root / "collection.safetensors").unlink()
     stored = adapter_bytes(mini_world, load_suite("demo"), ["sepia", "upside_down"])
     assert set(stored) == {"teacher", "teacher-few"}
+
+
+def test_a_teachers_picture_at_full_steps_is_the_truth_of_cases_at_other_steps(mini_world, mini_world_file, suite_file, tmp_path):
+    suite, out = load_suite(suite_file), tmp_path / "out"
+    run = teacher_run(mini_world, suite, out)
+    plain = suite.cases(mini_world)[0]
+    for case in (replace(plain, steps=1), replace(plain, probe="paraphrase")):
+        run.append_edit(Edit(case, np.full((32, 32, 3), 5, dtype=np.uint8)))
+        truth = report_input([run], out, str(mini_world_file), str(suite_file)).truth_picture(case)
+        assert truth is not None and (truth == 77).all()
+    neutral = replace(plain, probe="neutral")
+    assert report_input([run], out, str(mini_world_file), str(suite_file)).truth_picture(neutral) is None
+
+
+def test_two_runs_of_one_system_are_refused(mini_world, mini_world_file, suite_file, tmp_path):
+    run = teacher_run(mini_world, load_suite(suite_file), tmp_path / "out")
+    shutil.copytree(run.path, tmp_path / "out" / "teacher-old")
+    with pytest.raises(ClbenchError, match=r"teacher and .*teacher-old are both runs of 'teacher'"):
+        write_report(tmp_path / "out", str(mini_world_file), str(suite_file))
