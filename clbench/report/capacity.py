@@ -24,17 +24,26 @@ def common_gaps(
 ) -> tuple[list[str], np.ndarray, list[str]]:
     """(candidates by size, gaps (M, K), the K effects): quality minus the reference's on effects that all candidates were asked.
 
-    `counts` maps a candidate to how many effects it carries. A metric whose lower values are better is turned around.
+    Only cases that both were scored on count, so that neither has easier scenes. `counts` maps a candidate to how many effects
+    it carries. A metric whose lower values are better is turned around.
     """
     rows = plain(frame, metric)
-    means = rows[rows["status"] == "ok"].groupby(["system", "effect"])["value"].mean()
-    scored = set(means.index.get_level_values(0))
+    rows = rows[rows["status"] == "ok"]
+    scored = set(rows["system"])
     ordered = sorted((name for name in counts if name in scored), key=lambda name: counts[name])
-    names = [reference, *ordered] if reference in scored else []
-    shared = sorted(set.intersection(*(set(means[name].index) for name in names))) if len(names) > 1 else []
+    there = reference in scored
+    paired = [_paired_means(rows[rows["system"] == name], rows[rows["system"] == reference]) for name in ordered] if there else []
+    shared = sorted(set.intersection(*(set(gaps.index) for gaps in paired))) if paired else []
     sign = -1.0 if METRICS.get(metric).direction == "lower" else 1.0
-    gaps = [[sign * (means[name][effect] - means[reference][effect]) for effect in shared] for name in ordered]
+    gaps = [[sign * gaps[effect] for effect in shared] for gaps in paired]
     return ordered, np.array(gaps, dtype=float).reshape(len(ordered), len(shared)), shared
+
+
+def _paired_means(rows: Frame, reference: Frame) -> Frame:
+    """Mean difference to the reference by effect, over the cases of both: seeds first, then sources."""
+    both = rows.merge(reference, on=["effect", "source", "seed"], suffixes=("", "_reference"))
+    gaps = both.assign(gap=both["value"] - both["value_reference"])
+    return gaps.groupby(["effect", "source"])["gap"].mean().groupby("effect").mean()
 
 
 def capacity_table(frame: Frame, counts: Mapping[str, int], metric: str, reference: str = "cascade") -> TableView | None:

@@ -78,7 +78,17 @@ def _floor_of_a_probe(entry: Entry) -> bool:
 def _frame(tables: list[_RunTable]) -> Frame:
     import pandas as pd
 
-    return pd.concat([table.frame[~table.frame["metric"].isin(LARGE)] for table in tables], ignore_index=True)
+    return pd.concat([frame[~frame["metric"].isin(LARGE)] for frame in map(_as_made, tables)], ignore_index=True)
+
+
+def _as_made(table: _RunTable) -> Frame:
+    """The rows at the steps that the system is made for, as `clbench.report.data.as_made`: sections average over them."""
+    steps = table.frame["steps"]
+    asked = set(steps.dropna().unique())
+    if table.control or len(asked) < 2:
+        return table.frame
+    own = table.run.info.system.card["settings"].get("steps")
+    return table.frame[steps == (own if own in asked else max(asked))]
 
 
 def _check_effects(entries: list[Entry], about: ReportInput) -> None:

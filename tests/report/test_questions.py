@@ -155,6 +155,14 @@ def test_capacity_compares_common_effects_and_finds_the_break_even():
     assert capacity_table(rows, {}, "vsa") is None
 
 
+def test_a_reference_of_more_scenes_is_compared_on_those_of_both():
+    """The cascade fails on the scenes that the adapter was not asked of; on the others both are equal."""
+    rows = [row("cascade", e, s, "success", float(s in SOURCES[:2])) for e in EFFECTS for s in SOURCES]
+    rows += [row("c6", e, s, "success", 1.0) for e in EFFECTS for s in SOURCES[:2]]
+    _, gaps, shared = common_gaps(frame(rows), {"c6": 6}, "success")
+    assert shared == list(EFFECTS) and (gaps == 0).all()
+
+
 def test_an_adapter_stands_on_its_own_effects_and_on_those_of_all():
     """c6 is as good as c2 on the two effects of c2 and fails on the others: no fall of the adapter's."""
     easy, hard = EFFECTS[:2], EFFECTS[2:]

@@ -20,6 +20,7 @@ from clbench.registry import ClbenchError
 from clbench.report import ReportInput, build, build_all, palette
 from clbench.report.blocks import Section
 from clbench.report.cells import Cell, Head, Row, TableView
+from clbench.report.load import load_results
 from clbench.results import RunFolder
 from clbench.types import Case, Score
 
@@ -244,6 +245,16 @@ def test_steps_make_entries_of_their_own(tmp_path: Path) -> None:
     text = visible(build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8"))
     assert "collection @2" in text and "cascade @8" in text
     assert "collection @8 − cascade" in text
+
+
+def test_sections_average_over_the_steps_that_a_system_is_made_for(tmp_path: Path) -> None:
+    runs = synthetic.make_runs(tmp_path / "runs", sources=2, steps=(1, 4, 16, 8), systems=("cascade", "teacher", "truth"))
+    frame = load_results(runs, synthetic.about()).frame
+    own = {run.info.system_name: run.info.system.card["settings"].get("steps") for run in runs}
+    asked = {name: set(frame[frame["system"] == name]["steps"]) for name in own}
+    assert asked["truth"] == {1, 4, 8, 16}
+    for name in ("cascade", "teacher"):
+        assert asked[name] == {own[name] if own[name] in (1, 4, 8, 16) else 16}
 
 
 def test_a_control_stands_once_for_all_steps(tmp_path: Path) -> None:
