@@ -95,14 +95,16 @@ def _rows(folder: RunFolder, metrics: Mapping[str, SetMetric], clip: ClipEncoder
 def _embedded(
     folder: RunFolder, records: Sequence[EditRecord], clip: ClipEncoder, truths: _Truths
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Embedded outputs (N, D) and truths (M, D) by effect; the truth of a source once, however many seeds were asked."""
     outputs: dict[str, list[Tensor]] = {}
-    right: dict[str, list[Tensor]] = {}
+    right: dict[str, dict[str, Tensor]] = {}
     for record in sorted(records, key=lambda record: record.id):
         truth = truths.embedded(record.case.effect, record.case.source)
         if truth is not None:
             outputs.setdefault(record.case.effect, []).append(clip.embed_image(to_tensor([folder.read_picture(record)])))
-            right.setdefault(record.case.effect, []).append(truth)
-    return {e: torch.cat(found) for e, found in outputs.items()}, {e: torch.cat(found) for e, found in right.items()}
+            right.setdefault(record.case.effect, {})[record.case.source] = truth
+    seen = {effect: torch.cat(found) for effect, found in outputs.items()}
+    return seen, {effect: torch.cat([*found.values()]) for effect, found in right.items()}
 
 
 def _write(folder: RunFolder, rows: Sequence[SetRow], clip: ClipEncoder | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,3 +66,15 @@ def test_outputs_are_compared_with_truths(tmp_path, world, monkeypatch):  # noqa
 def test_the_functions_are_those_of_the_metrics():
     sets = pytest.importorskip("clbench.metrics.sets")
     assert room.set_metrics(["cmmd", "kid"]) == {"cmmd": sets.cmmd, "kid": sets.kid}
+
+
+def test_a_truth_counts_once_however_many_seeds_were_asked(tmp_path, world, monkeypatch):  # noqa: F811
+    """Repeated members would bias KID, whose estimate supposes independent ones."""
+    monkeypatch.setattr(room, "set_metrics", lambda names: dict.fromkeys(names, gap))
+    monkeypatch.setattr(room, "SMALLEST", 1)
+    monkeypatch.setattr(room, "open_encoders", lambda *_: type("E", (), {"clip": Colours()}))
+    suite = suite_of("small", ("sepia", "upside_down"), ("psnr",), sets=("kid",))
+    cases = [replace(case, seed=seed) for case in suite.cases(world) for seed in (0, 1)]
+    (path,) = room.score_sets([make_run(tmp_path / "identity", world, suite, "identity", cases=cases)], world, suite)
+    sizes = {(row["n"], row["n_truth"]) for row in json.loads(path.read_text())["rows"] if row["effect"]}
+    assert sizes == {(len(cases) // 2, len(cases) // 4)}
