@@ -6,10 +6,12 @@ the files of others need stands here.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from clbench.images import PICTURE_SUFFIXES, pictures_in
 from clbench.registry import ClbenchError
@@ -19,19 +21,21 @@ UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jxl", ".jfif", ".gif", ".psd", "
 
 
 def read_photo(path: Path | str) -> np.ndarray:
-    """The picture at `path` as uint8 ``(H, W, 3)``, upright as its EXIF orientation says; transparency is laid on white.
+    """The picture at `path` as uint8 ``(H, W, 3)`` in sRGB, upright as its EXIF orientation says; transparency is laid on white.
 
-    Grey of 16 bits is scaled to 8. Raises ClbenchError naming the file if it is missing, truncated, no picture, or holds
-    numbers without a range (floats).
+    Colours are converted from the profile that a file brings (Display P3, CMYK), grey of 16 bits is scaled to 8. Raises
+    ClbenchError naming the file if it is missing, truncated, no picture, too large, or holds numbers without a range (floats).
     """
     path = Path(path)
     try:
         with Image.open(path) as opened:
             opened.load()
-            upright = _eight_bit(ImageOps.exif_transpose(opened))
+            upright = _eight_bit(_in_srgb(ImageOps.exif_transpose(opened)))
             return np.array(_on_white(upright) if upright.has_transparency_data else upright.convert("RGB"))
     except FileNotFoundError:
         raise ClbenchError(f"picture not found: {path}") from None
+    except Image.DecompressionBombError as error:
+        raise ClbenchError(f"cannot read the picture {path}: {error}; make it smaller") from None
     except UnidentifiedImageError:
         raise ClbenchError(f"cannot read the picture {path}: no picture format that is known") from None
     except (OSError, SyntaxError, ValueError) as error:
@@ -45,6 +49,29 @@ def photos_in(folder: Path | str) -> dict[str, Path]:
         if path.suffix.lower() in UNREAD_SUFFIXES and not path.name.startswith("."):
             raise ClbenchError(f"{path} is not read: save it as one of {', '.join(PICTURE_SUFFIXES)}, or take it away")
     return found
+
+
+def _in_srgb(opened: Image.Image) -> Image.Image:
+    """Colours as sRGB by the picture's own profile; unchanged without one, or with one of another kind of colours than it has."""
+    raw = opened.info.get("icc_profile")
+    if not raw or opened.mode.startswith(("I", "F")):
+        return opened
+    try:
+        return _converted(opened, ImageCms.ImageCmsProfile(io.BytesIO(raw)))
+    except (OSError, ImageCms.PyCMSError) as error:
+        raise ValueError(f"its colour profile is broken ({error}); save it as sRGB") from None
+
+
+def _converted(opened: Image.Image, profile: Any) -> Image.Image:
+    space = profile.profile.xcolor_space.strip()
+    if space == "RGB" and opened.mode not in ("RGB", "RGBA"):
+        opened = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
+    if opened.mode not in {"RGB": ("RGB", "RGBA"), "GRAY": ("L",), "CMYK": ("CMYK",)}.get(space, ()):
+        return opened
+    mode = "RGBA" if opened.mode == "RGBA" else "RGB"
+    converted = ImageCms.profileToProfile(opened, profile, ImageCms.createProfile("sRGB"), outputMode=mode)
+    assert converted is not None  # it is None only where the picture itself is changed
+    return converted
 
 
 def _eight_bit(opened: Image.Image) -> Image.Image:

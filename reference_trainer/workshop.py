@@ -106,7 +106,9 @@ class Workshop:
         steps = table.full_steps if steps is None else steps
         if table.full_shift is not None:
             changed = {"shift": table.full_shift, "use_dynamic_shifting": False, "shift_terminal": None}
-            scheduler = type(scheduler).from_config(dict(scheduler.config) | changed)
+            # diffusers would take its own defaults for the keys named there, whatever `changed` says
+            own = {key: value for key, value in scheduler.config.items() if key != "_use_default_values"}
+            scheduler = type(scheduler).from_config(own | changed)
         c = scheduler.config
         mu = calculate_shift(self.space.tokens, c.base_image_seq_len, c.max_image_seq_len, c.base_shift, c.max_shift)
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -73,3 +75,65 @@ def test_what_is_no_picture_is_named(tmp_path, content):
         read_photo(tmp_path / "a.png")
     with pytest.raises(ClbenchError, match=r"picture not found: .*b.png"):
         read_photo(tmp_path / "b.png")
+
+
+def _profile(primaries: dict[str, tuple[float, float, float]], space: bytes = b"RGB ") -> bytes:
+    """A small ICC profile (version 2): colorants relative to D50 and gamma 2.2 for each of them, or one grey curve."""
+    fixed = lambda *numbers: b"".join(struct.pack(">i", round(n * 65536)) for n in numbers)  # noqa: E731
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(2.2 * 256)) + bytes(2)
+    white = (0.9642, 1.0, 0.8249)
+    tags = {b"wtpt": b"XYZ " + bytes(4) + fixed(*white)}
+    for name, colour in primaries.items():
+        tags[f"{name}XYZ".encode()] = b"XYZ " + bytes(4) + fixed(*colour)
+        tags[f"{name}TRC".encode()] = curve
+    if space == b"GRAY":
+        tags[b"kTRC"] = b"curv" + bytes(4) + struct.pack(">IH", 1, 256) + bytes(2)  # linear
+    table, data, at = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for tag, body in tags.items():
+        table += tag + struct.pack(">II", at + len(data), len(body))
+        data += body
+    size = struct.pack(">I", 128 + len(table) + len(data))
+    head = size + bytes(4) + struct.pack(">I", 0x02100000) + b"mntr" + space + b"XYZ " + bytes(12) + b"acsp" + bytes(28)
+    head += fixed(*white)
+    return head.ljust(128, b"\0") + table + data
+
+
+P3 = {"r": (0.51512, 0.2412, -0.00105), "g": (0.29198, 0.69225, 0.04189), "b": (0.1571, 0.06657, 0.78407)}
+SRGB = {"r": (0.43607, 0.22249, 0.01392), "g": (0.38515, 0.71687, 0.09708), "b": (0.14307, 0.06061, 0.7141)}
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_colours_of_another_profile_become_srgb(tmp_path, name):
+    """Display P3's green is greener than sRGB has: in sRGB numbers its red goes to 0. Colours of an sRGB profile stay."""
+    plain = Image.new("RGB", (32, 32), (40, 200, 90))
+    for primaries, expected, near in ((P3, (0, 204, 72), 12), (SRGB, (40, 200, 90), 6)):
+        plain.save(tmp_path / name, icc_profile=_profile(primaries), quality=98)
+        assert np.abs(read_photo(tmp_path / name).reshape(-1, 3).mean(0) - expected).max() <= near
+    plain.save(tmp_path / name, quality=98)
+    assert np.abs(read_photo(tmp_path / name).reshape(-1, 3).mean(0) - (40, 200, 90)).max() <= 3
+
+
+def test_transparency_and_palettes_outlive_a_profile(tmp_path):
+    half = Image.new("RGBA", (8, 8), (40, 200, 90, 0))
+    half.save(tmp_path / "a.png", icc_profile=_profile(P3))
+    assert (read_photo(tmp_path / "a.png") == 255).all()
+    Image.new("RGB", (8, 8), (40, 200, 90)).quantize(4).save(tmp_path / "p.png", icc_profile=_profile(P3))
+    assert read_photo(tmp_path / "p.png")[0, 0, 0] < 20
+
+
+def test_grey_of_a_linear_profile(tmp_path):
+    Image.new("L", (8, 8), 128).save(tmp_path / "g.png", icc_profile=_profile({}, b"GRAY"))
+    assert abs(int(read_photo(tmp_path / "g.png")[0, 0, 0]) - 188) <= 2
+
+
+def test_a_broken_profile_names_its_file(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", icc_profile=b"no profile at all")
+    with pytest.raises(ClbenchError, match=r"a\.png: its colour profile is broken .* save it as sRGB"):
+        read_photo(tmp_path / "a.png")
+
+
+def test_a_picture_that_is_too_large_names_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    with pytest.raises(ClbenchError, match=r"a\.png: Image size \(1024 pixels\) exceeds limit .* make it smaller"):
+        read_photo(tmp_path / "a.png")

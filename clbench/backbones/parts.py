@@ -42,7 +42,21 @@ def check_parts(folder: Path, kind: str, resolution: int) -> None:
         _read_json(file)
     for file in sorted(folder.glob("*/*.safetensors")):
         read_header(file)
+    for file in sorted(folder.glob("*/*.safetensors.index.json")):
+        _check_shards(file)
     check_resolution(folder, kind, resolution)
+
+
+def _check_shards(index: Path) -> None:
+    """ClbenchError for a shard that is not there, unless the weights stand beside the `index` in one file."""
+    if index.with_name(index.name.removesuffix(".index.json")).is_file():
+        return
+    named = _read_json(index).get("weight_map")
+    if not isinstance(named, dict):
+        raise ClbenchError(f"{index} should hold a table 'weight_map', which names the file of every weight")
+    for shard in sorted(set(named.values())):
+        if not (index.parent / shard).is_file():
+            raise ClbenchError(f"{index.parent} lacks {shard}, which {index.name} names")
 
 
 def check_resolution(folder: Path, kind: str, resolution: int) -> None:

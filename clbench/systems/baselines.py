@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from clbench.adapter_prompts import as_trained, prompt_kind
 from clbench.backbones import backbone_folder
+from clbench.probes import TRIGGER
 from clbench.systems import ACCELERATED, Bench
 from clbench.systems.sampled import (
     Adapters,
@@ -38,7 +40,7 @@ def open_teacher_few(bench: Bench, name: str) -> SampledSystem:
 
 
 def open_joint(bench: Bench, name: str) -> SampledSystem:
-    """The joint LoRA at full steps with guidance, or beside the accelerator at few steps; trigger and caption.
+    """The joint LoRA at full steps with guidance, or beside the accelerator at few steps, in the words of its training.
 
     Beside the accelerator its embedded guidance counts, since it was distilled with it; else the joint LoRA's own.
     """
@@ -56,5 +58,8 @@ def open_joint(bench: Bench, name: str) -> SampledSystem:
         sampler = replace(fast_sampler, embedded_guidance=own)
         adapters += ((fast.path, accelerator.weight),)
         hashes, weights = hashes | {"accelerator": fast.sha256}, weights | {"accelerator_weight": accelerator.weight}
-    card = SystemCard(name, "joint", hashes, card_settings(bench, sampler, "trigger + caption") | weights)
-    return SampledSystem(bench, card, Plan(lambda effect: adapters, lambda effect: effect.student_prompt), sampler)
+    kind = prompt_kind(info)
+    card = SystemCard(name, "joint", hashes, card_settings(bench, sampler, TRIGGER if kind == "aop" else kind) | weights)
+    prompt = lambda effect: effect.student_prompt if kind == "aop" else effect.instruction  # noqa: E731
+    plan = Plan(lambda effect: adapters, prompt, effects=as_trained(info, bench.world.effects, kind))
+    return SampledSystem(bench, card, plan, sampler)

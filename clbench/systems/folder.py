@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from clbench import photos
 from clbench.hashing import file_digest
 from clbench.images import PICTURE_SUFFIXES, reduce_to
 from clbench.photos import read_photo
@@ -32,7 +33,8 @@ class FolderSystem:
         if not self._files:
             raise ClbenchError(f"{folder} holds no picture; expected {folder}/<effect>/<source>.png")
         digest = hash_value({stem: file_digest(path) for stem, path in self._files.items()})
-        self.card = SystemCard("folder", "folder", {}, {"pictures": digest})
+        how = file_digest(Path(photos.__file__))  # pictures that were read in another way are another run's
+        self.card = SystemCard("folder", "folder", {}, {"pictures": digest, "reading": how})
 
     def edit(self, cases: Sequence[Case]) -> Iterator[Edit]:
         """Yield one Edit for each case."""
