@@ -34,6 +34,8 @@ def train(
     if extend is not None and stage is None:
         raise ClbenchError("--extend goes with --stage collection")
     stages = [stage] if stage is not None else ["teachers", "accelerator", "collection"]
+    if stage is None:
+        trainer.check_ahead(read, world, names(effects) or None, target)
     with trainer.processes.group():
         speaks = trainer.processes.first()  # of several processes one shows and tells
         for name in stages:

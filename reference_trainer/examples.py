@@ -114,6 +114,17 @@ def general_examples(world: World, count: int, pictures: str | None) -> list[tup
     return [(source, PLAIN_INSTRUCTIONS[index % len(PLAIN_INSTRUCTIONS)]) for index, source in enumerate(sources)]
 
 
+def check_sources(world: World, pictures: str | None, stage: str) -> None:
+    """ClbenchError unless there is something to distil on; every picture of a folder is opened."""
+    if pictures is None and world.table.sources.kind != "scenes":
+        raise ClbenchError(
+            f"world {world.name} has no scenes to distil on: give a folder of pictures by 'pictures = ...' in [{stage}] of the "
+            "recipe"
+        )
+    if pictures is not None:
+        distillation_sources(world, stage, len(photos_in(pictures)) or 1, pictures)
+
+
 def _scene_edits(world: World, count: int) -> list[tuple[Picture, str]]:
     from clbench.general import draw_edit
 

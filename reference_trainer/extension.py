@@ -6,6 +6,7 @@ the old effects; without it nothing but the small budget protects them, and the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,12 @@ def read_origin(path: Path, given: Sequence[str] | None, config: ExtensionConfig
     if config.replay > 0 and not effects:
         raise ClbenchError(f"{path} does not say which effects it knows: name them by --old, or set [extension] replay = 0")
     require_prompt(path, config.prompt, "extension")
+    trained = json.loads(header.get("clbench.wordings", '["{}"]'))
+    if trained != config.wordings:
+        raise ClbenchError(
+            f"{path} was trained in the wordings {trained}, but [extension] wordings of the recipe is {config.wordings}: the old "
+            "effects would be replayed in other words; make them equal"
+        )
     require_times(path, config, "extension")
     return Origin(describe_adapter(path), effects)
 

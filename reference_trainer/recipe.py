@@ -91,6 +91,8 @@ def _idle(table: StudentConfig) -> Iterator[tuple[str, str]]:
             yield name, "without warm_start updates"
         if table.distill_lr not in (None, table.lr):
             yield "lr", f"without warm_start updates, where distill_lr {table.distill_lr:g} is the rate of every update"
+    if isinstance(table, CollectionConfig) and not table.p_switch:
+        yield "wordings", "where p_switch is 0 and no row is of an effect"
     if table.warm_start == table.updates:
         yield "distill_lr", f"where all {table.updates} updates are the warm start"
 

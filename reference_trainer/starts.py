@@ -15,11 +15,11 @@ from reference_trainer import processes
 from reference_trainer.config import LoraTable, StudentConfig
 
 
-def check_sampling(world: World, config: StudentConfig, stage: str) -> None:
+def check_sampling(world: World, config: StudentConfig, stage: str, tell: bool = True) -> None:
     """Whether the world will sample at the times that the recipe's `stage` trains for.
 
     ClbenchError for a shift that is neither the world's own nor that of an entry of the adapters that `stage` makes. Other steps
-    are no mistake, since an adapter may be asked for fewer than it was trained for: they are said.
+    are no mistake, since an adapter may be asked for fewer than it was trained for: they are said, if we are to `tell`.
     """
     one = world.table.accelerator
     entries: Sequence[FewStepTable] = world.table.candidates if stage != "accelerator" else [one] if one else []
@@ -30,7 +30,7 @@ def check_sampling(world: World, config: StudentConfig, stage: str) -> None:
             f"[{stage}] shift of the recipe is {config.shift:g}, but {world.file} samples with shift {usual.shift:g}: "
             f"make them equal, or name shift = {config.shift:g} in {where} there"
         )
-    if config.steps not in {usual.few_steps, *(entry.steps for entry in entries)} and processes.first():
+    if config.steps not in {usual.few_steps, *(entry.steps for entry in entries)} and tell and processes.first():
         say(
             f"[{stage}] steps of the recipe are {config.steps}, but {world.file} samples in {usual.few_steps}: "
             f"name steps = {config.steps} in {where} there, to see the adapter as it is trained",

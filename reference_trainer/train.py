@@ -17,8 +17,9 @@ from clbench.world import World
 from reference_trainer import processes
 from reference_trainer.accelerator import train_accelerator
 from reference_trainer.checkpoint import forget
-from reference_trainer.collection import train_collection
-from reference_trainer.examples import check_pairs
+from reference_trainer.collection import read_start, train_collection
+from reference_trainer.config import JointConfig, TeachersConfig
+from reference_trainer.examples import check_pairs, check_sources, teacher_pairs
 from reference_trainer.extension import Origin, budget, read_origin, train_extension
 from reference_trainer.joint import train_joint
 from reference_trainer.loop import Progress
@@ -93,6 +94,25 @@ def run(
         for progress in train_collection(Workshop(world), chosen, teachers, recipe.collection, recipe.seed, out, resume):
             report(progress)
     return [out / "collection.safetensors"]
+
+
+def check_ahead(recipe: Recipe, world: World, effects: Sequence[str] | None, out: Path) -> None:
+    """What stages accelerator and collection refuse, said before the teachers are trained, so far as it needs none of them."""
+    chosen = choose_effects(world, effects)
+    for stage, config in (("accelerator", recipe.accelerator), ("collection", recipe.collection)):
+        check_sampling(world, config, stage, tell=False)
+        check_sources(world, config.pictures, stage)
+    if recipe.collection.start_file is not None:
+        chosen = with_triggers(world, chosen, recipe.collection.triggers)
+        read_start(recipe.collection, chosen, out / "collection.safetensors")
+
+
+def _check_pairs(world: World, effects: Sequence[Effect], config: TeachersConfig | JointConfig) -> None:
+    """ClbenchError for the first effect without sound pairs; those of a folder are all opened."""
+    for effect in effects:
+        check_pairs(world, effect, config.folder)
+        if config.folder is not None:
+            teacher_pairs(world, effect, config.pairs, config.folder)
 
 
 @contextmanager
@@ -208,8 +228,7 @@ def _taught_or_all(world: World, effects: Sequence[Effect], out: Path) -> list[E
 def _teachers(
     recipe: Recipe, world: World, effects: Sequence[Effect], out: Path, resume: bool, report: Callable[[Progress], None]
 ) -> list[Path]:
-    for effect in effects:
-        check_pairs(world, effect, recipe.teachers.folder)
+    _check_pairs(world, effects, recipe.teachers)
     with _alone(*(out / "work" / effect.id for effect in effects)):
         if not resume and processes.first():  # all at once, so that a killed run is finished without --fresh
             for effect in effects:
@@ -228,8 +247,7 @@ def _teachers(
 def _joint(
     recipe: Recipe, world: World, effects: Sequence[Effect], out: Path, resume: bool, report: Callable[[Progress], None]
 ) -> list[Path]:
-    for effect in effects:
-        check_pairs(world, effect, recipe.joint.folder)
+    _check_pairs(world, effects, recipe.joint)
     with _alone(out / "joint"):
         for progress in train_joint(Workshop(world), effects, recipe.joint, recipe.seed, out, resume):
             report(progress)

@@ -10,7 +10,7 @@ import torch
 from test_systems import EFFECTS, Recorder, cases_of
 from typer.testing import CliRunner
 
-from clbench.adapters import describe_adapter, load_tensors
+from clbench.adapters import describe_adapter, load_tensors, save_adapter
 from clbench.backbones import Sampler
 from clbench.cli import app
 from clbench.edit import certificate
@@ -154,6 +154,17 @@ def test_joint_alone_and_with_the_accelerator(bench):
     assert bench.backbone.loaded[-1] == (("joint.safetensors", 0.5), ("accelerator.safetensors", 1.0))
     assert bench.backbone.calls[-1][1] == Sampler(2, 1.0, True, 3.0)
     assert set(system.card.adapters) == {"joint", "accelerator"}
+
+
+@pytest.mark.parametrize("kind", ["instruction", "caption"])
+def test_a_joint_lora_is_asked_in_the_words_of_its_training(bench, kind):
+    path = bench.world.joint().path
+    info = describe_adapter(path)
+    save_adapter(path, load_tensors(info), info.metadata, {"clbench.prompt": kind})
+    plain = open_system("joint", bench)
+    assert plain.card.settings["prompt"] == kind
+    list(plain.edit(cases_of(bench.world)))
+    assert {job.prompt for job in bench.backbone.calls[-1][0]} == {"make it sepia", "turn it upside down"}
 
 
 GUIDANCES = [(None, 1.5, 1.5, 1.5), (2.5, 1.5, 1.5, 2.5), (2.5, None, None, 2.5)]

@@ -194,6 +194,16 @@ def rewrite(file, **changes):
     file.write_text(json.dumps({key: value for key, value in (found | changes).items() if value is not None}))
 
 
+def test_a_backbone_that_lacks_a_shard(refused, own_backbone):
+    """Not a LoRA of another base: half of the modules would be missing."""
+    whole = own_backbone / "transformer/diffusion_pytorch_model.safetensors"
+    first, second = (f"diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2))
+    index = whole.with_name(f"{whole.name}.index.json")
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"a.weight": first, "b.weight": second}}))
+    whole.rename(whole.with_name(first))
+    assert f"transformer lacks {second}, which {index.name} names" in refused()
+
+
 @pytest.mark.parametrize(
     ("found", "words"),
     [

@@ -20,6 +20,7 @@ from reference_trainer.recipe import RECIPES, Recipe, load_recipe
         ("[collection]\nrouting = 'batches'", "Did you mean 'batch'"),
         ("[collection.times]\nanchor = 'papre'", "Did you mean 'paper'"),
         ("[teachers]\nrank = 4", "unknown key 'rank'"),
+        ("[collection]\np_switch = 0\nwordings = ['{}', 'now {}']", "'wordings' in .* does nothing where p_switch is 0"),
         ("[collection]\nwordings = []", "the first of the wordings must be"),
         ("[collection]\nwordings = ['show {}', '{}']", "the first of the wordings must be"),
         ("[collection]\nwordings = ['{}', 'show it']", "wording 'show it' must hold {} once"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from reference_trainer.config import LoraTable
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.objective import Objective
-from reference_trainer.train import run, teacher_files
+from reference_trainer.train import check_ahead, run, teacher_files
 
 
 @pytest.mark.parametrize("stage", ["teachers", "accelerator", "collection", "joint"])
@@ -541,6 +542,31 @@ def test_mistakes_are_one_sentence(shop_floor, stage, effects, settings, message
         recipe = changed(recipe, stage, **settings)
     with pytest.raises(ClbenchError, match=message):
         run(stage, recipe, world, effects, out)
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "message"),
+    [
+        ("accelerator", {"pictures": None}, r"no scenes to distil on: .* in \[accelerator\] of the recipe"),
+        ("collection", {"pictures": "nowhere"}, "folder of pictures not found: nowhere"),
+        ("collection", {"shift": 2.0}, r"\[collection\] shift of the recipe is 2"),
+        ("collection", {"warm_start_from": "gone.safetensors"}, "gone.safetensors' is neither base, merged nor an"),
+    ],
+)
+def test_what_later_stages_refuse_is_said_before_the_teachers_are_trained(shop_floor, stage, settings, message):
+    world, recipe, out = shop_floor
+    check_ahead(recipe, world, None, out)
+    with pytest.raises(ClbenchError, match=message):
+        check_ahead(changed(recipe, stage, **settings), world, None, out)
+
+
+def test_every_pair_of_every_effect_is_opened_before_the_first_teacher_is_trained(shop_floor):
+    world, recipe, out = shop_floor
+    last = sorted((Path(recipe.teachers.folder) / "upside_down" / "target").iterdir())[-1]
+    last.write_bytes(last.read_bytes()[:40])
+    with pytest.raises(ClbenchError, match=f"cannot read the picture {last}"):
+        run("teachers", recipe, world, ["sepia", "upside_down"], out)
+    assert not (out / "teachers" / "sepia.safetensors").exists()
 
 
 def test_a_collection_without_teachers(shop_floor):
