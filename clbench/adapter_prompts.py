@@ -15,7 +15,7 @@ from clbench.adapters import AdapterInfo
 from clbench.registry import ClbenchError
 from clbench.types import Effect, PromptKind
 
-PROMPT_KEY, TRIGGERS_KEY = "clbench.prompt", "clbench.triggers"
+PROMPT_KEY, TRIGGERS_KEY, INSTRUCTION_KEY = "clbench.prompt", "clbench.triggers", "clbench.instruction"
 
 
 def prompt_kind(info: AdapterInfo, said: PromptKind | None = None) -> PromptKind:
@@ -53,3 +53,13 @@ def as_trained(info: AdapterInfo, effects: Mapping[str, Effect], kind: PromptKin
     if kind == "caption":
         return {name: replace(effect, instruction=effect.caption) for name, effect in found.items()}
     return found
+
+
+def require_instruction(info: AdapterInfo, effect: Effect) -> None:
+    """ClbenchError where a teacher's header names another instruction than the effect has: it would be asked in other words."""
+    trained = info.header.get(INSTRUCTION_KEY, effect.instruction)
+    if trained != effect.instruction:
+        raise ClbenchError(
+            f"{info.path} was trained with the instruction '{trained}', but that of effect '{effect.id}' is "
+            f"'{effect.instruction}': train the teacher again, or give the effect its instruction back"
+        )

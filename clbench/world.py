@@ -264,11 +264,19 @@ class World:
             if inline.operator is not None:
                 from clbench.effects import OPERATORS
 
-                OPERATORS.get(inline.operator)
+                try:
+                    OPERATORS.get(inline.operator)
+                except ClbenchError as error:
+                    raise ClbenchError(f"{self.file}: effect '{inline.id}': {error}") from None
         if not effects:
             raise ClbenchError(
                 f"{self.file} defines no effect: give [effects] file = ... or [[effects.inline]]"
             )
+        if self.table.effects.inline:  # the catalogue's own were checked among themselves
+            # private only by name: the code of that room is part of every world's hash
+            from clbench.effects.catalogue import _check_together
+
+            _check_together(effects, self.file)
         return effects
 
     def _open_sources(self) -> SourcePool:

@@ -8,6 +8,7 @@ one forward pass; a pass with gradient belongs to one role alone.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -159,7 +160,9 @@ class Backbone:
         """A finished adapter from a LoRA file; ClbenchError naming the file unless every key applies."""
         info = describe_adapter(path)
         check_adapter(info, self._shapes, "this backbone")
-        self.add(name, LoraConfig(**lora_config(info)), trainable=False)
+        # whole names: of a list peft takes ends, and the last layer's "proj_out" is also that of every single block
+        whole = "|".join(re.escape(module) for module in sorted(info.shapes))
+        self.add(name, LoraConfig(**{**lora_config(info), "target_modules": whole}), trainable=False)
         self.load(name, load_tensors(info), str(path))
 
     def parameters(self, name: str) -> dict[str, nn.Parameter]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from clbench.adapter_prompts import require_instruction
+from clbench.adapters import describe_adapter
 from clbench.hashing import file_digest
 from clbench.registry import ClbenchError
 from clbench.types import Effect, seed_from
@@ -39,6 +41,7 @@ def lessons(
     for effect in effects:
         if effect.id not in teachers:
             raise ClbenchError(f"effect '{effect.id}' has no teacher adapter: run `clbench train --stage teachers` first")
+        require_instruction(describe_adapter(teachers[effect.id]), effect)
     count, pictures = config.effect_sources, config.pictures
     return [Taught(e, teachers[e.id], distillation_sources(shop.world, e.id, count, pictures)) for e in effects]
 

@@ -221,7 +221,8 @@ def teacher_files(world: World, effects: Sequence[Effect], folder: Path) -> dict
 
 def _taught_or_all(world: World, effects: Sequence[Effect], out: Path) -> list[Effect]:
     """The effects that have a teacher, which the collection that a joint LoRA is compared with knows; all where none has one."""
-    taught = teacher_files(world, effects, out / "teachers")
+    folder = out / "teachers"
+    taught = {e.id for e in effects if (folder / f"{e.id}.safetensors").is_file() or world.teacher_path(e.id) is not None}
     return [effect for effect in effects if not taught or effect.id in taught]
 
 

@@ -93,3 +93,14 @@ def test_other_effects_keep_their_words(mini_world, own):
     found = as_trained(info, mini_world.effects)
     assert list(found) == list(mini_world.effects)
     assert found["upside_down"] == mini_world.effects["upside_down"] and found["sepia"].trigger == "<new01>"
+
+
+def test_a_teacher_of_another_instruction_is_refused(mini_world, tmp_path):
+    """Edited in the world file after the training: the teacher would be asked in words that it never saw."""
+    path = mini_world.teacher_path("sepia")
+    info = describe_adapter(path)
+    save_adapter(path, load_tensors(info), info.metadata, {"clbench.instruction": "make it an old photograph"})
+    with pytest.raises(ClbenchError, match="the instruction 'make it an old photograph', but that of effect 'sepia'"):
+        open_system("teacher", Bench(mini_world, ["sepia", "upside_down"]))
+    save_adapter(path, load_tensors(info), info.metadata, {"clbench.instruction": "make it sepia"})
+    open_system("teacher", Bench(mini_world, ["sepia", "upside_down"]))

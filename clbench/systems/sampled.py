@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from clbench.adapter_prompts import as_trained, prompt_kind
+from clbench.adapter_prompts import as_trained, prompt_kind, require_instruction
 from clbench.adapters import AdapterInfo, check_adapter, describe_adapter
 from clbench.backbones import Job, Sampler, backbone_folder
 from clbench.probes import INSTRUCTION, TRIGGER, TWICE, Style, left_out, prompt_of
@@ -295,7 +295,10 @@ def suite_teachers(bench: Bench) -> dict[str, AdapterInfo]:
     missing = [effect for effect, path in paths.items() if path is None]
     if missing:
         raise ClbenchError(f"world {bench.world.name} has no teacher LoRA for: {', '.join(missing)}")
-    return {effect: checked_adapter(bench, path) for effect, path in paths.items() if path is not None}
+    found = {effect: checked_adapter(bench, path) for effect, path in paths.items() if path is not None}
+    for effect, info in found.items():
+        require_instruction(info, bench.world.effects[effect])
+    return found
 
 
 def checked_adapter(bench: Bench, path: Path) -> AdapterInfo:

@@ -133,7 +133,7 @@ def test_what_the_header_says_is_believed(shop_floor):
     with pytest.raises(ClbenchError, match="trained with prompt = 'caption'"):
         run("collection", recipe, world, NEW, out, extend=Extend(path))
     save_adapter(path, load_tensors(info), info.metadata, says | {"clbench.wordings": '["{}", "now {}"]'})
-    with pytest.raises(ClbenchError, match=r"was trained in the wordings .*now \{\}.* but \[extension\] wordings of the recipe is"):
+    with pytest.raises(ClbenchError, match=r"was trained in the wordings .*now \{\}.* but \[extension\] wordings"):
         run("collection", recipe, world, NEW, out, extend=Extend(path))
     with pytest.raises(ClbenchError, match="by stage 'collection', not by 'joint'"):
         run("joint", recipe, world, NEW, out, extend=Extend(path))

@@ -147,6 +147,18 @@ def test_adapters_of_another_base_are_refused(make_backbone, tmp_path):
         backbone.add_frozen("teacher_0002", path)
 
 
+def test_an_adapter_of_the_last_layer_alone_is_taken(make_backbone, pipe, tmp_path):
+    """Its name, proj_out, is also the end of a module's in every single block, which this file does not adapt."""
+    from clbench.adapters import save_adapter
+
+    backbone, path = make_backbone(), tmp_path / "last.safetensors"
+    width, out = pipe.transformer.proj_out.in_features, pipe.transformer.proj_out.out_features
+    state = {"proj_out.lora_A.weight": torch.ones(2, width), "proj_out.lora_B.weight": torch.ones(out, 2)}
+    save_adapter(path, state, {"r": 2, "lora_alpha": 2})
+    backbone.add_frozen("teacher_0002", path)
+    assert set(backbone.parameters("teacher_0002")) == set(state)
+
+
 def test_adding_an_adapter_leaves_the_global_generator_alone(make_backbone):
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
