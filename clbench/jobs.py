@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,17 +58,12 @@ def edit(order: Order, beside: Sequence[Path] | None = None) -> Path:
     world, suite = load_world(order.world), load_suite(order.suite)
     out = _folder(order, world, suite)
     bench, asked, systems = _checked(order, world, suite)
-    if not names(order.systems):
-        for sentence in suite.left_out(world):
-            say(sentence, "yellow")
-        if TEACHER not in suite.systems_in(world) and (effect := _judged_by_teacher(world, suite, order)):
-            say(f"system {TEACHER} is added: its pictures are the truth of '{effect}' (no operator, no pairs)", "yellow")
-    for sentence in _pairs(world, bench, systems):
-        say(sentence, "yellow")
     alike = same_but_suite if beside is not None else same_but_suite_and_code
     if beside is None:
         beside = [] if order.overwrite else siblings(out)
     with hold(*(out / system.card.name for system, _ in systems)):
+        for sentence in _notes(order, world, suite, bench, systems):
+            say(sentence, "yellow")
         work = [(system, *prepare(world, suite, system, cases, out, asked)) for system, cases in systems]
         _count_prompts(world, systems, out)
         work = [(system, folder, borrow(folder, pending, beside, _say_taken, alike)) for system, folder, pending in work]
@@ -77,6 +72,17 @@ def edit(order: Order, beside: Sequence[Path] | None = None) -> Path:
     if suite.table.gram and bench.in_use:
         _write_gram(out, world, bench)
     return out
+
+
+def _notes(
+    order: Order, world: World, suite: Suite, bench: Bench, systems: Sequence[tuple[System, list[Case]]]
+) -> Iterator[str]:
+    """What is not as the suite says it, in sentences: systems left out or added, reference pairs that are missing."""
+    if not names(order.systems):
+        yield from suite.left_out(world)
+        if TEACHER not in suite.systems_in(world) and (effect := _judged_by_teacher(world, suite, order)):
+            yield f"system {TEACHER} is added: its pictures are the truth of '{effect}' (no operator, no pairs)"
+    yield from _pairs(world, bench, systems)
 
 
 def check(order: Order, world: World, suite: Suite) -> None:
