@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image
+from PIL import Image, ImageCms
 
 from clbench import images
 from clbench.photos import photos_in, read_photo
@@ -77,63 +77,89 @@ def test_what_is_no_picture_is_named(tmp_path, content):
         read_photo(tmp_path / "b.png")
 
 
-def _profile(primaries: dict[str, tuple[float, float, float]], space: bytes = b"RGB ") -> bytes:
-    """A small ICC profile (version 2): colorants relative to D50 and gamma 2.2 for each of them, or one grey curve."""
-    fixed = lambda *numbers: b"".join(struct.pack(">i", round(n * 65536)) for n in numbers)  # noqa: E731
-    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(2.2 * 256)) + bytes(2)
-    white = (0.9642, 1.0, 0.8249)
-    tags = {b"wtpt": b"XYZ " + bytes(4) + fixed(*white)}
-    for name, colour in primaries.items():
-        tags[f"{name}XYZ".encode()] = b"XYZ " + bytes(4) + fixed(*colour)
-        tags[f"{name}TRC".encode()] = curve
-    if space == b"GRAY":
-        tags[b"kTRC"] = b"curv" + bytes(4) + struct.pack(">IH", 1, 256) + bytes(2)  # linear
-    table, data, at = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
-    for tag, body in tags.items():
-        table += tag + struct.pack(">II", at + len(data), len(body))
-        data += body
-    size = struct.pack(">I", 128 + len(table) + len(data))
-    head = size + bytes(4) + struct.pack(">I", 0x02100000) + b"mntr" + space + b"XYZ " + bytes(12) + b"acsp" + bytes(28)
-    head += fixed(*white)
-    return head.ljust(128, b"\0") + table + data
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+D50 = (0.9642, 1.0, 0.8249)
+P3 = {"rXYZ": (0.51512, 0.2412, -0.00105), "gXYZ": (0.29198, 0.69225, 0.04189), "bXYZ": (0.1571, 0.06657, 0.78407)}
+"""Display P3's colorants under D50 (SMPTE EG 432-1)."""
 
 
-P3 = {"r": (0.51512, 0.2412, -0.00105), "g": (0.29198, 0.69225, 0.04189), "b": (0.1571, 0.06657, 0.78407)}
-SRGB = {"r": (0.43607, 0.22249, 0.01392), "g": (0.38515, 0.71687, 0.09708), "b": (0.14307, 0.06061, 0.7141)}
+def _xyz(*values: float) -> bytes:
+    return b"XYZ \0\0\0\0" + struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
-def test_colours_of_another_profile_become_srgb(tmp_path, name):
-    """Display P3's green is greener than sRGB has: in sRGB numbers its red goes to 0. Colours of an sRGB profile stay."""
-    plain = Image.new("RGB", (32, 32), (40, 200, 90))
-    for primaries, expected, near in ((P3, (0, 204, 72), 12), (SRGB, (40, 200, 90), 6)):
-        plain.save(tmp_path / name, icc_profile=_profile(primaries), quality=98)
-        assert np.abs(read_photo(tmp_path / name).reshape(-1, 3).mean(0) - expected).max() <= near
-    plain.save(tmp_path / name, quality=98)
-    assert np.abs(read_photo(tmp_path / name).reshape(-1, 3).mean(0) - (40, 200, 90)).max() <= 3
+def _gamma(value: float) -> bytes:
+    return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(value * 256)) + b"\0\0"
 
 
-def test_transparency_and_palettes_outlive_a_profile(tmp_path):
-    half = Image.new("RGBA", (8, 8), (40, 200, 90, 0))
-    half.save(tmp_path / "a.png", icc_profile=_profile(P3))
-    assert (read_photo(tmp_path / "a.png") == 255).all()
-    Image.new("RGB", (8, 8), (40, 200, 90)).quantize(4).save(tmp_path / "p.png", icc_profile=_profile(P3))
-    assert read_photo(tmp_path / "p.png")[0, 0, 0] < 20
+def _profile(space: bytes, tags: dict[str, bytes], connection: bytes = b"XYZ ", kind: bytes = b"mntr") -> bytes:
+    """An ICC profile of version 2: header, table of tags, tags."""
+    table, body, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
+    for name, content in tags.items():
+        table += name.encode() + struct.pack(">II", start + len(body), len(content))
+        body += content
+    head = struct.pack(">I4sI4s4s4s12s4s", start + len(body), b"none", 0x02400000, kind, space, connection, bytes(12), b"acsp")
+    return head.ljust(68, b"\0") + _xyz(*D50)[8:] + bytes(48) + table + body
 
 
-def test_grey_of_a_linear_profile(tmp_path):
-    Image.new("L", (8, 8), 128).save(tmp_path / "g.png", icc_profile=_profile({}, b"GRAY"))
-    assert abs(int(read_photo(tmp_path / "g.png")[0, 0, 0]) - 188) <= 2
+def _rgb_profile(colorants: dict[str, tuple[float, ...]]) -> bytes:
+    tags = {name: _xyz(*value) for name, value in colorants.items()}
+    return _profile(b"RGB ", {**tags, **dict.fromkeys(("rTRC", "gTRC", "bTRC"), _gamma(2.2)), "wtpt": _xyz(*D50)})
 
 
-def test_a_broken_profile_names_its_file(tmp_path):
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", icc_profile=b"no profile at all")
-    with pytest.raises(ClbenchError, match=r"a\.png: its colour profile is broken .* save it as sRGB"):
+def _cmyk_profile() -> bytes:
+    """Black at K = 100 %, white paper, and all other inks without colour: what no reader would guess."""
+    ramp = bytes((0, 255))
+    lab = b"".join(bytes((0 if corner % 2 else 255, 128, 128)) for corner in range(16))  # K is the fastest
+    unit = struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
+    tables = bytes(range(256))
+    lut = b"mft1\0\0\0\0" + struct.pack("BBBB", 4, 3, len(ramp), 0) + unit + tables * 4 + lab + tables * 3
+    return _profile(b"CMYK", {"A2B0": lut, "wtpt": _xyz(*D50)}, b"Lab ", b"prtr")
+
+
+def test_display_p3_is_read_as_the_colours_that_it_means(tmp_path):
+    """Inside sRGB the numbers move apart; P3's red lies outside and is cut off there; grey stays grey, alpha alpha."""
+    pixels = np.array([[[200, 100, 100, 255], [255, 0, 0, 255], [128, 128, 128, 255], [0, 0, 0, 0]]], np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", icc_profile=_rgb_profile(P3))
+    read = read_photo(tmp_path / "a.png")[0].astype(int)
+    assert np.abs(read[0] - (214, 94, 97)).max() <= 3
+    assert read[1].tolist() == [255, 0, 0] and np.ptp(read[2]) <= 1 and read[3].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA"])
+@settings(max_examples=5, deadline=None)
+@given(pixels=arrays(np.uint8, (9, 9, 4)))
+def test_under_an_srgb_profile_nothing_changes(tmp_path_factory, mode, pixels):
+    path = tmp_path_factory.mktemp("p") / "a.png"
+    Image.fromarray(pixels).convert(mode).save(path, icc_profile=SRGB)
+    np.testing.assert_array_equal(read_photo(path), images.read_rgb(path))
+
+
+def test_grey_and_cmyk_are_read_by_their_profiles(tmp_path):
+    linear = _profile(b"GRAY", {"kTRC": _gamma(1.0), "wtpt": _xyz(*D50)})
+    Image.new("L", (2, 2), 55).save(tmp_path / "grey.png", icc_profile=linear)
+    Image.fromarray(np.full((2, 2), 55 * 257, np.uint16)).save(tmp_path / "wide.tiff", icc_profile=linear)
+    for name in ("grey.png", "wide.tiff"):
+        assert np.abs(read_photo(tmp_path / name).astype(int) - 128).max() <= 2  # a linear 0.216 is sRGB's 128
+    for name, ink, seen in (("k.tiff", (0, 0, 0, 255), 0), ("c.tiff", (255, 0, 0, 0), 255)):
+        Image.new("CMYK", (2, 2), ink).save(tmp_path / name, icc_profile=_cmyk_profile())
+        assert np.abs(read_photo(tmp_path / name).astype(int) - seen).max() <= 2
+
+
+@pytest.mark.parametrize("profile", [b"junk", SRGB[:100] + bytes(400)])
+def test_a_broken_profile_is_named(tmp_path, profile):
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png", icc_profile=profile)
+    with pytest.raises(ClbenchError, match=r"a.png: its embedded colour profile is broken \(.*\); save it as sRGB"):
         read_photo(tmp_path / "a.png")
 
 
-def test_a_picture_that_is_too_large_names_its_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
-    with pytest.raises(ClbenchError, match=r"a\.png: Image size \(1024 pixels\) exceeds limit .* make it smaller"):
+def test_a_profile_of_other_pixels_is_refused(tmp_path):
+    Image.new("CMYK", (2, 2)).save(tmp_path / "a.tiff", icc_profile=SRGB)
+    with pytest.raises(ClbenchError, match=r"a.tiff: its pixels are CMYK, and its embedded colour profile is of RGB colours"):
+        read_photo(tmp_path / "a.tiff")
+
+
+def test_a_picture_above_the_limit_is_named(tmp_path, monkeypatch):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    with pytest.raises(ClbenchError, match=r"a.png: Image size \(81 pixels\) exceeds limit of 80 pixels; save it smaller"):
         read_photo(tmp_path / "a.png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -250,6 +252,18 @@ def test_folder_card_knows_its_pixels(mini_world, tmp_path):
     write_png(file, np.ones((32, 32, 3), np.uint8))
     assert open_system("folder", Bench(mini_world, EFFECTS, made)).card != before
     assert (read_rgb(file) == 1).all()
+
+
+def test_folder_card_knows_how_pictures_are_read(mini_world, tmp_path, monkeypatch):
+    """A run that was begun with other readings of the same files is not taken up again."""
+    from clbench import photos
+
+    write_png(tmp_path / "made/sepia/a.png", np.zeros((32, 32, 3), np.uint8))
+    before = open_system("folder", Bench(mini_world, EFFECTS, tmp_path / "made")).card
+    other = tmp_path / "photos.py"
+    other.write_text(Path(photos.__file__).read_text(encoding="utf-8") + "\nCHANGED = True\n", encoding="utf-8")
+    monkeypatch.setattr(photos, "__file__", str(other))
+    assert open_system("folder", Bench(mini_world, EFFECTS, tmp_path / "made")).card != before
 
 
 def test_unreadable_and_oblong_pictures_fail_with_a_reason(mini_world, tmp_path):

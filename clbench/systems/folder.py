@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clbench import photos
-from clbench.hashing import file_digest
+from clbench.hashing import code_digest, file_digest
 from clbench.images import PICTURE_SUFFIXES, reduce_to
-from clbench.photos import read_photo
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.types import Case, Edit, SystemCard
@@ -33,8 +32,8 @@ class FolderSystem:
         if not self._files:
             raise ClbenchError(f"{folder} holds no picture; expected {folder}/<effect>/<source>.png")
         digest = hash_value({stem: file_digest(path) for stem, path in self._files.items()})
-        how = file_digest(Path(photos.__file__))  # pictures that were read in another way are another run's
-        self.card = SystemCard("folder", "folder", {}, {"pictures": digest, "reading": how})
+        reader = code_digest(Path(photos.__file__))  # a run that is taken up again never mixes two ways of reading
+        self.card = SystemCard("folder", "folder", {}, {"pictures": digest, "reader": reader})
 
     def edit(self, cases: Sequence[Case]) -> Iterator[Edit]:
         """Yield one Edit for each case."""
@@ -69,7 +68,7 @@ class FolderSystem:
                 reason=f"no picture {case.effect}/{case.source}.png in {self.folder}",
             )
         try:
-            picture = read_photo(path)
+            picture = photos.read_photo(path)
         except ClbenchError as error:
             return Edit(case, None, status="failed", reason=str(error))
         height, width = picture.shape[:2]
