@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clbench.images import centre_square, reduce_to
-from clbench.photos import photos_in, read_photo
+from clbench.photos import photos_in
 from clbench.references import check_shapes
 from clbench.registry import ClbenchError
 from clbench.types import Effect, seed_from
 from clbench.world import World
+from reference_trainer.held_out import read_training
 
 PLAIN_INSTRUCTIONS = (
     "keep the picture as it is", "make it brighter", "make it darker", "increase the contrast",
@@ -46,19 +47,19 @@ def teacher_pairs(world: World, effect: Effect, count: int, folder: str | None) 
 
     With `folder` the pictures of ``<folder>/<effect id>/source`` and ``target`` with equal file stems (all of
     them, at most `count`); without it, `count` scenes of the teacher split and the effect's known operator, a
-    random effect being drawn once per pair. ClbenchError when neither is possible.
+    random effect being drawn once per pair. ClbenchError when neither is possible, or for a picture of the evaluation.
     """
     check_pairs(world, effect, folder)
     if folder is None:
         return [_operator_pair(world, effect, index) for index in range(count)]
     before, after = (photos_in(Path(folder) / effect.id / side) for side in ("source", "target"))
-    return [_read_pair(before[stem], after[stem], world.resolution) for stem in sorted(before)[:count]]
+    return [_read_pair(before[stem], after[stem], world) for stem in sorted(before)[:count]]
 
 
-def _read_pair(source: Path, target: Path, size: int) -> Pair:
-    before, after = read_photo(source), read_photo(target)
+def _read_pair(source: Path, target: Path, world: World) -> Pair:
+    before, after = read_training(source, world), read_training(target, world)
     check_shapes(source, before, target, after)
-    return Pair(reduce_to(centre_square(before), size), reduce_to(centre_square(after), size))
+    return Pair(reduce_to(centre_square(before), world.resolution), reduce_to(centre_square(after), world.resolution))
 
 
 def check_pairs(world: World, effect: Effect, folder: str | None) -> None:
@@ -99,7 +100,7 @@ def distillation_sources(world: World, stream: str, count: int, pictures: str | 
     if not files:
         raise ClbenchError(f"folder {pictures} holds no picture to distil on")
     start = seed_from("pictures", stream) % len(files)
-    return [_square(files[(start + index) % len(files)], world.resolution) for index in range(count)]
+    return [_square(files[(start + index) % len(files)], world) for index in range(count)]
 
 
 def general_examples(world: World, count: int, pictures: str | None) -> list[tuple[Picture, str]]:
@@ -160,8 +161,8 @@ def _pool(folder: str, split: str) -> Pool:
     return load_pool(folder, split)
 
 
-def _square(path: Path, size: int) -> Picture:
-    return reduce_to(centre_square(read_photo(path)), size)
+def _square(path: Path, world: World) -> Picture:
+    return reduce_to(centre_square(read_training(path, world)), world.resolution)
 
 
 def pixels(pictures: Sequence[Picture]) -> list[str]:

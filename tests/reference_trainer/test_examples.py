@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from clbench.images import read_rgb, write_png
+from clbench.registry import ClbenchError
 from clbench.world import load_world
 from reference_trainer import examples as E
 
@@ -35,3 +38,42 @@ def test_general_examples_are_edits_of_scenes(world):
     examples = E.general_examples(world, 12, None)
     assert len({text for _, text in examples}) > 4
     assert all(picture.shape == (world.resolution, world.resolution, 3) for picture, _ in examples)
+
+
+@pytest.fixture
+def own(mini_world_file):
+    """A user's world whose sources are reduced in two steps, with a reference pair of its source p1."""
+    text = mini_world_file.read_text(encoding="utf-8").replace('kind = "folder"', 'kind = "folder"\nsize = 40')
+    mini_world_file.write_text(text + '\n[references]\nfolder = "references"\n', encoding="utf-8")
+    home = mini_world_file.parent
+    picture = read_rgb(home / "pictures/p1.png")
+    write_png(home / "references/sepia/source/p1.png", picture)
+    write_png(home / "references/sepia/target/p1.png", 255 - picture)
+    return load_world(mini_world_file)
+
+
+def test_pictures_of_the_evaluation_are_not_trained_on(own, tmp_path):
+    """A copy in another format under another name is known too; the file and what it shows are named."""
+    write_png(tmp_path / "mine/a.png", np.zeros((48, 48, 3), np.uint8))
+    assert len(E.distillation_sources(own, "sepia", 2, str(tmp_path / "mine"))) == 2
+    Image.open(own.root / "pictures/p2.png").save(tmp_path / "mine/b.bmp")
+    told = r"mine/b.bmp shows the source 'p2' of world \w+: systems are measured on it"
+    with pytest.raises(ClbenchError, match=told):
+        E.distillation_sources(own, "sepia", 2, str(tmp_path / "mine"))
+    with pytest.raises(ClbenchError, match=told):
+        E.general_examples(own, 2, str(tmp_path / "mine"))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "told"),
+    [
+        ("pictures/p3.png", None, "source/x.png shows the source 'p3'"),
+        (None, "references/sepia/target/p1.png", "target/x.png shows the reference target of 'sepia' for the source 'p1'"),
+    ],
+)
+def test_neither_side_of_a_pair_may_be_of_the_evaluation(own, tmp_path, source, target, told):
+    for side, shown in (("source", source), ("target", target)):
+        picture = np.zeros((48, 60, 3), np.uint8) if shown is None else read_rgb(own.root / shown)
+        write_png(tmp_path / "pairs/sepia" / side / "x.png", picture)
+    with pytest.raises(ClbenchError, match=told):
+        E.teacher_pairs(own, own.effect("sepia"), 1, str(tmp_path / "pairs"))
