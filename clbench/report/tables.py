@@ -96,11 +96,11 @@ def system_cell(entry: Entry, results: Results) -> Cell:
 
 
 def counts(entry: Entry, numbers: Numbers) -> tuple[int, int, int]:
-    """n_total, n_scored, n_failed of the headline metric of an entry."""
-    headline = numbers.results.headline
-    if headline is None:
+    """n_total, n_scored, n_failed of the first metric that an entry's line shows, whether or not it has a better direction."""
+    shown = summary_metrics(numbers.results)
+    if not shown:
         return len(entry.cases), 0, 0
-    one = numbers.estimates[entry.label, headline.name]
+    one = numbers.estimates[entry.label, shown[0].name]
     failed = sum(record.status == "failed" for record in entry.records.values())
     return one.n_total, one.n_scored, max(one.n_failed, failed)
 
