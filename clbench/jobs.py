@@ -1,46 +1,23 @@
-"""What the commands from edit to report do, and those on LoRA files: check everything first, then work with a progress bar."""
+"""What the commands from edit to report do, and those on LoRA files, with a progress bar."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clbench.console import print_table, progress, say, show
+from clbench.order import Order, check, checked, folder_of, names, notes, require_alike
 from clbench.registry import ClbenchError
 from clbench.suite import Suite, find_suite, load_suite, shipped_suites, suite_kind
 from clbench.world import World, load_world
 
 if TYPE_CHECKING:
-    from clbench.edit import Asked
     from clbench.export import Format
     from clbench.results import RunFolder
     from clbench.systems import Bench
     from clbench.types import Case, System
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """The options of `eval` and `edit` as they were typed."""
-
-    suite: str
-    world: str
-    systems: Sequence[str]
-    effects: Sequence[str]
-    images: Path | None
-    limit: int | None
-    out: Path | None
-    strict: bool
-    overwrite: bool
-    retry_failed: bool
-    skip_bad: bool = False
-
-
-def names(given: Sequence[str]) -> list[str]:
-    """``["a,b", "c"]`` -> ``["a", "b", "c"]``, without repeats."""
-    flat = [part.strip() for item in given for part in item.split(",") if part.strip()]
-    return list(dict.fromkeys(flat))
 
 
 def edit(order: Order, beside: Sequence[Path] | None = None) -> Path:
@@ -56,13 +33,13 @@ def edit(order: Order, beside: Sequence[Path] | None = None) -> Path:
     from clbench.lock import hold
 
     world, suite = load_world(order.world), load_suite(order.suite)
-    out = _folder(order, world, suite)
-    bench, asked, systems = _checked(order, world, suite)
+    out = folder_of(order, world, suite)
+    bench, asked, systems = checked(order, world, suite)
     alike = same_but_suite if beside is not None else same_but_suite_and_code
     if beside is None:
         beside = [] if order.overwrite else siblings(out)
     with hold(*(out / system.card.name for system, _ in systems)):
-        for sentence in _notes(order, world, suite, bench, systems):
+        for sentence in notes(order, world, suite, bench, systems):
             say(sentence, "yellow")
         work = [(system, *prepare(world, suite, system, cases, out, asked)) for system, cases in systems]
         _count_prompts(world, systems, out)
@@ -72,54 +49,6 @@ def edit(order: Order, beside: Sequence[Path] | None = None) -> Path:
     if suite.table.gram and bench.in_use:
         _write_gram(out, world, bench)
     return out
-
-
-def _notes(
-    order: Order, world: World, suite: Suite, bench: Bench, systems: Sequence[tuple[System, list[Case]]]
-) -> Iterator[str]:
-    """What is not as the suite says it, in sentences: systems left out or added, reference pairs that are missing."""
-    if not names(order.systems):
-        yield from suite.left_out(world)
-        if TEACHER not in suite.systems_in(world) and (effect := _judged_by_teacher(world, suite, order)):
-            yield f"system {TEACHER} is added: its pictures are the truth of '{effect}' (no operator, no pairs)"
-    yield from _pairs(world, bench, systems)
-
-
-def check(order: Order, world: World, suite: Suite) -> None:
-    """What `edit` refuses, before anything is loaded: systems, adapters, sources, pictures, the folder of results."""
-    from clbench.disk import check_possible
-    from clbench.results import runs_in
-
-    _checked(order, world, suite)
-    _require_truth(order, world, suite)
-    out = _folder(order, world, suite)
-    check_possible(out)
-    chosen = chosen_systems(world, suite, order)  # their own runs are looked at where they go on
-    _require_alike([run for run in runs_in(out) if run.path.name not in chosen], world, suite)
-
-
-def _checked(order: Order, world: World, suite: Suite) -> tuple[Bench, Asked, list[tuple[System, list[Case]]]]:
-    """The systems asked for, opened, and the cases of each; ClbenchError for what they cannot work with."""
-    from clbench.edit import Asked, bench_for, checked_cases
-    from clbench.systems import open_system
-
-    bench = bench_for(world, suite, order.images, order.strict, order.skip_bad)
-    asked = Asked(names(order.effects), order.limit, order.overwrite, order.retry_failed)
-    systems = [open_system(name, bench) for name in chosen_systems(world, suite, order)]
-    checked = [(system, checked_cases(world, suite, system, asked)) for system in systems]
-    _pairs(world, bench, checked)
-    return bench, asked, checked
-
-
-def _pairs(world: World, bench: Bench, systems: Sequence[tuple[System, list[Case]]]) -> list[str]:
-    """What the reference pairs of the suite's effects lack for the sources of these cases; ClbenchError for an unsound one."""
-    sources = sorted({case.source for _, cases in systems for case in cases})
-    found = [world.pairs.check(effect, sources) for effect in bench.effects if world.truth_kind(effect) == "reference"]
-    return [sentence for sentence in found if sentence]
-
-
-def _folder(order: Order, world: World, suite: Suite) -> Path:
-    return order.out or Path("runs") / f"{suite.name}-{world.name}"
 
 
 def _make_pictures(work: Sequence[tuple[System, RunFolder, list[Case]]]) -> None:
@@ -173,39 +102,6 @@ def _write_gram(out: Path, world: World, bench: Bench) -> None:
         say(f"no gram.json: {error}", "yellow")
 
 
-def chosen_systems(world: World, suite: Suite, order: Order) -> list[str]:
-    """Those asked for, else the suite's systems and controls; `folder` too where --images is given."""
-    chosen = names(order.systems) or [*_with_truth(world, suite, order), *suite.controls_in(world)]
-    if order.images is not None and "folder" not in chosen:
-        chosen.append("folder")
-    return chosen
-
-
-def _with_truth(world: World, suite: Suite, order: Order) -> list[str]:
-    """The suite's systems, and `teacher` where its pictures are the truth: whoever leaves it out would score nothing."""
-    systems = suite.systems_in(world)
-    return [TEACHER, *systems] if _judged_by_teacher(world, suite, order) and TEACHER not in systems else systems
-
-
-def _judged_by_teacher(world: World, suite: Suite, order: Order) -> str:
-    """The first effect asked for whose truth is what its teacher makes; "" where there is none, or no metric wants a truth."""
-    from clbench.metrics import METRICS
-
-    if not any("truth" in METRICS.get(name).needs for name in suite.metrics):
-        return ""
-    return next((e for e in suite.effects(world, names(order.effects)) if world.truth_kind(e) == TEACHER), "")
-
-
-def _require_truth(order: Order, world: World, suite: Suite) -> None:
-    """ClbenchError where the systems asked for are to be held against a teacher's pictures that nobody makes or has made."""
-    effect, folder = _judged_by_teacher(world, suite, order), _folder(order, world, suite)
-    if effect and TEACHER not in chosen_systems(world, suite, order) and not (folder / TEACHER / "run.json").is_file():
-        raise ClbenchError(
-            f"what '{effect}' should look like is known from its teacher's pictures alone (no operator, no reference pairs), "
-            f"and {folder} holds no run of {TEACHER}: name {TEACHER} among the systems as well"
-        )
-
-
 def _say_failures(folders: Sequence) -> None:
     for folder in folders:
         failed = [record for record in folder.read_edits().values() if record.status == "failed"]
@@ -215,7 +111,6 @@ def _say_failures(folders: Sequence) -> None:
             say(f"{folder.path.name}: {len(failed)} edits failed, {first}", "yellow")
 
 
-TEACHER = "teacher"
 SHOWN = 20
 """Failed edits that are named on the terminal; edits.jsonl has them all."""
 ALL = "all"
@@ -342,7 +237,7 @@ def score(out: Path, world_name: str, suite_name: str) -> None:
     from clbench.score import score_runs
 
     world, suite, runs = load_world(world_name), load_suite(suite_name), find_runs(out)
-    _require_alike(runs, world, suite)
+    require_alike(runs, world, suite)
     with hold(*(folder.path for folder in runs)):
         with progress() as bar:
             tasks = {f.path: bar.add_task(f"score {f.path.name}", total=len(f.read_edits())) for f in runs}
@@ -351,17 +246,6 @@ def score(out: Path, world_name: str, suite_name: str) -> None:
             from clbench.score_sets import score_sets
 
             score_sets(runs, world, suite)
-
-
-def _require_alike(runs: Sequence[RunFolder], world: World, suite: Suite) -> None:
-    """ClbenchError for the first of `runs` that another world or suite made."""
-    for folder in runs:
-        for what, held, asked in (("world", folder.info.world, world), ("suite", folder.info.suite, suite)):
-            if held.hash != asked.hash:
-                raise ClbenchError(
-                    f"{folder.path} was made with {what} '{held.name}' ({held.hash[:8]}), not with '{asked.name}' as it "
-                    f"is now ({asked.hash[:8]}); make it again with `clbench edit --overwrite` or remove it"
-                )
 
 
 def report(out: Path, world_name: str | None, suite_name: str | None) -> None:

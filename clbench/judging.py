@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clbench.console import print_table, say, show
-from clbench.jobs import names
+from clbench.order import names
 
 if TYPE_CHECKING:
     from clbench.compare import FailBy

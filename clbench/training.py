@@ -8,7 +8,7 @@ from typing import Any
 
 from clbench.console import progress, show
 from clbench.disk import check_possible
-from clbench.jobs import names
+from clbench.order import names
 from clbench.registry import ClbenchError
 from clbench.world import load_world
 

@@ -45,10 +45,10 @@ ROOMS = {
     ),
 }  # fmt: skip
 CLI = ("cli", "cli.adapters", "cli.judging", "cli.looking", "cli.machine", "cli.options", "cli.runs")
-TOP = {f"clbench.{name}" for name in (*CLI, "__main__", "jobs", "judging", "training", "console", "listing", "doctor")}
+TOP = {f"clbench.{name}" for name in (*CLI, "__main__", "jobs", "order", "judging", "training", "console", "listing", "doctor")}
 QUICK = (
-    *(f"clbench.{name}" for name in CLI), "clbench.console", "clbench.jobs", "clbench.judging", "clbench.training",
-    "clbench.listing", "clbench.lock", "clbench.world", "clbench.suite",
+    *(f"clbench.{name}" for name in CLI), "clbench.console", "clbench.jobs", "clbench.order", "clbench.judging",
+    "clbench.training", "clbench.listing", "clbench.lock", "clbench.world", "clbench.suite",
     "clbench.sources", "clbench.results", "clbench.systems", "clbench.backbones", "clbench.edit",
     "clbench.adapters", "clbench.factors", "clbench.dialects", "clbench.tensor_file", "clbench.hashing", "clbench.tables",
     "clbench.world_file", "clbench.world_checks", "clbench.types",

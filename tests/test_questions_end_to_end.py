@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clbench import jobs
+from clbench.order import Order
 from clbench.report.composition import composition_table
 from clbench.report.probes import gram_table, neighbours_of, neutral_table, probe_table
 from clbench.results import find_runs, read_all_scores
@@ -64,7 +65,7 @@ def out(tmp_path_factory, flux_folder, lora_files) -> Path:
     for name in ("accelerator", "collection"):
         shutil.copy(lora_files[name], root)
     for suite in ("bleeding", "composition"):
-        order = jobs.Order(suite, str(root / "world.toml"), (), (), None, 1, root / suite, False, False, False)
+        order = Order(suite, str(root / "world.toml"), (), (), None, 1, root / suite, False, False, False)
         jobs.edit(order)
         jobs.score(root / suite, str(root / "world.toml"), suite)
     return root
@@ -111,6 +112,6 @@ def test_the_truth_of_a_composition_is_right(out: Path):
 
 def test_a_second_time_nothing_is_made(out: Path):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("pictures/**/*.png")}
-    order = jobs.Order("composition", str(out / "world.toml"), (), (), None, 1, out / "composition", False, False, False)
+    order = Order("composition", str(out / "world.toml"), (), (), None, 1, out / "composition", False, False, False)
     jobs.edit(order)
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("pictures/**/*.png")}

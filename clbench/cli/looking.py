@@ -63,7 +63,7 @@ def preview_effects(
 
     Example:  clbench preview effects -o sheet.png
     """
-    from clbench.jobs import names
+    from clbench.order import names
     from clbench.preview import effects_sheet
     from clbench.world import load_world
 

@@ -24,8 +24,9 @@ def eval_(
     Example:  clbench eval --suite bleeding --world tiny
     """
     from clbench import jobs
+    from clbench.order import Order
 
-    order = jobs.Order(
+    order = Order(
         suite, world, system or (), effect or (), images, limit, out, strict, overwrite, retry_failed, skip_bad
     )
     jobs.evaluate(order)
@@ -42,8 +43,9 @@ def edit(
     Example:  clbench edit --suite fidelity --system teacher --limit 4
     """
     from clbench import jobs
+    from clbench.order import Order
 
-    order = jobs.Order(
+    order = Order(
         suite, world, system or (), effect or (), images, limit, out, strict, overwrite, retry_failed, skip_bad
     )
     show(str(jobs.edit(order)))
