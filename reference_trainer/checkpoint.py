@@ -98,11 +98,7 @@ class Checkpoints:
         path = self.newest()
         if path is None:
             return 0
-        mark = read_json(path / "complete.json")
-        if mark["key"] != self.key:
-            raise ClbenchError(
-                f"{path} was made by another recipe, world or version; use another --out, or --fresh to start anew"
-            )
+        mark = self._mark(path)
         state = path / "state.safetensors"
         if not state.is_file() or file_digest(state) != mark["sha256"]:
             raise ClbenchError(f"{state} is damaged; delete {path} to resume from the checkpoint before")
@@ -112,6 +108,20 @@ class Checkpoints:
         for name, part in parts.items():
             part.restore({key.removeprefix(f"{name}:"): t for key, t in flat.items() if key.startswith(f"{name}:")})
         return int(mark["update"])
+
+    def check(self) -> None:
+        """ClbenchError where `resume` would find the checkpoint of another recipe: to be said before long work."""
+        path = self.newest()
+        if path is not None:
+            self._mark(path)
+
+    def _mark(self, path: Path) -> dict[str, Any]:
+        mark = read_json(path / "complete.json")
+        if mark["key"] != self.key:
+            raise ClbenchError(
+                f"{path} was made by another recipe, world or version; use another --out, or --fresh to start anew"
+            )
+        return mark
 
     def clear(self) -> None:
         """Forget all checkpoints."""

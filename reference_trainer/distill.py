@@ -14,7 +14,7 @@ from torch import Tensor
 from clbench.adapters import save_adapter
 from clbench.types import seed_from
 from reference_trainer import processes
-from reference_trainer.checkpoint import DiceState, finish, finished
+from reference_trainer.checkpoint import Checkpoints, DiceState, finish, finished
 from reference_trainer.config import StudentConfig
 from reference_trainer.dice import Dice
 from reference_trainer.learner import Later, Learner
@@ -161,8 +161,15 @@ def _export(training: Distillation, path: Path, header: Mapping[str, str]) -> No
 
 
 def is_finished(adapter: Path, key: str) -> bool:
-    """Whether `adapter` was completed by the same recipe."""
-    return finished(adapter.with_suffix("") / "complete.json", key, adapter)
+    """Whether `adapter` was completed by the same recipe.
+
+    ClbenchError where another one completed it or began it: a checkpoint is looked at here, before outputs are made for it.
+    """
+    work = adapter.with_suffix("")
+    if finished(work / "complete.json", key, adapter):
+        return True
+    Checkpoints(work / "checkpoints", key).check()
+    return False
 
 
 def show(training: Distillation, source: Tensor, prompts: Prompts) -> Tensor:

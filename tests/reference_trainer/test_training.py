@@ -19,7 +19,7 @@ from reference_trainer.config import LoraTable
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.objective import Objective
-from reference_trainer.train import check_ahead, run, teacher_files
+from reference_trainer.train import Extend, check_ahead, run, teacher_files
 
 
 @pytest.mark.parametrize("stage", ["teachers", "accelerator", "collection", "joint"])
@@ -68,6 +68,24 @@ def test_a_finished_run_does_nothing_and_another_recipe_is_refused(shop_floor):
         run("accelerator", other, world, None, out)
     run("accelerator", other, world, None, out, resume=False)
     assert path.stat().st_mtime_ns != before
+
+
+@pytest.mark.parametrize("stage", ["accelerator", "collection", "extension"])
+def test_a_checkpoint_of_another_recipe_is_refused_before_outputs_are_made(shop_floor, monkeypatch, stage):
+    from reference_trainer import targets
+
+    world, recipe, out = shop_floor
+    extend = None
+    if stage == "extension":
+        extend = Extend(run("collection", recipe, world, ["sepia"], out / "start")[0])
+    asked = ("accelerator" if stage == "accelerator" else "collection", ["upside_down"] if extend else None)
+    interrupted(asked[0], recipe, world, out, 3, asked[1], extend)
+    other = changed(recipe, stage, target_steps=2, general_targets=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(targets, "sample_teachers", None)
+        with pytest.raises(ClbenchError, match=r"checkpoints.* was made by another recipe"):
+            run(asked[0], other, world, asked[1], out, extend=extend)
+    run(asked[0], other, world, asked[1], out, resume=False, extend=extend)
 
 
 def test_stored_targets_are_made_once(shop_floor, monkeypatch):
