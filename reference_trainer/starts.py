@@ -18,8 +18,9 @@ from reference_trainer.config import LoraTable, StudentConfig
 def check_sampling(world: World, config: StudentConfig, stage: str, tell: bool = True) -> None:
     """Whether the world will sample at the times that the recipe's `stage` trains for.
 
-    ClbenchError for a shift that is neither the world's own nor that of an entry of the adapters that `stage` makes. Other steps
-    are no mistake, since an adapter may be asked for fewer than it was trained for: they are said, if we are to `tell`.
+    ClbenchError for a shift that is neither the world's own nor that of an entry of the adapters that `stage` makes, and where
+    all of those entries name another embedded_guidance than [backbone], whose is trained with. Other steps are no mistake,
+    since an adapter may be asked for fewer than it was trained for: they are said where `tell` is true.
     """
     one = world.table.accelerator
     entries: Sequence[FewStepTable] = world.table.candidates if stage != "accelerator" else [one] if one else []
@@ -29,6 +30,12 @@ def check_sampling(world: World, config: StudentConfig, stage: str, tell: bool =
         raise ClbenchError(
             f"[{stage}] shift of the recipe is {config.shift:g}, but {world.file} samples with shift {usual.shift:g}: "
             f"make them equal, or name shift = {config.shift:g} in {where} there"
+        )
+    trained, named = usual.embedded_guidance, [entry.embedded_guidance for entry in entries]
+    if named and all(value not in (None, trained) for value in named):
+        raise ClbenchError(
+            f"[{stage}] is trained with embedded_guidance = {trained:g}, that of [backbone], but {world.file} samples with "
+            f"embedded_guidance = {named[0]:g}: make them equal, or leave it out in {where} there"
         )
     if config.steps not in {usual.few_steps, *(entry.steps for entry in entries)} and tell and processes.first():
         say(

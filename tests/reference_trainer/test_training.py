@@ -400,6 +400,21 @@ def test_a_shift_that_the_world_does_not_sample_with_is_refused(shop_floor, stag
     run(stage, other, with_world(world, **entry), None, out)
 
 
+@pytest.mark.parametrize("stage", ["accelerator", "collection"])
+def test_an_embedded_guidance_that_is_not_trained_with_is_refused(shop_floor, stage):
+    world, recipe, out = shop_floor
+    accelerator, candidate = world.table.accelerator, world.table.candidates[0]
+    own = {"embedded_guidance": 1.5}
+    entries = {"accelerator": accelerator.model_copy(update=own), "candidates": [candidate.model_copy(update=own)]}
+    said = rf"\[{stage}\] is trained with embedded_guidance = 3.5, .*world\.toml samples with embedded_guidance = 1.5"
+    with pytest.raises(ClbenchError, match=said):
+        run(stage, recipe, with_world(world, **entries), None, out)
+    other = {"candidates" if stage == "accelerator" else "accelerator"}  # of another stage's adapter
+    short = changed(recipe, stage, updates=1, warm_start=0)
+    run(stage, short, with_world(world, **{name: entries[name] for name in other}), None, out)
+    run(stage, short, with_world(world, {"embedded_guidance": 1.5}, **entries), None, out / "equal")
+
+
 def test_steps_that_the_world_does_not_sample_in_are_said(shop_floor, capsys):
     """They are no mistake: an adapter may be asked for fewer steps than it was trained for."""
     world, recipe, out = shop_floor
