@@ -21,6 +21,7 @@ def train(
 
     `pairs` is a folder of before/after pictures for teachers and joint; `extend` a collection adapter to go on from.
     """
+    _check_options(stage, effects, pairs, extend, old)
     world = load_world(world_name)
     for effect in names(effects):
         world.effect(effect)
@@ -31,8 +32,6 @@ def train(
     if pairs is not None:
         read = recipes.with_pairs(read, pairs)
     started = None if extend is None else trainer.Extend(extend, names(old) or None)
-    if extend is not None and stage is None:
-        raise ClbenchError("--extend goes with --stage collection")
     stages = [stage] if stage is not None else ["teachers", "accelerator", "collection"]
     if stage is None:
         trainer.check_ahead(read, world, names(effects) or None, target)
@@ -45,14 +44,33 @@ def train(
                 show(str(path))
 
 
-def chosen_effects(world_name: str, effects: Sequence[str], candidate: str | None) -> Sequence[str]:
-    """The effects named, or those that a candidate of the world file names; ClbenchError for both at once, or for none there."""
+def _check_options(
+    stage: str | None, effects: Sequence[str], pairs: Path | None, extend: Path | None, old: Sequence[str]
+) -> None:
+    """ClbenchError for an option that would do nothing beside the others, or names nothing."""
+    if extend is not None and stage is None:
+        raise ClbenchError("--extend goes with --stage collection")
+    if old and extend is None:
+        raise ClbenchError("--old names the effects of the adapter that --extend starts from: give --extend, or leave --old out")
+    if pairs is not None and stage not in (None, "teachers", "joint"):
+        raise ClbenchError(f"--pairs does nothing with --stage {stage}: teachers and the joint LoRA alone are trained on pairs")
+    if effects and stage in ("base", "encoders", "accelerator"):
+        raise ClbenchError(f"stage '{stage}' is trained for no effects of one's choice: leave --effects and --candidate out")
+    if (effects and not names(effects)) or (old and not names(old)):
+        raise ClbenchError("no effect is named")
+
+
+def chosen_effects(world_name: str, effects: Sequence[str], candidate: str | None, extends: bool = False) -> Sequence[str]:
+    """The effects named, or those that a candidate of the world file names; ClbenchError for both at once, or for none there.
+
+    For a training that `extends` another adapter, the new ones of a candidate that extends another one.
+    """
     if candidate is None:
         return effects
     if effects:
         raise ClbenchError("--effects and --candidate both say what to train: give one of them")
     world = load_world(world_name)
-    return world.candidate_effects(candidate)
+    return world.extending_effects(candidate) if extends else world.candidate_effects(candidate)
 
 
 def _follow(bar: Any) -> Callable[[Any], None]:

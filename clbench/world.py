@@ -179,8 +179,7 @@ class World:
         """The candidate of that name (None: the first); ClbenchError if unknown or its file is missing."""
         table = self._candidate_table(name)
         path = self._existing(table.file, f"candidate LoRA '{table.name}'")
-        old = self._candidate_table(table.extends).effects if table.extends is not None else table.effects
-        new = tuple(effect for effect in table.effects if effect not in old)
+        new = self._beyond(table) if table.extends is not None else ()
         return Adapter(
             table.name, path, table.weight, effects=table.effects, new=new, prompt=table.prompt, **_sampling(table)
         )
@@ -191,6 +190,20 @@ class World:
         if not table.effects:
             raise ClbenchError(f"{self.file}: candidate '{name}' names no effects; add effects = [...] to its table")
         return table.effects
+
+    def extending_effects(self, name: str) -> tuple[str, ...]:
+        """`candidate_effects` without those of the candidate that this one extends; ClbenchError where none is left."""
+        effects, table = self.candidate_effects(name), self._candidate_table(name)
+        if table.extends is None:
+            return effects
+        if new := self._beyond(table):
+            return new
+        raise ClbenchError(f"{self.file}: candidate '{name}' names no effects beyond those of '{table.extends}'")
+
+    def _beyond(self, table: CandidateTable) -> tuple[str, ...]:
+        """The candidate's effects that the one which it extends does not name."""
+        old = self._candidate_table(table.extends).effects
+        return tuple(effect for effect in table.effects if effect not in old)
 
     def _candidate_table(self, name: str | None) -> CandidateTable:
         """The table of that candidate (None: the first); ClbenchError if unknown."""

@@ -113,5 +113,5 @@ def train(
     """
     from clbench import training
 
-    chosen = training.chosen_effects(world, effects or (), candidate)
+    chosen = training.chosen_effects(world, effects or (), candidate, extend is not None)
     training.train(stage.value if stage else None, recipe, world, chosen, out, not fresh, pairs, extend, old or ())
