@@ -27,14 +27,14 @@ def train(
         world.effect(effect)
     target = out or Path("runs") / f"train-{world.name}"
     check_possible(target)
-    trainer, recipes = _trainer()  # seconds of imports
+    trainer, recipes, ahead = _trainer()  # seconds of imports
     read = recipes.load_recipe(recipe)
     if pairs is not None:
         read = recipes.with_pairs(read, pairs)
     started = None if extend is None else trainer.Extend(extend, names(old) or None)
     stages = [stage] if stage is not None else ["teachers", "accelerator", "collection"]
     if stage is None:
-        trainer.check_ahead(read, world, names(effects) or None, target)
+        ahead.check_ahead(read, world, names(effects) or None, target)
     with trainer.processes.group():
         speaks = trainer.processes.first()  # of several processes one shows and tells
         for name in stages:
@@ -85,14 +85,14 @@ def _follow(bar: Any) -> Callable[[Any], None]:
     return seen
 
 
-def _trainer() -> tuple[Any, Any]:
-    """The reference trainer's modules `train` and `recipe`; imported only when training is asked for."""
+def _trainer() -> tuple[Any, Any, Any]:
+    """The reference trainer's modules `train`, `recipe` and `ahead`; imported only when training is asked for."""
     try:
-        from reference_trainer import recipe, train
+        from reference_trainer import ahead, recipe, train
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("reference_trainer"):
             raise
         raise ClbenchError(
             "the reference trainer is not installed beside clbench; install the whole repository"
         ) from None
-    return train, recipe
+    return train, recipe, ahead

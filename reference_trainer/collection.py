@@ -21,7 +21,7 @@ from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import STUDENT, Backbone, target_modules
 from reference_trainer.prompting import coherence, gram, trigger_fact, wordings_fact
-from reference_trainer.starts import require_modules, require_prompt, require_size, require_times
+from reference_trainer.starts import require_modules, require_prompt, require_room, require_size, require_times
 from reference_trainer.streams import Router
 from reference_trainer.taught import Taught, add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.workshop import Workshop
@@ -106,9 +106,7 @@ def require_mergeable(teachers: Sequence[Path], lora: LoraTable, modules: Sequen
     for path in teachers:
         info = describe_adapter(path)
         require_modules(info, lora, modules, "collection")
-        side, module = min((min(shape), module) for module, shape in info.shapes.items())
-        if lora.rank > side:
-            raise ClbenchError(f"[collection] lora.rank is {lora.rank}, but '{module}' of the merged teachers has {side} at most")
+        require_room(lora, info.shapes, "collection")
 
 
 def start_from_merged(backbone: Backbone, taught: Sequence[Taught], lora: LoraTable) -> None:

@@ -56,7 +56,11 @@ def read_origin(path: Path, given: Sequence[str] | None, config: ExtensionConfig
     if config.replay > 0 and not effects:
         raise ClbenchError(f"{path} does not say which effects it knows: name them by --old, or set [extension] replay = 0")
     require_prompt(path, config.prompt, "extension")
-    trained = json.loads(header.get("clbench.wordings", '["{}"]'))
+    written = header.get("clbench.wordings", '["{}"]')
+    try:
+        trained = json.loads(written)
+    except ValueError:
+        raise ClbenchError(f"{path}: clbench.wordings in the header is not a JSON list of wordings, but '{written}'") from None
     if trained != config.wordings:
         raise ClbenchError(
             f"{path} was trained in the wordings {trained}, but [extension] wordings of the recipe is {config.wordings}: the old "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -75,13 +75,17 @@ def target_modules(transformer: FluxTransformer2DModel, modules: Modules = "all"
     `all` is the paper's list: attention, feed-forward and modulation of every block; `attention` leaves the
     last two kinds out. Embedders and the output layer carry none.
     """
-    names = [
+    linear = [
         name.removesuffix(".base_layer")  # where an adapter has been put in already
         for name, module in transformer.named_modules()
-        if isinstance(module, nn.Linear)
-        and ".lora_" not in name
-        and name.split(".")[0] in ("transformer_blocks", "single_transformer_blocks")
+        if isinstance(module, nn.Linear) and ".lora_" not in name
     ]
+    return adapted(linear, modules)
+
+
+def adapted(linear: Iterable[str], modules: Modules) -> list[str]:
+    """Those of a transformer's linear layers that carry an adapter, by their names."""
+    names = [name for name in linear if name.split(".")[0] in ("transformer_blocks", "single_transformer_blocks")]
     return [n for n in names if ".attn." in n] if modules == "attention" else names
 
 

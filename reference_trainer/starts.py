@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clbench.adapters import AdapterInfo, read_header
@@ -69,6 +69,13 @@ def require_size(info: AdapterInfo, lora: LoraTable, modules: Sequence[str], sta
     if info.rslora:
         raise ClbenchError(f"{info.path} has rank-stabilised scales, which training does not know")
     require_modules(info, lora, modules, stage)
+
+
+def require_room(lora: LoraTable, shapes: Mapping[str, tuple[int, ...]], stage: str) -> None:
+    """ClbenchError if the rank is more than a module of these shapes has room for, where teachers are merged into one."""
+    side, module = min((min(shape), module) for module, shape in shapes.items())
+    if lora.rank > side:
+        raise ClbenchError(f"[{stage}] lora.rank is {lora.rank}, but '{module}' of the merged teachers has {side} at most")
 
 
 def require_modules(info: AdapterInfo, lora: LoraTable, modules: Sequence[str], stage: str) -> None:

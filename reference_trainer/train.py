@@ -17,9 +17,17 @@ from clbench.world import World
 from reference_trainer import processes
 from reference_trainer.accelerator import train_accelerator
 from reference_trainer.checkpoint import forget
-from reference_trainer.collection import read_start, train_collection
+from reference_trainer.choice import (
+    choose_effects,
+    gauged_teachers,
+    new_effects,
+    taught_or_all,
+    teacher_files,
+    tell_preferred,
+)
+from reference_trainer.collection import train_collection
 from reference_trainer.config import JointConfig, TeachersConfig
-from reference_trainer.examples import check_pairs, check_sources, teacher_pairs
+from reference_trainer.examples import check_pairs, teacher_pairs
 from reference_trainer.extension import Origin, budget, read_origin, train_extension
 from reference_trainer.joint import train_joint
 from reference_trainer.loop import Progress
@@ -80,7 +88,7 @@ def run(
                 report(progress)
         return [out / "accelerator.safetensors"]
     if stage == "joint":
-        return _joint(recipe, world, chosen if effects is not None else _taught_or_all(world, chosen, out), out, resume, report)
+        return _joint(recipe, world, chosen if effects is not None else taught_or_all(world, chosen, out), out, resume, report)
     if stage != "collection":
         raise ClbenchError(f"unknown stage '{stage}'; expected one of {', '.join(STAGES)}")
     check_sampling(world, recipe.collection, stage)
@@ -89,22 +97,12 @@ def run(
         chosen = [effect for effect in chosen if effect.id in teachers]
     if not chosen:
         raise ClbenchError("there is no teacher to distil: run `clbench train --stage teachers` first")
+    tell_preferred(world, teachers, out / "teachers")
     chosen = with_triggers(world, chosen, recipe.collection.triggers)
     with _alone(out / "collection"):
         for progress in train_collection(Workshop(world), chosen, teachers, recipe.collection, recipe.seed, out, resume):
             report(progress)
     return [out / "collection.safetensors"]
-
-
-def check_ahead(recipe: Recipe, world: World, effects: Sequence[str] | None, out: Path) -> None:
-    """What stages accelerator and collection refuse, said before the teachers are trained, so far as it needs none of them."""
-    chosen = choose_effects(world, effects)
-    for stage, config in (("accelerator", recipe.accelerator), ("collection", recipe.collection)):
-        check_sampling(world, config, stage, tell=False)
-        check_sources(world, config.pictures, stage)
-    if recipe.collection.start_file is not None:
-        chosen = with_triggers(world, chosen, recipe.collection.triggers)
-        read_start(recipe.collection, chosen, out / "collection.safetensors")
 
 
 def _check_pairs(world: World, effects: Sequence[Effect], config: TeachersConfig | JointConfig) -> None:
@@ -142,27 +140,25 @@ def _extension(
         raise ClbenchError(f"{made} would be overwritten by its own extension: use another --out")
     check_sampling(world, recipe.extension, "extension")
     origin = read_origin(extend.adapter, extend.old, recipe.extension)
-    old = list(as_trained(origin.info, {name: world.effect(name) for name in origin.effects}).values())
-    new = with_triggers(world, _new_effects(world, effects, origin, out / "teachers"), recipe.extension.triggers, old)
-    teachers, config = teacher_files(world, [*old, *new], out / "teachers"), budget(recipe.extension, len(new))
+    old, home = _old_effects(world, origin), out / "teachers"
+    added = new_effects(world, effects, origin.effects, origin.info.path, home)
+    new = with_triggers(world, added, recipe.extension.triggers, old)
+    find = teacher_files if recipe.extension.replay > 0 else gauged_teachers
+    teachers = find(world, old, home) | teacher_files(world, new, home)
+    tell_preferred(world, teachers, home)
+    config = budget(recipe.extension, len(new))
     with _alone(made.with_suffix("")):
         for progress in train_extension(Workshop(world), origin, old, new, teachers, config, recipe.seed, out, resume):
             report(progress)
     return [made]
 
 
-def _new_effects(world: World, effects: Sequence[str] | None, origin: Origin, folder: Path) -> list[Effect]:
-    """The named effects, or those of the extension pool that have a teacher; none of them may be in `origin`."""
-    if effects is None:
-        pool = [e for e in world.effects.values() if e.pool == "extension" and e.id not in origin.effects]
-        taught = teacher_files(world, pool, folder)
-        if not taught:
-            raise ClbenchError("no effect of pool 'extension' has a teacher: name the new effects by --effects")
-        return [effect for effect in pool if effect.id in taught]
-    for name in effects:
-        if name in origin.effects:
-            raise ClbenchError(f"effect '{name}' is in {origin.info.path} already: name new effects only")
-    return choose_effects(world, effects)
+def _old_effects(world: World, origin: Origin) -> list[Effect]:
+    """The effects of the adapter in its own words; ClbenchError for one that the world lacks."""
+    for name in origin.info.header.get("clbench.effects", "").split():
+        if name not in world.effects:
+            raise ClbenchError(f"{origin.info.path} knows '{name}', which {world.file} does not define: add it to [effects]")
+    return list(as_trained(origin.info, {name: world.effect(name) for name in origin.effects}).values())
 
 
 def _from_scenes(
@@ -187,43 +183,6 @@ def _from_scenes(
     known = [effect for effect in world.effects.values() if effect.operator is not None]
     with _alone(out / "encoders" / "training"):
         return [train_clip(with_seed(recipe.encoders, recipe.seed), known, folder, world.resolution, out, resume, report)]
-
-
-def choose_effects(world: World, effects: Sequence[str] | None) -> list[Effect]:
-    """The named effects in the given order, or the collection pool; ClbenchError for an unknown or doubled name."""
-    if effects is None:
-        return [effect for effect in world.effects.values() if effect.pool == "collection"]
-    doubled = {name for name in effects if list(effects).count(name) > 1}
-    if doubled:
-        raise ClbenchError(f"effect '{min(doubled)}' is named twice")
-    if not effects:
-        raise ClbenchError("no effect is named")
-    return [world.effect(name) for name in effects]
-
-
-def teacher_files(world: World, effects: Sequence[Effect], folder: Path) -> dict[str, Path]:
-    """Effect id -> teacher adapter: a finished one in `folder`, else the world's, which is used at weight 1.
-
-    ClbenchError for one of the world's to which [teachers.weights] gives another weight.
-    """
-    found: dict[str, Path] = {}
-    for effect in effects:
-        fresh = folder / f"{effect.id}.safetensors"
-        path = fresh if fresh.is_file() else world.teacher_path(effect.id)
-        if path is not None and path != fresh and (weight := world.effect_weight(effect.id)) != 1.0:
-            raise ClbenchError(
-                f"{world.file} gives the teacher of '{effect.id}' the weight {weight}; teachers are distilled at weight 1 only"
-            )
-        if path is not None:
-            found[effect.id] = path
-    return found
-
-
-def _taught_or_all(world: World, effects: Sequence[Effect], out: Path) -> list[Effect]:
-    """The effects that have a teacher, which the collection that a joint LoRA is compared with knows; all where none has one."""
-    folder = out / "teachers"
-    taught = {e.id for e in effects if (folder / f"{e.id}.safetensors").is_file() or world.teacher_path(e.id) is not None}
-    return [effect for effect in effects if not taught or effect.id in taught]
 
 
 def _teachers(

@@ -127,6 +127,12 @@ def test_what_the_header_says_is_believed(shop_floor):
         run("collection", changed(recipe, "extension", shift=2.0), other, NEW, out, extend=Extend(path))
     with pytest.raises(ClbenchError, match=r"\[extension\] shift of the recipe is 3, but .* samples with shift 2"):
         run("collection", recipe, other, NEW, out, extend=Extend(path))
+    save_adapter(path, load_tensors(info), info.metadata, says | {"clbench.effects": "glow"})
+    with pytest.raises(ClbenchError, match=rf"{path} knows 'glow', which {world.file} does not define: add it to \[effects\]"):
+        run("collection", recipe, world, NEW, out, extend=Extend(path))
+    save_adapter(path, load_tensors(info), info.metadata, says | {"clbench.wordings": "now {}"})
+    with pytest.raises(ClbenchError, match=rf"{path}: clbench.wordings in the header is not a JSON list .* but 'now {{}}'"):
+        run("collection", recipe, world, NEW, out, extend=Extend(path))
     save_adapter(path, load_tensors(info), info.metadata, says | {"clbench.prompt": "caption"})
     with pytest.raises(ClbenchError, match="was trained on sepia, not on upside_down"):
         run("collection", recipe, world, NEW, out, extend=Extend(path, NEW))

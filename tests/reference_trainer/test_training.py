@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 
 from clbench.registry import ClbenchError
 from clbench.world import World
+from reference_trainer.choice import teacher_files
 from reference_trainer.config import LoraTable
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.objective import Objective
-from reference_trainer.train import Extend, check_ahead, run, teacher_files
+from reference_trainer.train import Extend, run
 
 
 @pytest.mark.parametrize("stage", ["teachers", "accelerator", "collection", "joint"])
@@ -575,22 +576,6 @@ def test_mistakes_are_one_sentence(shop_floor, stage, effects, settings, message
         recipe = changed(recipe, stage, **settings)
     with pytest.raises(ClbenchError, match=message):
         run(stage, recipe, world, effects, out)
-
-
-@pytest.mark.parametrize(
-    ("stage", "settings", "message"),
-    [
-        ("accelerator", {"pictures": None}, r"no scenes to distil on: .* in \[accelerator\] of the recipe"),
-        ("collection", {"pictures": "nowhere"}, "folder of pictures not found: nowhere"),
-        ("collection", {"shift": 2.0}, r"\[collection\] shift of the recipe is 2"),
-        ("collection", {"warm_start_from": "gone.safetensors"}, "gone.safetensors' is neither base, merged nor an"),
-    ],
-)
-def test_what_later_stages_refuse_is_said_before_the_teachers_are_trained(shop_floor, stage, settings, message):
-    world, recipe, out = shop_floor
-    check_ahead(recipe, world, None, out)
-    with pytest.raises(ClbenchError, match=message):
-        check_ahead(changed(recipe, stage, **settings), world, None, out)
 
 
 def test_every_pair_of_every_effect_is_opened_before_the_first_teacher_is_trained(shop_floor):

@@ -1,0 +1,61 @@
+"""What stages accelerator and collection refuse, said before the teachers are trained, so far as it needs none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from clbench.adapters import base_shapes
+from clbench.backbones import backbone_folder
+from clbench.registry import ClbenchError
+from clbench.types import Effect
+from clbench.world import World
+from reference_trainer.choice import choose_effects
+from reference_trainer.collection import read_start
+from reference_trainer.examples import check_sources
+from reference_trainer.networks import Modules, adapted
+from reference_trainer.prompting import with_triggers
+from reference_trainer.recipe import Recipe
+from reference_trainer.starts import check_sampling, require_room, require_size
+
+
+def check_ahead(recipe: Recipe, world: World, effects: Sequence[str] | None, out: Path) -> None:
+    """ClbenchError where accelerator or collection, trained after the teachers, would stop at what is wrong already."""
+    chosen = choose_effects(world, effects)
+    for stage, config in (("accelerator", recipe.accelerator), ("collection", recipe.collection)):
+        check_sampling(world, config, stage, tell=False)
+        check_sources(world, config.pictures, stage)
+    if recipe.collection.warm_start_from == "merged":
+        _check_merge(recipe, world)
+    elif recipe.collection.start_file is not None:
+        _check_start(recipe, world, chosen, recipe.collection.start_file, out)
+
+
+def _check_merge(recipe: Recipe, world: World) -> None:
+    """ClbenchError unless the teachers that the recipe makes can be merged into its collection."""
+    teachers, collection = recipe.teachers.lora.modules, recipe.collection.lora
+    if teachers != collection.modules:
+        raise ClbenchError(
+            f"[collection] lora.modules = '{collection.modules}', but it starts from merged teachers, and [teachers] has "
+            f"lora.modules = '{teachers}': make them equal"
+        )
+    if shapes := _adapted_shapes(world, collection.modules):
+        require_room(collection, shapes, "collection")
+
+
+def _check_start(recipe: Recipe, world: World, effects: Sequence[Effect], start: Path, out: Path) -> None:
+    """ClbenchError for an adapter to start from that does not fit; the accelerator that is still to be made is not looked at."""
+    if start.resolve() == (out / "accelerator.safetensors").resolve():
+        return
+    config = recipe.collection
+    found = read_start(config, with_triggers(world, effects, config.triggers), out / "collection.safetensors")
+    shapes = _adapted_shapes(world, config.lora.modules)
+    if found is not None and shapes:
+        require_size(found, config.lora, list(shapes), "collection")
+
+
+def _adapted_shapes(world: World, modules: Modules) -> dict[str, tuple[int, ...]]:
+    """The base's modules that carry an adapter, from its files' headers; empty where those are no safetensors files."""
+    shapes = base_shapes(backbone_folder(world) / "transformer")
+    linear = (name for name, shape in shapes.items() if len(shape) == 2)
+    return {name: shapes[name] for name in adapted(linear, modules)}

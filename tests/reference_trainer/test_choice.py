@@ -1,0 +1,39 @@
+"""Whose teachers a training uses, which of them it needs, and that they were taught what they are asked for."""
+
+from __future__ import annotations
+
+import pytest
+from mini_training import changed
+
+from clbench.registry import ClbenchError
+from clbench.world import World
+from reference_trainer.train import Extend, run
+
+
+def weighted(world, **weights) -> World:
+    teachers = world.table.teachers.model_copy(update={"weights": weights})
+    return World(world.file, world.table.model_copy(update={"teachers": teachers}))
+
+
+def test_teachers_of_an_earlier_stage_are_said_where_the_world_has_others(shop_floor, capsys):
+    world, recipe, out = shop_floor
+    short = changed(recipe, "collection", updates=1, warm_start=0)
+    run("collection", short, world, None, out / "worlds")
+    assert "not the world's" not in capsys.readouterr().err
+    run("teachers", recipe, world, ["sepia"], out)
+    run("collection", short, world, None, out)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "of 1 effects (sepia) the teachers are those in" in said and "not the world's" in said
+
+
+def test_weights_stop_no_training_that_uses_no_such_teacher(shop_floor, capsys):
+    world, recipe, out = shop_floor
+    other = weighted(world, sepia=0.5)
+    run("joint", recipe, other, None, out)
+    (start,) = run("collection", changed(recipe, "collection", updates=1, warm_start=0), world, ["sepia"], out / "start")
+    short = changed(recipe, "extension", updates=1, warm_start=0)
+    with pytest.raises(ClbenchError, match=r"gives the teacher of 'sepia' the weight 0\.5"):
+        run("collection", short, other, ["upside_down"], out, extend=Extend(start))
+    run("collection", changed(short, "extension", replay=0.0), other, ["upside_down"], out, extend=Extend(start))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 of the old effects have no gauge, the first because" in said and "the weight 0.5" in said
