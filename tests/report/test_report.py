@@ -21,6 +21,7 @@ from clbench.report import ReportInput, build, build_all, palette
 from clbench.report.blocks import Section
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.report.load import load_results
+from clbench.report.rows import as_made
 from clbench.results import RunFolder
 from clbench.types import Case, Score
 
@@ -249,12 +250,14 @@ def test_steps_make_entries_of_their_own(tmp_path: Path) -> None:
 
 def test_sections_average_over_the_steps_that_a_system_is_made_for(tmp_path: Path) -> None:
     runs = synthetic.make_runs(tmp_path / "runs", sources=2, steps=(1, 4, 16, 8), systems=("cascade", "teacher", "truth"))
-    frame = load_results(runs, synthetic.about()).frame
+    frame = as_made(load_results(runs, synthetic.about()).frame)
     own = {run.info.system_name: run.info.system.card["settings"].get("steps") for run in runs}
     asked = {name: set(frame[frame["system"] == name]["steps"]) for name in own}
-    assert asked["truth"] == {1, 4, 8, 16}
+    assert asked["truth"] == {16}, "as its entry: what takes no steps counts once"
     for name in ("cascade", "teacher"):
         assert asked[name] == {own[name] if own[name] in (1, 4, 8, 16) else 16}
+    plain = synthetic.make_runs(tmp_path / "plain", sources=1, systems=("cascade", "truth"))
+    assert load_results(plain, synthetic.about()).frame["made"].all()
 
 
 def test_a_control_stands_once_for_all_steps(tmp_path: Path) -> None:
