@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clbench.certificate import RunInfo
+from clbench.report.again import Again
 from clbench.report.blocks import Section
 from clbench.results import EditRecord, RunFolder
 from clbench.types import Case, Effect, MetricCard
@@ -47,7 +48,7 @@ class ReportInput:
     question: str
     effects: Mapping[str, Effect]
     truth_kind: str
-    command: str
+    again: Again
     truth_picture: Callable[[Case], np.ndarray | None]
     source_picture: Callable[[str], np.ndarray]
     reference: str = "cascade"

@@ -28,7 +28,6 @@ from clbench.report.pictures import Album
 from clbench.report.sections import make_sections
 from clbench.report.sets import overall
 from clbench.report.verdict import verdict
-from clbench.report.worldly import command
 from clbench.results import RunFolder
 from clbench.set_table import read_sets
 
@@ -325,14 +324,3 @@ def test_a_folder_with_nothing_but_memory_has_a_report(mini_world, mini_world_fi
     write_memory(asked.memory(), out)
     with pytest.raises(ClbenchError, match="was measured in world 'tiny'"):
         write_report(out, str(mini_world_file))
-
-
-def test_the_command_is_the_one_that_was_typed():
-    typed, out = "clbench eval --suite all --world /home/someone/mine/world.toml --limit 3", Path("/somewhere/runs/all")
-    made = "clbench eval --suite steps"
-    assert command([typed, typed], "steps", "tiny", out) == "clbench eval --suite all --world mine/world.toml --limit 3"
-    assert command(["clbench edit --suite steps"], "steps", "w.toml", out) == f"{made} --world w.toml --out runs/all"
-    assert command([typed, made], "steps", "tiny", Path("runs/all")) == f"{made} --world tiny --out runs/all"
-    few = [f"{made} --limit 2 --system {system} --out runs/all" for system in ("teacher", "cascade")]
-    assert command(few, "steps", "tiny", Path("runs/all")) == f"{made} --world tiny --limit 2 --out runs/all"
-    assert "--limit" not in command([*few, made], "steps", "tiny", Path("runs/all"))
