@@ -239,6 +239,25 @@ def test_variants_are_compared_with_the_full_method(tmp_path, monkeypatch):
     assert row["collection"].cells[2].text == "reference" and row["cascade"].cells[2].text.endswith("worse")
 
 
+def test_variants_on_one_effect_are_told_by_their_differences(tmp_path, monkeypatch):
+    """One effect gives no interval; the differences are known, and stand in the tables."""
+    for name, skill in (("collection", 1.2), ("collection-no-a", 0.0), ("collection-no-b", 1.2)):
+        monkeypatch.setitem(synthetic.SKILL, name, skill)
+    names = synthetic.NAMES[:2]
+    made = synthetic.make_runs(tmp_path / "one", ("collection", "collection-no-a", "collection-no-b"), names[:1], sources=3)
+    numbers = compute(load_results(made, replace(synthetic.about(names[:1]), reference="collection")))
+    assert [sentence.text for sentence in verdict(numbers) if sentence.key] == [
+        "On the same cases the success of collection-no-a differs by −67 pt and that of collection-no-b by 0 pt from that of "
+        "collection; no interval from a single effect.",
+    ]
+    more = synthetic.make_runs(tmp_path / "two", ("collection", "collection-no-b"), names, sources=3)
+    both = [run for run in made if run.info.system_name == "collection-no-a"] + more
+    numbers = compute(load_results(both, replace(synthetic.about(names), reference="collection")))
+    said = [sentence.text for sentence in verdict(numbers) if sentence.key]
+    assert said[0] == "On success, collection-no-b is not told apart from collection."
+    assert said[1].endswith("collection-no-a differs by −67 pt from that of collection; no interval from a single effect.")
+
+
 def test_controls_of_pairs_are_checked(page):
     text = visible(page[0])
     assert "Control truth: 9 of 9 show both effects." in text and "Control identity: 9 of 9 do not show both effects." in text
