@@ -240,6 +240,14 @@ def test_the_reference_alone_misses_no_run_of_itself(tmp_path: Path) -> None:
     assert "Without a run of cascade" in text["collection"] and "Without a run of" not in text["cascade"]
 
 
+def test_what_was_scored_is_counted_by_the_metric_that_is_shown(tmp_path: Path) -> None:
+    """A dose has no better direction; its scores are scores all the same."""
+    others = {score.metric for score in synthetic.scores("teacher", Case("effect_0", "source_00", 0), 2, False)} - {"dose"}
+    runs = synthetic.make_runs(tmp_path / "runs", ("cascade", "truth"), synthetic.NAMES[:2], 2, without=frozenset(others))
+    text = visible(build(runs, synthetic.about(synthetic.NAMES[:2]), tmp_path)[0].read_text(encoding="utf-8"))
+    assert text.count("4 / 4") == 2 and "unscored" not in text and "0 / 4" not in text
+
+
 def test_steps_make_entries_of_their_own(tmp_path: Path) -> None:
     systems = ("cascade", "collection")
     runs = synthetic.make_runs(tmp_path / "runs", systems=systems, sources=2, steps=(2, 8))
