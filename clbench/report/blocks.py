@@ -79,10 +79,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line to copy."""
+    """A command line to copy; `words` before it say what it was for."""
 
     kind: ClassVar[str] = "command"
     line: str
+    words: str = ""
 
 
 @dataclass(frozen=True)

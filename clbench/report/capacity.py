@@ -9,7 +9,7 @@ import numpy as np
 from clbench.metrics.capacity import BreakEven, break_even
 from clbench.metrics.cards import METRICS
 from clbench.report.cells import Cell, Head, Row, TableView
-from clbench.report.rows import SEED, Frame, estimate_cell, is_share, mean_of, number_cell
+from clbench.report.rows import SEED, Frame, as_made, estimate_cell, is_share, mean_of, number_cell
 from clbench.report.tables import short
 from clbench.stats import NO_VARIATION, few_differ
 
@@ -32,7 +32,8 @@ def common_gaps(
     scored = set(rows["system"])
     ordered = sorted((name for name in counts if name in scored), key=lambda name: counts[name])
     there = reference in scored
-    paired = [_paired_means(rows[rows["system"] == name], rows[rows["system"] == reference]) for name in ordered] if there else []
+    other = rows[rows["system"] == reference]
+    paired = [_paired_means(as_made(rows[rows["system"] == name]), other) for name in ordered] if there else []
     shared = sorted(set.intersection(*(set(gaps.index) for gaps in paired))) if paired else []
     sign = -1.0 if METRICS.get(metric).direction == "lower" else 1.0
     gaps = [[sign * gaps[effect] for effect in shared] for gaps in paired]
@@ -40,8 +41,8 @@ def common_gaps(
 
 
 def _paired_means(rows: Frame, reference: Frame) -> Frame:
-    """Mean difference to the reference by effect, over the cases of both: seeds first, then sources."""
-    both = rows.merge(reference, on=["effect", "source", "seed"], suffixes=("", "_reference"))
+    """Mean difference to the reference by effect, over the cases of both at the same steps: seeds first, then sources."""
+    both = rows.merge(reference, on=["effect", "source", "seed", "steps"], suffixes=("", "_reference"))
     gaps = both.assign(gap=both["value"] - both["value_reference"])
     return gaps.groupby(["effect", "source"])["gap"].mean().groupby("effect").mean()
 
@@ -57,7 +58,7 @@ def capacity_table(frame: Frame, counts: Mapping[str, int], metric: str, referen
     gap = dict(zip(names, gaps.mean(axis=1), strict=True)) if shared else {}
     body = []
     for name in sorted(counts, key=lambda name: counts[name]):
-        own = rows[(rows["system"] == name) & (rows["status"] != "unscored")]
+        own = as_made(rows[(rows["system"] == name) & (rows["status"] != "unscored")])
         size, quality = Cell(str(counts[name]), sort=counts[name]), estimate_cell(metric, mean_of(own, is_share(metric)))
         common = estimate_cell(metric, mean_of(own[own["effect"].isin(shared)], is_share(metric)))
         body.append(Row([Cell(name), size, quality, common, number_cell(gap.get(name, float("nan")), 3)]))
@@ -77,7 +78,7 @@ def rank_table(frame: Frame, ranks: Mapping[str, int], metric: str, reference: s
     gap = dict(zip(names, gaps.mean(axis=1), strict=True)) if shared else {}
     body = []
     for name in sorted(ranks, key=lambda name: ranks[name]):
-        own = rows[(rows["system"] == name) & (rows["status"] != "unscored")]
+        own = as_made(rows[(rows["system"] == name) & (rows["status"] != "unscored")])
         quality, rank = estimate_cell(metric, mean_of(own, is_share(metric))), Cell(str(ranks[name]), sort=ranks[name])
         body.append(Row([Cell(name), rank, quality, number_cell(gap.get(name, float("nan")), 3)]))
     heads = [Head("Adapter", numeric=False), Head("Rank"), Head(short(metric))]

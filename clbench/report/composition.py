@@ -10,7 +10,7 @@ from clbench.metrics.cards import METRICS
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.report.differences import compared_cell, hopeless, reach
 from clbench.report.numbers import judged
-from clbench.report.rows import SEED, Frame, estimate_cell, is_share, mean_of
+from clbench.report.rows import SEED, Frame, as_made, estimate_cell, is_share, mean_of
 from clbench.stats import Difference, paired_difference
 
 WAYS = {"": "one edit", "twice": "two edits"}
@@ -33,7 +33,7 @@ TWICE_NOTE = (
 
 def composition_table(frame: Frame) -> TableView | None:
     """One row per system and way (one edit, two edits), controls last in the order of `frame`; None without compositions."""
-    rows = frame[frame["second"] != ""]
+    rows = as_made(frame[frame["second"] != ""])
     asked = rows[rows["status"] != "unscored"]
     keys = dict.fromkeys(zip(asked["system"], asked["probe"], strict=True))
     body = [_row(system, way, rows[(rows["system"] == system) & (rows["probe"] == way)]) for system, way in keys]
@@ -53,10 +53,10 @@ def _row(system: str, way: str, rows: Frame) -> Row:
 
 
 def against_twice(frame: Frame, system: str, metric: str = "both", reference: str = "cascade", way: str = "") -> Difference:
-    """`system` (by `way`) minus the `reference` run twice, paired on pair, source and seed."""
-    keys = ["effect", "second", "source", "seed"]
+    """`system` (by `way`) minus the `reference` run twice, paired on pair, source, seed and steps."""
+    keys = ["effect", "second", "source", "seed", "steps"]
     rows = frame[(frame["metric"] == metric) & (frame["second"] != "")]
-    mine = rows[(rows["system"] == system) & (rows["probe"] == way)]
+    mine = as_made(rows[(rows["system"] == system) & (rows["probe"] == way)])
     other = rows[(rows["system"] == reference) & (rows["probe"] == "twice")]
     both = mine.merge(other, on=keys, suffixes=("", "_reference"))
     sources = [f"{second}/{source}" for second, source in zip(both["second"], both["source"], strict=True)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clbench.certificate import RunInfo
+from clbench.report.again import Again
 from clbench.report.blocks import Section
 from clbench.results import EditRecord, RunFolder
 from clbench.types import Case, Effect, MetricCard
@@ -47,7 +48,7 @@ class ReportInput:
     question: str
     effects: Mapping[str, Effect]
     truth_kind: str
-    command: str
+    again: Again
     truth_picture: Callable[[Case], np.ndarray | None]
     source_picture: Callable[[str], np.ndarray]
     reference: str = "cascade"
@@ -200,7 +201,8 @@ class Results:
     `entries` hold the cases that ask in one way (see `way`): plainly, or where a suite asks for pairs of effects, for both in
     one edit. What is asked otherwise (probes, two edits) is kept apart in `variants`, under the same labels, and enters no
     table of `entries`. `metrics` of entries have one value per case, `pairwise` ones have a second effect; `asked` are those
-    of entries and variants together. `frame` has the score rows of all runs, controls last, without the metrics in `LARGE`.
+    of entries and variants together. `frame` has the score rows of all runs, controls last, without the metrics in `LARGE`, and
+    says in `made` which are at the number of steps that their system is made for.
     """
 
     about: ReportInput

@@ -15,7 +15,7 @@ from clbench.report.cells import MINUS, Cell, Head, Row, TableView, plural
 from clbench.report.data import Results
 from clbench.report.differences import compared_cell, hopeless, reach
 from clbench.report.numbers import judged
-from clbench.report.rows import SEED, Frame, estimate_cell, is_share, mean_of, share_of
+from clbench.report.rows import SEED, Frame, as_made, estimate_cell, is_share, mean_of, share_of
 from clbench.report.tables import short
 from clbench.sources import GROUPS, group_of
 from clbench.stats import Difference, paired_difference
@@ -45,8 +45,9 @@ FEWER = (
 
 
 def grouped(frame: Frame, metric: str, probe: str = "") -> Frame:
-    """The rows of `metric` on sources of groups for the plain question or a `probe`, with their `group`."""
-    rows = frame[(frame["metric"] == metric) & (frame["probe"] == probe) & (frame["second"] == "")]
+    """The rows of `metric` on sources of groups for the plain question or a `probe`, with their `group`, at the steps that each
+    system is made for."""
+    rows = as_made(frame[(frame["metric"] == metric) & (frame["probe"] == probe) & (frame["second"] == "")])
     rows = rows.assign(group=rows["source"].map(group_of))
     return rows[rows["group"] != ""]
 

@@ -11,7 +11,7 @@ from clbench.report.capacity import plain
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.report.differences import compared_cell, hopeless, reach
 from clbench.report.numbers import judged
-from clbench.report.rows import SEED, Frame, estimate_cell, is_share, mean_of
+from clbench.report.rows import SEED, Frame, as_made, estimate_cell, is_share, mean_of
 from clbench.report.tables import short
 from clbench.stats import Difference, paired_difference
 
@@ -64,7 +64,7 @@ def incremental_table(frame: Frame, trained: Trained, metric: str, reference: st
 def new_gap(rows: Frame, name: str, reference: str, new: Sequence[str], metric: str) -> Difference:
     """`name` minus `reference` on their common cases of `new` effects; `rows` are the plain ones of `metric`."""
     mine, other = (rows[(rows["system"] == system) & rows["effect"].isin(new)] for system in (name, reference))
-    both = mine.merge(other, on=["effect", "source", "seed", "steps"], suffixes=("", "_reference"))
+    both = as_made(mine).merge(other, on=["effect", "source", "seed", "steps"], suffixes=("", "_reference"))
     first, second = both["value"].to_numpy(), both["value_reference"].to_numpy()
     drawn = np.random.default_rng(SEED)
     return paired_difference(first, second, both["effect"].tolist(), both["source"].tolist(), drawn, is_share(metric))
@@ -82,7 +82,7 @@ def _row(rows: Frame, metric: str, name: str, split: Split, gap: Cell, words: st
     """A system on the effects of a split; an empty cell where there are none."""
     cells = [Cell(name, words)]
     for part in split:
-        mine = rows[(rows["system"] == name) & rows["effect"].isin(part)]
+        mine = as_made(rows[(rows["system"] == name) & rows["effect"].isin(part)])
         found = estimate_cell(metric, mean_of(mine, is_share(metric))) if part else Cell("")
         cells += [Cell(str(len(part)), sort=len(part)), found]
     return Row([*cells, gap])

@@ -78,17 +78,21 @@ def _floor_of_a_probe(entry: Entry) -> bool:
 def _frame(tables: list[_RunTable]) -> Frame:
     import pandas as pd
 
-    return pd.concat([frame[~frame["metric"].isin(LARGE)] for frame in map(_as_made, tables)], ignore_index=True)
+    return pd.concat([frame[~frame["metric"].isin(LARGE)] for frame in map(_with_made, tables)], ignore_index=True)
 
 
-def _as_made(table: _RunTable) -> Frame:
-    """The rows at the steps that the system is made for, as `clbench.report.data.as_made`: sections average over them."""
+def _with_made(table: _RunTable) -> Frame:
+    """The rows with `made`: whether they are at the steps that the system is made for, as `clbench.report.data.as_made`.
+
+    No row is dropped here: a reference is needed at the steps of what it is compared with. Of a control the rows at most
+    steps are taken, as its entry has them.
+    """
     steps = table.frame["steps"]
     asked = set(steps.dropna().unique())
-    if table.control or len(asked) < 2:
-        return table.frame
-    own = table.run.info.system.card["settings"].get("steps")
-    return table.frame[steps == (own if own in asked else max(asked))]
+    if len(asked) < 2:
+        return table.frame.assign(made=True)
+    own = None if table.control else table.run.info.system.card["settings"].get("steps")
+    return table.frame.assign(made=(steps == (own if own in asked else max(asked))).fillna(False).to_numpy(dtype=bool))
 
 
 def _check_effects(entries: list[Entry], about: ReportInput) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from clbench.probe_words import PARAPHRASE, prompt_words
 from clbench.probes import PROBES
 from clbench.report.cells import Cell, Head, Row, TableView, number
-from clbench.report.rows import LAST, SEED, Frame, estimate_cell, mean_of, share_of
+from clbench.report.rows import LAST, SEED, Frame, as_made, estimate_cell, mean_of, share_of
 from clbench.stats import Ratio, paired_ratio
 from clbench.types import NEUTRAL, Effect
 
@@ -30,7 +30,7 @@ def probe_table(frame: Frame, neighbours: Mapping[str, str], effects: Sequence[E
     `neighbours`: effect id -> the effect whose trigger probe "other-trigger" gives (`clbench.probes.neighbour_in`). `effects`:
     those asked for, which may have paraphrases of their own.
     """
-    seen = frame[(frame["metric"] == "attributed") & (frame["second"] == "") & (frame["probe"] != NEUTRAL)]
+    seen = as_made(frame[(frame["metric"] == "attributed") & (frame["second"] == "") & (frame["probe"] != NEUTRAL)])
     asked = set(seen[(seen["probe"] != "") & (seen["status"] == "ok")]["system"])
     rows = []
     for system in dict.fromkeys(name for name in seen["system"] if name in asked):
@@ -69,10 +69,11 @@ def neutral_table(frame: Frame, name: Callable[[str], str] = str) -> TableView |
 
     `name` turns the id of an effect into its name.
     """
-    rows = frame[(frame["probe"] == NEUTRAL) & (frame["status"] == "ok")]
+    every = frame[(frame["probe"] == NEUTRAL) & (frame["status"] == "ok")]
+    rows = as_made(every)
     if rows.empty:
         return None
-    floor = rows[(rows["metric"] == "neutral_distance") & (rows["system"] == "reseed")]
+    floor = every[(every["metric"] == "neutral_distance") & (every["system"] == "reseed")]
     systems = dict.fromkeys(name for name in rows["system"] if name != "base")
     body = [_neutral_row(system, rows[rows["system"] == system], floor, name) for system in systems]
     heads = [

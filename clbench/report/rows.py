@@ -1,6 +1,7 @@
 """Score frames -> means with intervals, for the sections about probes, compositions, steps and candidates.
 
-A frame holds rows of scores.parquet of one or several runs (`clbench.results.read_all_scores`).
+A frame holds rows of scores.parquet of one or several runs (`clbench.results.read_all_scores`). Where systems were asked for
+several numbers of steps, its column `made` says which rows are at the number that their system is made for (`as_made`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,14 @@ LAST = -1e300
 """Missing values sort below every number."""
 SEED = 0
 """Of the bootstrap: the same frame gives the same bytes."""
+
+
+def as_made(rows: Frame) -> Frame:
+    """Those of `rows` at the number of steps that their system is made for: a mean over several numbers is of no system.
+
+    All of them where there is no column `made`, as in the scores of a suite that leaves steps to its systems.
+    """
+    return rows[rows["made"]] if "made" in rows else rows
 
 
 def is_share(metric: str) -> bool:

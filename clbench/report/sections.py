@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from clbench.report import accounts, against, curves, figures, lengths, matrices, origin, pareto, questions, tables
-from clbench.report.blocks import Command, Facts, Filter, Fold, Section, Side, folded, there
+from clbench.report.blocks import Facts, Filter, Fold, Section, Side, folded, there
 from clbench.report.cells import anchor, plural
 from clbench.report.data import Entry
 from clbench.report.differences import differences
@@ -106,10 +106,11 @@ def missing(material: Material) -> Section | None:
 def provenance(material: Material) -> Section:
     """Where the numbers come from and how to make them again."""
     results = material.results
-    lead = "The same worlds, adapters and versions give the same numbers. To make this report again:"
+    made = results.about.again
+    lead = f"The same worlds, adapters and versions give the same numbers. {made.words}"
     prompts = lengths.fact(results)
     facts = [*origin.shared_facts(results), *([("Prompts", prompts)] if prompts else [])]
-    blocks = [Command(results.about.command), Facts(facts), origin.runs(results)]
+    blocks = [*made.commands, Facts(facts), origin.runs(results)]
     return Section("provenance", "Provenance", lead, blocks)
 
 

@@ -115,17 +115,19 @@ def _against_reference(numbers: Numbers, entry: Entry) -> list[Sentence]:
         return []
     if reference is None:
         return [Sentence(f"Without a run of {results.reference_name} nothing is said about differences to it.")]
-    if found is None or not math.isfinite(found.difference.low):
-        return [Sentence(_no_interval(entry.label, reference.label, card.name, found), key=True)]
+    if found is None or not math.isfinite(found.difference.value):
+        return [Sentence(f"{entry.label} could not be compared with {reference.label} on {noun(card.name)}.", key=True)]
+    if not math.isfinite(found.difference.low):
+        return [_no_interval({entry.label: found}, reference.label, card.name)]
     return _compared_sentences(entry.label, reference.label, card.name, found)
 
 
-def _no_interval(name: str, other: str, metric: str, found: Compared | None) -> str:
-    """A difference without an interval is told with its reason; that there is none, where no case has both."""
-    if found is None or not math.isfinite(found.difference.value):
-        return f"{name} could not be compared with {other} on {noun(metric)}."
-    told = metric_value(metric, found.difference.value, signed=True)
-    return f"On the same cases the {noun(metric)} of {name} differs by {told} from that of {other}; {found.difference.reason}."
+def _no_interval(found: Mapping[str, Compared], other: str, metric: str) -> Sentence:
+    """Differences to `other` that have no interval, and the reason why (there is one effect alone)."""
+    (first, gap), *more = ((name, metric_value(metric, one.difference.value, signed=True)) for name, one in found.items())
+    said = [f"the {noun(metric)} of {first} differs by {gap}", *(f"that of {name} by {gap}" for name, gap in more)]
+    reason = next(iter(found.values())).difference.reason
+    return Sentence(f"On the same cases {_and(said)} from that of {other}; {reason}.", key=True)
 
 
 def _variants(numbers: Numbers, variants: list[Entry]) -> list[Sentence]:
@@ -137,11 +139,14 @@ def _variants(numbers: Numbers, variants: list[Entry]) -> list[Sentence]:
     for better, words in ((False, "worse than {}"), (True, "better than {}"), (None, "not told apart from {}")):
         names = [label for label, one in found.items() if one.better is better and math.isfinite(one.adjusted)]
         parts += [f"{_and(names)} {'is' if len(names) == 1 else 'are'} {words.format(reference)}"] if names else []
+    known = {label: one for label, one in found.items() if math.isfinite(one.difference.value)}
+    single = {label: one for label, one in known.items() if not math.isfinite(one.difference.low)}
+    alone = [_no_interval(single, reference, card.name)] if single else []
     if not parts:
-        return [Sentence(f"No variant could be compared with {reference} on {noun(card.name)}.", key=True)]
+        return alone or [Sentence(f"No variant could be compared with {reference} on {noun(card.name)}.", key=True)]
     tests = next(iter(found.values())).tests
     why = f"Each on the same cases, corrected for all {tests} systems compared. {hopeless({card.name: found.values()})}".strip()
-    return [Sentence(f"On {noun(card.name)}, {'; '.join(parts)}.", key=True), Sentence(why, why=True)]
+    return [Sentence(f"On {noun(card.name)}, {'; '.join(parts)}.", key=True), Sentence(why, why=True), *alone]
 
 
 def _compared_sentences(label: str, reference: str, metric: str, found: Compared) -> list[Sentence]:

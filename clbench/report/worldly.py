@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,8 @@ from clbench.cost.answer import answer
 from clbench.cost.options import Options
 from clbench.hashing import file_digest
 from clbench.memory.record import FILE, read_memory
-from clbench.provenance import portable_command
 from clbench.registry import ClbenchError
+from clbench.report.again import again, command
 from clbench.report.data import ReportInput
 from clbench.report.deployment import Deployment
 from clbench.results import RunFolder
@@ -40,7 +39,9 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
     first = runs[0].info
     world = load_world(world_name or shipped("world", first.world.name))
     suite = load_suite(suite_name or shipped("suite", first.suite.name))
-    asked = suite.effects(world)
+    asked, names = suite.effects(world), full_names(world)
+    ordered = sorted(runs, key=lambda run: run.info.created)
+    typed = {names.get(run.info.system_name, run.info.system_name): run.info.command for run in ordered}
     kinds = sorted({kind for effect in asked if (kind := world.truth_kind(effect)) is not None})
     return ReportInput(
         world_name=world.name,
@@ -50,14 +51,14 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
         question=suite.question,
         effects=world.effects,
         truth_kind=", ".join(KINDS[kind] for kind in kinds) or "none",
-        command=command([run.info.command for run in runs], suite_name or suite.name, world_name or world.name, out),
+        again=again(typed, suite_name or suite.name, world_name or world.name, out),
         truth_picture=_truth(world, runs),
         source_picture=lambda source: world.source_image(source, world.resolution),
         reference=REFERENCES.get(suite.name, "cascade"),
         adapter_bytes=adapter_bytes(world, suite, asked),
         asked=asked,
         scenes=scene_parts(world, _asked_sources(runs) if suite.table.groups else ()),
-        names=full_names(world),
+        names=names,
         ranks=ranks(world, runs),
     )
 
@@ -65,28 +66,6 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
 def _asked_sources(runs: Sequence[RunFolder]) -> list[str]:
     """The sources that the runs hold, which may be fewer than the suite's (`--limit`)."""
     return sorted({record.case.source for run in runs for record in run.read_edits().values()})
-
-
-def command(typed: Sequence[str], suite: str, world: str, out: Path) -> str:
-    """The command that makes a report again: the one that was `typed` for all runs if it was one `clbench eval`.
-
-    Where there were several, one that makes all of it: options in which all agree are kept (`agreed`). Paths are told as
-    `portable_path` does: where they stood on another machine helps nobody.
-    """
-    words = shlex.split(typed[0]) if len(set(typed)) == 1 else []
-    if words[:2] != ["clbench", "eval"]:
-        words = ["clbench", "eval", "--suite", suite, "--world", world, *agreed(typed), "--out", str(out)]
-    return portable_command(shlex.join(words), out)
-
-
-def agreed(typed: Sequence[str]) -> list[str]:
-    """``--limit N``, where every command has it with this value: what a report of few sources is made again with."""
-    found = set()
-    for words in map(shlex.split, typed):
-        places = [at for at, word in enumerate(words[:-1]) if word == "--limit"]
-        found.add(words[places[-1] + 1] if places else "")
-    limit = found.pop() if len(found) == 1 else ""
-    return ["--limit", limit] if limit else []
 
 
 def deployment(folder: Path, world_name: str | None) -> Deployment:
@@ -104,7 +83,7 @@ def deployment(folder: Path, world_name: str | None) -> Deployment:
     costs = [(f"The pool of world {world.name}", answer(Options(world=str(world.file))))] if world.taught else []
     published = answer(Options())
     costs.append((f"{published.deployment.effects} effects on {published.base.name}", published))
-    return Deployment(found, command([found.command], found.suite.name, world_name or world.name, folder), costs)
+    return Deployment(found, command(found.command, found.suite.name, world_name or world.name, folder), costs)
 
 
 def shipped(what: str, name: str) -> str:

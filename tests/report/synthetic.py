@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from clbench.report import ReportInput
+from clbench.report.again import again
 from clbench.results import Named, RunFolder, RunInfo, describe_run
 from clbench.types import Case, Edit, Effect, Score, SystemCard, seed_from
 
@@ -244,7 +245,7 @@ def about(names: tuple[str, ...] = NAMES, suite: Named = SUITE) -> ReportInput:
         question=QUESTIONS[suite.name],
         effects=effects(names),
         truth_kind="known operators",
-        command=f"clbench eval --suite {suite.name} --world tiny",
+        again=again({"collection": f"clbench eval --suite {suite.name} --world tiny"}, suite.name, "tiny", Path("runs")),
         truth_picture=truth_picture,
         source_picture=source_picture,
         adapter_bytes={"teacher": 8_800_000, "cascade": 9_900_000, "collection": 1_100_000},

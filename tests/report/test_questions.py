@@ -14,8 +14,8 @@ from clbench.report.capacity import (
     rank_table,
     trained_effects,
 )
-from clbench.report.composition import against_twice, composition_table
-from clbench.report.groups import group_table
+from clbench.report.composition import against_twice, composition_table, twice_table
+from clbench.report.groups import against_seen, group_table
 from clbench.report.incremental import incremental_table
 from clbench.report.probes import floor_ratio, gram_table, neutral_table, probe_table
 
@@ -173,6 +173,66 @@ def test_an_adapter_stands_on_its_own_effects_and_on_those_of_all():
     assert [[cell.text for cell in line.cells] for line in table.rows] == [
         ["c2", "2", "100 %", "100 %", "0.000"], ["c6", "6", "33 %", "100 %", "0.000"],
     ]  # fmt: skip
+
+
+def test_an_adapter_and_the_reference_are_compared_on_the_cases_of_both():
+    """The reference fails on a hard source that the adapter has no score on; another source has two seeds."""
+    rows = [row("cascade", e, s, "vsa", 0.0 if s == "s3" else 5.0) for e in EFFECTS for s in SOURCES]
+    rows += [{**row("cascade", e, "s0", "vsa", 1.0), "seed": 1} for e in EFFECTS]
+    rows += [row("c6", e, s, "vsa", 5.0, status="failed" if s == "s3" else "ok") for e in EFFECTS for s in SOURCES]
+    rows += [{**row("c6", e, "s0", "vsa", 2.0), "seed": 1} for e in EFFECTS]
+    _, gaps, shared = common_gaps(frame(rows), {"c6": 6}, "vsa")
+    assert shared == EFFECTS
+    np.testing.assert_allclose(gaps, np.full((1, 6), 0.5 / 3), err_msg="seeds within a source, then sources")
+    assert rank_table(frame(rows), {"c6": 8}, "vsa").rows[0].cells[3].text == "0.167"
+    assert common_gaps(frame(rows).query("system == 'c6' or source == 's3'"), {"c6": 6}, "vsa")[2] == [], "no case of both"
+
+
+def at_steps(rows: list[dict], made: int, *others: int) -> pd.DataFrame:
+    """`rows` at the steps that systems are `made` for, and at `others`, where every value is 9 and nothing is recognised."""
+    own = [{**one, "steps": made, "made": True} for one in rows]
+    spoiled = [
+        {**one, "steps": step, "made": False, "value": 9.0, "other": one["other"] and "none"} for step in others for one in rows
+    ]
+    return frame([*own, *spoiled])
+
+
+def grouped_rows() -> list[dict]:
+    rows = [row("x", e, f"{g}-000", "vsa", float(g == "seen")) for e in EFFECTS for g in ("seen", "photographs")]
+    return [*rows, *({**one, "metric": "attributed", "other": one["effect"]} for one in rows)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "table"),
+    [
+        (candidates, lambda rows: capacity_table(rows, {"c2": 2, "c4": 4, "c6": 6}, "success")),
+        (candidates, lambda rows: rank_table(rows, {"c4": 4, "c6": 6}, "success")),
+        (candidates, lambda rows: incremental_table(rows, {"c6": (EFFECTS, EFFECTS[4:])}, "success")),
+        (lambda: seen("x", lambda effect, probe: effect), lambda rows: probe_table(rows, NEXT)),
+        (lambda: neutral("good", 0.1, 0) + neutral("reseed", 0.1, 0), neutral_table),
+        (lambda: composed("collection", "", 0) + composed("cascade", "twice", 1), composition_table),
+        (lambda: composed("collection", "", 0) + composed("cascade", "twice", 1), lambda r: twice_table(r, ["collection"])),
+        (grouped_rows, lambda rows: group_table(rows, "vsa")),
+        (grouped_rows, lambda rows: against_seen(rows, "vsa", ["x"])),
+    ],
+    ids=["capacity", "ranks", "incremental", "probes", "neutral", "composition", "twice", "groups", "against seen"],
+)  # fmt: skip
+def test_tables_are_of_the_steps_that_a_system_is_made_for(rows, table):
+    """A mean over 1, 8 and 28 steps is of no system that anyone would use."""
+    found = rows()
+    found = found[0].to_dict("records") if isinstance(found, tuple) else found
+    told = table(at_steps(found, 8, 1, 28))
+    assert told is not None and told == table(at_steps(found, 8))
+
+
+def test_a_reference_is_taken_at_the_steps_of_what_it_is_compared_with():
+    """As in the table of differences: an adapter made for 4 steps meets the cascade at 4, which is made for 8."""
+    rows, _ = candidates()
+    mine, other = (rows[rows["system"] == system].to_dict("records") for system in ("c6", "cascade"))
+    both = pd.concat([at_steps(mine, 4, 8), at_steps([{**one, "value": 0.1} for one in other], 4), at_steps(other, 8)])
+    both["made"] = both["steps"] == both["system"].map({"c6": 4, "cascade": 8})
+    np.testing.assert_allclose(common_gaps(both, {"c6": 6}, "success")[1], np.full((1, 6), 0.3))
+    assert incremental_table(both, {"c6": (EFFECTS, EFFECTS[4:])}, "success").rows[0].cells[5].text.startswith("+30 pt")
 
 
 def test_a_break_even_of_shares_needs_effects_that_differ():

@@ -21,6 +21,7 @@ from clbench.report import ReportInput, build, build_all, palette
 from clbench.report.blocks import Section
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.report.load import load_results
+from clbench.report.rows import as_made
 from clbench.results import RunFolder
 from clbench.types import Case, Score
 
@@ -239,6 +240,14 @@ def test_the_reference_alone_misses_no_run_of_itself(tmp_path: Path) -> None:
     assert "Without a run of cascade" in text["collection"] and "Without a run of" not in text["cascade"]
 
 
+def test_what_was_scored_is_counted_by_the_metric_that_is_shown(tmp_path: Path) -> None:
+    """A dose has no better direction; its scores are scores all the same."""
+    others = {score.metric for score in synthetic.scores("teacher", Case("effect_0", "source_00", 0), 2, False)} - {"dose"}
+    runs = synthetic.make_runs(tmp_path / "runs", ("cascade", "truth"), synthetic.NAMES[:2], 2, without=frozenset(others))
+    text = visible(build(runs, synthetic.about(synthetic.NAMES[:2]), tmp_path)[0].read_text(encoding="utf-8"))
+    assert text.count("4 / 4") == 2 and "unscored" not in text and "0 / 4" not in text
+
+
 def test_steps_make_entries_of_their_own(tmp_path: Path) -> None:
     systems = ("cascade", "collection")
     runs = synthetic.make_runs(tmp_path / "runs", systems=systems, sources=2, steps=(2, 8))
@@ -249,12 +258,14 @@ def test_steps_make_entries_of_their_own(tmp_path: Path) -> None:
 
 def test_sections_average_over_the_steps_that_a_system_is_made_for(tmp_path: Path) -> None:
     runs = synthetic.make_runs(tmp_path / "runs", sources=2, steps=(1, 4, 16, 8), systems=("cascade", "teacher", "truth"))
-    frame = load_results(runs, synthetic.about()).frame
+    frame = as_made(load_results(runs, synthetic.about()).frame)
     own = {run.info.system_name: run.info.system.card["settings"].get("steps") for run in runs}
     asked = {name: set(frame[frame["system"] == name]["steps"]) for name in own}
-    assert asked["truth"] == {1, 4, 8, 16}
+    assert asked["truth"] == {16}, "as its entry: what takes no steps counts once"
     for name in ("cascade", "teacher"):
         assert asked[name] == {own[name] if own[name] in (1, 4, 8, 16) else 16}
+    plain = synthetic.make_runs(tmp_path / "plain", sources=1, systems=("cascade", "truth"))
+    assert load_results(plain, synthetic.about()).frame["made"].all()
 
 
 def test_a_control_stands_once_for_all_steps(tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from clbench.report.pictures import Album
 from clbench.report.sections import make_sections
 from clbench.report.sets import overall
 from clbench.report.verdict import verdict
-from clbench.report.worldly import command
 from clbench.results import RunFolder
 from clbench.set_table import read_sets
 
@@ -240,6 +239,25 @@ def test_variants_are_compared_with_the_full_method(tmp_path, monkeypatch):
     assert row["collection"].cells[2].text == "reference" and row["cascade"].cells[2].text.endswith("worse")
 
 
+def test_variants_on_one_effect_are_told_by_their_differences(tmp_path, monkeypatch):
+    """One effect gives no interval; the differences are known, and stand in the tables."""
+    for name, skill in (("collection", 1.2), ("collection-no-a", 0.0), ("collection-no-b", 1.2)):
+        monkeypatch.setitem(synthetic.SKILL, name, skill)
+    names = synthetic.NAMES[:2]
+    made = synthetic.make_runs(tmp_path / "one", ("collection", "collection-no-a", "collection-no-b"), names[:1], sources=3)
+    numbers = compute(load_results(made, replace(synthetic.about(names[:1]), reference="collection")))
+    assert [sentence.text for sentence in verdict(numbers) if sentence.key] == [
+        "On the same cases the success of collection-no-a differs by −67 pt and that of collection-no-b by 0 pt from that of "
+        "collection; no interval from a single effect.",
+    ]
+    more = synthetic.make_runs(tmp_path / "two", ("collection", "collection-no-b"), names, sources=3)
+    both = [run for run in made if run.info.system_name == "collection-no-a"] + more
+    numbers = compute(load_results(both, replace(synthetic.about(names), reference="collection")))
+    said = [sentence.text for sentence in verdict(numbers) if sentence.key]
+    assert said[0] == "On success, collection-no-b is not told apart from collection."
+    assert said[1].endswith("collection-no-a differs by −67 pt from that of collection; no interval from a single effect.")
+
+
 def test_controls_of_pairs_are_checked(page):
     text = visible(page[0])
     assert "Control truth: 9 of 9 show both effects." in text and "Control identity: 9 of 9 do not show both effects." in text
@@ -325,14 +343,3 @@ def test_a_folder_with_nothing_but_memory_has_a_report(mini_world, mini_world_fi
     write_memory(asked.memory(), out)
     with pytest.raises(ClbenchError, match="was measured in world 'tiny'"):
         write_report(out, str(mini_world_file))
-
-
-def test_the_command_is_the_one_that_was_typed():
-    typed, out = "clbench eval --suite all --world /home/someone/mine/world.toml --limit 3", Path("/somewhere/runs/all")
-    made = "clbench eval --suite steps"
-    assert command([typed, typed], "steps", "tiny", out) == "clbench eval --suite all --world mine/world.toml --limit 3"
-    assert command(["clbench edit --suite steps"], "steps", "w.toml", out) == f"{made} --world w.toml --out runs/all"
-    assert command([typed, made], "steps", "tiny", Path("runs/all")) == f"{made} --world tiny --out runs/all"
-    few = [f"{made} --limit 2 --system {system} --out runs/all" for system in ("teacher", "cascade")]
-    assert command(few, "steps", "tiny", Path("runs/all")) == f"{made} --world tiny --limit 2 --out runs/all"
-    assert "--limit" not in command([*few, made], "steps", "tiny", Path("runs/all"))

@@ -101,6 +101,22 @@ def test_a_teachers_picture_at_full_steps_is_the_truth_of_cases_at_other_steps(m
     assert report_input([run], out, str(mini_world_file), str(suite_file)).truth_picture(neutral) is None
 
 
+def test_the_commands_of_a_report_name_the_world_and_the_systems_of_its_runs(tmp_path):
+    """Without --world `clbench report` finds the world by its name; eval would take another one."""
+    names = Named(name="tiny-8", hash="a" * 64), Named(name="steps", hash="b" * 64)
+    runs = []
+    for name, typed, day in (("teacher", "make_runs.py", 2), ("cascade", "clbench eval --suite steps --system cascade", 1)):
+        info = describe_run(*names, SystemCard(name, name), [0], "cpu", "float32", 1, typed)
+        info = info.model_copy(update={"created": f"2025-01-0{day}T00:00:00+00:00"})
+        runs.append(RunFolder.create(tmp_path / name, info))
+    one = report_input(runs[:1], tmp_path, None, None).again
+    assert one.commands[0].line.startswith("clbench eval --suite steps --world tiny-8 --out ")
+    both = report_input(runs, tmp_path, None, None).again
+    assert [(made.line, made.words) for made in both.commands] == [
+        ("clbench eval --suite steps --system cascade", "cascade"), ("make_runs.py", "teacher"),
+    ], "in the order of the work"  # fmt: skip
+
+
 def test_two_runs_of_one_system_are_refused(mini_world, mini_world_file, suite_file, tmp_path):
     run = teacher_run(mini_world, load_suite(suite_file), tmp_path / "out")
     shutil.copytree(run.path, tmp_path / "out" / "teacher-old")

@@ -1,0 +1,48 @@
+"""How a report can be made again: by the one command that made its runs, or by those that did, each for its systems."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clbench.provenance import portable_command
+from clbench.report.blocks import Command
+
+ONE = "To make this report again:"
+SEVERAL = "The runs of this report were made by {} commands, none of which is known to make them all:"
+
+
+@dataclass(frozen=True)
+class Again:
+    """Commands and the words before them."""
+
+    words: str
+    commands: Sequence[Command]
+
+
+def again(typed: Mapping[str, str], suite: str, world: str, out: Path) -> Again:
+    """What to say of the commands that were `typed` for each system in `out`: none is said to make what it does not."""
+    told: dict[str, list[str]] = {}
+    for system, line in typed.items():
+        told.setdefault(portable_command(line, out), []).append(system)
+    if len(told) == 1:
+        return Again(ONE, [Command(command(next(iter(typed.values())), suite, world, out))])
+    return Again(SEVERAL.format(len(told)), [Command(line, ", ".join(systems)) for line, systems in told.items()])
+
+
+def command(typed: str, suite: str, world: str, out: Path) -> str:
+    """The `clbench eval` that does what was `typed`: itself, `clbench edit` with all its options, else the whole `suite`.
+
+    A line that was not typed so names its world: eval's default may be another one. Paths are told as `portable_path` does:
+    where they stood on another machine helps nobody.
+    """
+    words = shlex.split(typed)
+    if words[:2] != ["clbench", "eval"]:
+        options = words[2:] if words[:2] == ["clbench", "edit"] else ["--suite", suite]
+        for long, short, value in (("--world", "-w", world), ("--out", "-o", str(out))):
+            given = any(word.startswith((f"{long}=", short)) or word == long for word in options)
+            options += [] if given else [long, value]
+        words = ["clbench", "eval", *options]
+    return portable_command(shlex.join(words), out)
