@@ -136,6 +136,9 @@ def _shapes(world: World) -> Shapes:
 
 def _teachers(world: World, shapes: Shapes) -> str:
     """Every file is read as the others are: ClbenchError with the first mistake and the number of files that have one."""
+    from clbench.adapter_prompts import require_instruction
+    from clbench.adapters import describe_adapter
+
     pool = [effect for effect in world.effects.values() if effect.pool == "collection"]
     taught, mistakes = world.taught, []
     told = f"{len(taught)} of {len(pool)} effects of the collection pool"
@@ -146,6 +149,7 @@ def _teachers(world: World, shapes: Shapes) -> str:
         assert path is not None
         try:
             _adapter(world, path, shapes)
+            require_instruction(describe_adapter(path), world.effect(effect))
         except ClbenchError as error:
             mistakes.append(str(error))
     if mistakes:

@@ -29,6 +29,11 @@ def foreign(path):
 def test_teachers_are_read_and_not_only_counted(mini_world_file):
     folder = mini_world_file.parent / "teachers"
     assert state(mini_world_file, "teachers") == ("ok", "2 of 2 effects of the collection pool")
+    factors, metadata = random_lora(build_flux_pipeline(), 9)
+    save_adapter(folder / "sepia.safetensors", factors, metadata, {"clbench.instruction": "paint it brown"})
+    now, told = state(mini_world_file, "teachers")
+    assert now == "missing" and "sepia.safetensors was trained with the instruction 'paint it brown'" in told
+    save_adapter(folder / "sepia.safetensors", factors, metadata)
     foreign(folder / "upside_down.safetensors")
     now, told = state(mini_world_file, "teachers")
     assert now == "missing" and "upside_down.safetensors is a LoRA of another base" in told and "more" not in told
