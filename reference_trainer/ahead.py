@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clbench.adapters import base_shapes
@@ -12,6 +12,7 @@ from clbench.types import Effect
 from clbench.world import World
 from reference_trainer.choice import choose_effects
 from reference_trainer.collection import read_start
+from reference_trainer.config import StudentConfig
 from reference_trainer.examples import check_sources
 from reference_trainer.networks import Modules, adapted
 from reference_trainer.prompting import with_triggers
@@ -44,14 +45,32 @@ def _check_merge(recipe: Recipe, world: World) -> None:
 
 
 def _check_start(recipe: Recipe, world: World, effects: Sequence[Effect], start: Path, out: Path) -> None:
-    """ClbenchError for an adapter to start from that does not fit; the accelerator that is still to be made is not looked at."""
-    if start.resolve() == (out / "accelerator.safetensors").resolve():
-        return
+    """ClbenchError for an adapter to start from that does not fit; the accelerator still to be made is judged by its recipe."""
     config = recipe.collection
+    if start.resolve() == (out / "accelerator.safetensors").resolve():
+        _check_equal(_form(recipe.accelerator), _form(config))
+        return
     found = read_start(config, with_triggers(world, effects, config.triggers), out / "collection.safetensors")
     shapes = _adapted_shapes(world, config.lora.modules)
     if found is not None and shapes:
         require_size(found, config.lora, list(shapes), "collection")
+
+
+def _form(config: StudentConfig) -> dict[str, float | str]:
+    """What an adapter and the student that starts from it must have in common, by the keys of the recipe."""
+    lora = config.lora
+    size = {"lora.rank": lora.rank, "lora.alpha": lora.alpha_value, "lora.modules": f"'{lora.modules}'"}
+    return {"steps": config.steps, "shift": config.shift, **size}
+
+
+def _check_equal(made: Mapping[str, float | str], wanted: Mapping[str, float | str]) -> None:
+    """ClbenchError for the first key in which the accelerator that the recipe makes is no start for its collection."""
+    for key, value in wanted.items():
+        if made[key] != value:
+            raise ClbenchError(
+                f"[collection] {key} = {value}, but it starts from the accelerator, and [accelerator] has {key} = {made[key]}: "
+                "make them equal"
+            )
 
 
 def _adapted_shapes(world: World, modules: Modules) -> dict[str, tuple[int, ...]]:

@@ -80,6 +80,22 @@ def test_an_accelerator_that_is_still_to_be_made_can_be_the_start(shop_floor, in
         in_turn(changed(recipe, "collection", warm_start_from=str(out / "accelerator.safetensors")))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 3}, r"\[collection\] steps = 2, but .* \[accelerator\] has steps = 3: make them equal"),
+        ({"lora": LoraTable(rank=2, alpha=8)}, "lora.rank = 4, but .* has lora.rank = 2"),
+        ({"lora": LoraTable(rank=4)}, r"lora.alpha = 8.*, but .* has lora.alpha = 4"),
+        ({"lora": LoraTable(rank=4, alpha=8, modules="attention")}, "lora.modules = 'all', but .* has .* 'attention'"),
+    ],
+)
+def test_an_accelerator_that_cannot_be_the_start_is_said_before_it_is_made(shop_floor, in_turn, settings, message):
+    _, recipe, out = shop_floor
+    starts = changed(recipe, "collection", warm_start_from=str(out / "accelerator.safetensors"))
+    with pytest.raises(ClbenchError, match=message):
+        in_turn(changed(starts, "accelerator", **settings))
+
+
 @pytest.mark.parametrize("bad", ["empty", "truncated"])
 def test_pictures_that_cannot_be_read_are_said_before_the_first_stage(shop_floor, in_turn, tmp_path, bad):
     folder = tmp_path / "bad"

@@ -1,4 +1,4 @@
-"""A world opened for training: what is said before weights are moved to a device that has no room for them."""
+"""A world opened for training: its full-step times, and what is said where a device has no room for the weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from clbench.registry import ClbenchError
+from clbench.world import World, load_world
 from reference_trainer.workshop import Workshop, require_room
 
 
@@ -23,3 +24,20 @@ def test_free_memory_matters_where_weights_go(pipe, monkeypatch):
     require_room(pipe, torch.device("cuda"), "mini")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 16_000_000_000))
     require_room(pipe, torch.device("cpu"), "mini")
+
+
+def test_the_shift_of_full_steps_counts_where_the_base_names_none(mini_world):
+    """A scheduler_config.json that leaves the key out; the systems sample so too (`clbench.backbones.common`)."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    backbone = mini_world.table.backbone.model_copy(update={"full_shift": 3.0})
+    shop = Workshop(World(mini_world.file, mini_world.table.model_copy(update={"backbone": backbone})))
+    shop.pipe.scheduler = FlowMatchEulerDiscreteScheduler()
+    t = torch.linspace(1, 1 / 4, 4)
+    torch.testing.assert_close(shop.full_sigmas(4), 3 * t / (1 + 2 * t))
+
+
+def test_times_of_the_tiny_world_stay():
+    """Stored outputs are known by them, so other times would be other trainings."""
+    shop = Workshop(load_world("tiny"))
+    assert [round(float(time), 6) for time in shop.full_sigmas(4)] == [1.0, 0.9, 0.75, 0.5]
