@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from clbench.console import progress, show
+from clbench.console import progress, say, show
 from clbench.disk import check_possible
 from clbench.order import names
 from clbench.registry import ClbenchError
@@ -54,10 +54,10 @@ def _check_options(
         raise ClbenchError("--old names the effects of the adapter that --extend starts from: give --extend, or leave --old out")
     if pairs is not None and stage not in (None, "teachers", "joint"):
         raise ClbenchError(f"--pairs does nothing with --stage {stage}: teachers and the joint LoRA alone are trained on pairs")
-    if effects and stage in ("base", "encoders", "accelerator"):
-        raise ClbenchError(f"stage '{stage}' is trained for no effects of one's choice: leave --effects and --candidate out")
     if (effects and not names(effects)) or (old and not names(old)):
         raise ClbenchError("no effect is named")
+    if effects and stage in ("base", "encoders", "accelerator"):  # no mistake: one line of options may serve every stage
+        say(f"stage '{stage}' is trained for no effects of one's choice: the named ones do not change it", "yellow")
 
 
 def chosen_effects(world_name: str, effects: Sequence[str], candidate: str | None, extends: bool = False) -> Sequence[str]:

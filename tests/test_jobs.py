@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from clbench import jobs
 from clbench.cli import app
+from clbench.order import Order, check, chosen_systems
 from clbench.registry import ClbenchError
 from clbench.results import find_runs
 from clbench.suite import Suite, SuiteTable, load_suite
@@ -34,12 +35,12 @@ def suite_file(tmp_path: Path) -> Path:
     return file
 
 
-def order(suite: Path, world: Path, **more) -> jobs.Order:
-    plain = jobs.Order(str(suite), str(world), (), (), None, 2, suite.parent / "out", False, False, False)
+def order(suite: Path, world: Path, **more) -> Order:
+    plain = Order(str(suite), str(world), (), (), None, 2, suite.parent / "out", False, False, False)
     return dataclasses.replace(plain, **more)
 
 
-def opened(given: jobs.Order) -> tuple[World, Suite]:
+def opened(given: Order) -> tuple[World, Suite]:
     return load_world(given.world), load_suite(given.suite)
 
 
@@ -57,20 +58,20 @@ def test_a_world_with_fewer_sources_than_the_suite_asks_is_scored_with_a_limit(s
 def test_the_teacher_is_not_added_where_the_truth_is_known_or_not_asked_for(suite_file, mini_world_file):
     given = order(suite_file, mini_world_file)
     world, suite = opened(given)
-    assert jobs.chosen_systems(world, suite, given) == ["teacher", "collection"]
+    assert chosen_systems(world, suite, given) == ["teacher", "collection"]
     demo = SuiteTable(name="s", question="?", effects="taught", sources=1, systems=("collection",), metrics=("success",))
     tiny = load_world("tiny-8")
-    assert jobs.chosen_systems(tiny, Suite(Path("s.toml"), demo), given) == ["collection"]
+    assert chosen_systems(tiny, Suite(Path("s.toml"), demo), given) == ["collection"]
     words = Suite(Path("s.toml"), demo.model_copy(update={"metrics": ("clip_text",)}))
-    assert jobs.chosen_systems(world, words, given) == ["collection"]
+    assert chosen_systems(world, words, given) == ["collection"]
 
 
 def test_systems_without_their_truth_are_refused_before_work(suite_file, mini_world_file):
     given = order(suite_file, mini_world_file, systems=["collection"])
     with pytest.raises(ClbenchError, match=r"'sepia' should look like .* holds no run of teacher: name teacher among"):
-        jobs.check(given, *opened(given))
+        check(given, *opened(given))
     jobs.edit(dataclasses.replace(given, systems=["teacher"]))
-    jobs.check(given, *opened(given))
+    check(given, *opened(given))
 
 
 def test_a_run_of_another_world_is_refused_before_work(suite_file, mini_world_file):
@@ -80,7 +81,7 @@ def test_a_run_of_another_world_is_refused_before_work(suite_file, mini_world_fi
     mini_world_file.write_text(text.replace("resolution = 32", "resolution = 64"))
     assert text != mini_world_file.read_text()
     with pytest.raises(ClbenchError, match="cascade was made with world"):
-        jobs.check(given, *opened(given))
+        check(given, *opened(given))
 
 
 def test_one_effect_has_no_wrong_one_and_no_other_trigger(suite_file, mini_world_file):
@@ -88,7 +89,7 @@ def test_one_effect_has_no_wrong_one_and_no_other_trigger(suite_file, mini_world
     suite_file.write_text(SUITE)
     given = order(suite_file, mini_world_file)
     world, suite = opened(given)
-    assert jobs.chosen_systems(world, suite, given) == ["teacher", "collection"]
+    assert chosen_systems(world, suite, given) == ["teacher", "collection"]
     assert suite.left_out(world) == [
         "suite mine: control wrong-effect is left out: there is a single effect, so none is the wrong one"
     ]
