@@ -174,8 +174,8 @@ class Suite:
             asked = asked if limit is None else min(asked, limit)
             if asked > len(world.sources):
                 raise ClbenchError(
-                    f"suite {self.name} asks for {asked} sources, but world {world.name} has "
-                    f"{len(world.sources)}"
+                    f"suite {self.name} asks for {asked} sources, but world {world.name} has {len(world.sources)}; "
+                    f"--limit {len(world.sources)} asks for so many"
                 )
             chosen = [source.id for source in world.sources[:asked]]
         else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from clbench.registry import ClbenchError
+from clbench.registry import ClbenchError, suggestion
 from clbench.tables import Table, read_toml, validated
 from reference_trainer.config import (
     AcceleratorConfig,
@@ -45,7 +45,11 @@ def with_pairs(recipe: Recipe, folder: Path) -> Recipe:
 
 def load_recipe(name: str | Path) -> Recipe:
     """A shipped recipe by name (``tiny``, ``smoke``) or a TOML file; ClbenchError naming file, line and key."""
-    return _read(_find(name, Path()), ())[1]
+    file = _find(name, Path())
+    if not file.is_file():
+        shipped = [path.stem for path in RECIPES.glob("*.toml")]
+        raise ClbenchError(f"no recipe '{name}': neither a shipped recipe nor a TOML file.{suggestion(str(name), shipped)}")
+    return _read(file, ())[1]
 
 
 def _find(name: str | Path, folder: Path) -> Path:

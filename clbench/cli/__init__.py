@@ -17,7 +17,7 @@ app = typer.Typer(
     rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
     help="Measures what effect LoRAs, their cascades with an accelerator, and their distilled collections "
     "really do.\n\n"
-    "Start here:  [bold]clbench eval --suite demo[/bold]\n\n"
+    "Start here:  [bold]clbench eval --suite demo --world tiny-8[/bold]\n\n"
     f"Exit codes:  {EXIT_CODES}",
 )  # fmt: skip
 preview_app = typer.Typer(

@@ -18,7 +18,7 @@ def merge(
     out: Annotated[Path, typer.Option("--out", "-o", help="LoRA file to write, .safetensors.")],
     world: WorldName = "tiny",
     effect: Annotated[
-        list[str] | None, typer.Option("--effect", help="Only this effect; can be repeated. Default: all taught ones.")
+        list[str] | None, typer.Option("--effect", help="Only this effect; repeated or with commas. Default: all taught ones.")
     ] = None,
     accelerator: Annotated[bool, typer.Option("--accelerator", help="Join the world's accelerator to the result.")] = False,
 ) -> None:

@@ -34,10 +34,10 @@ def compare(
     ] = By.estimate,
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", help="Only this metric; can be repeated. Default: all with a direction."),
+        typer.Option("--metric", help="Only this metric; repeated or with commas. Default: all with a direction."),
     ] = None,
     system: Annotated[
-        list[str] | None, typer.Option("--system", help="Only this system; can be repeated. Default: all in both.")
+        list[str] | None, typer.Option("--system", help="Only this system; repeated or with commas. Default: all in both.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of the table.")] = False,
     markdown: Annotated[Path | None, typer.Option("--markdown", help="Also write Markdown for a pull request here.")] = None,
@@ -58,7 +58,7 @@ def compare(
 @told
 def selftest(
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="Only this group of checks; can be repeated. Default: all.")
+        list[str] | None, typer.Option("--only", help="Only this group of checks; repeated or with commas. Default: all.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of the table.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Bounds that are known to be missed count as well.")] = False,

@@ -15,11 +15,11 @@ WorldName = Annotated[
 ]
 Systems = Annotated[
     list[str] | None,
-    typer.Option("--system", help="Only this system; can be repeated. Default: the suite's."),
+    typer.Option("--system", help="Only this system; repeated or with commas. Default: the suite's."),
 ]
 Effects = Annotated[
     list[str] | None,
-    typer.Option("--effect", help="Only this effect; can be repeated. Default: the suite's."),
+    typer.Option("--effect", help="Only this effect; repeated or with commas. Default: the suite's."),
 ]
 Images = Annotated[
     Path | None,

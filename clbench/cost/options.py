@@ -79,7 +79,8 @@ def failure_rates(given: Sequence[str], base: str) -> dict[str, float]:
             continue
         system, equals, value = item.partition("=")
         if not equals or system not in SYSTEMS:
-            raise ClbenchError(f"a failure rate is SYSTEM=SHARE, not '{item}'.{suggestion(system, SYSTEMS)}")
+            hint = suggestion(system, SYSTEMS) if system not in SYSTEMS else f" For example: {system}=0.17"
+            raise ClbenchError(f"a failure rate is SYSTEM=SHARE, not '{item}'.{hint}")
         rates[system] = _number(value, f"the failure rate of {system}")
     return rates
 

@@ -68,6 +68,8 @@ def open_encoders(world: World, metrics: Iterable[str] | None = None, device: st
 
 
 def check_encoders(world: World) -> str:
-    """Load everything the world names and say what it is; ClbenchError if something is missing."""
+    """Load everything the world names and say what it is, and what it does not name; ClbenchError if something is missing."""
     cards = open_encoders(world).cards()
-    return ", ".join(f"{role}: {card.name} ({card.sha256[:12]})" for role, card in cards.items()) or "none named"
+    there = [f"{role}: {card.name} ({card.sha256[:12]})" for role, card in cards.items()]
+    lacking = [f"no {role}: its metrics are not scored" for role in ("perceptual", "clip") if role not in cards]
+    return ", ".join([*there, *lacking])

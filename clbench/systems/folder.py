@@ -50,7 +50,7 @@ class FolderSystem:
             raise ClbenchError(f"{self.folder} lacks {len(missing)} of {len(cases)} pictures: {_some(missing)}")
         bad = [] if self.skip_bad else [edit for edit in map(self._edit, there) if edit.status == "failed"]
         if bad:
-            others = f"; so are {_some([_place(edit.case) for edit in bad[1:]])}" if bad[1:] else ""
+            others = f"; not to be used either: {_some([_place(edit.case) for edit in bad[1:]])}" if bad[1:] else ""
             raise ClbenchError(f"{bad[0].reason}{others} (--skip-bad leaves such pictures out)")
 
     def _edit(self, case: Case) -> Edit:

@@ -266,7 +266,8 @@ def main() -> None:
     parser.add_argument("--effects", type=int, default=4, help="teachers")
     parser.add_argument("--updates", type=int, default=2, help="measured student updates of each process")
     parser.add_argument("--rounds", type=int, default=2, help="processes of each layout, in turns")
-    parser.add_argument("--one", nargs="*", default=[ONE], metavar="SETTING", help="settings of the one backbone, see above")
+    parser.add_argument("--one", nargs="*", default=[ONE], metavar="SETTING",
+                        help="of the one backbone: whole, or merged, low-rank, rows=N, checkpoint joined by +")  # fmt: skip
     parser.add_argument("--profile", action="store_true", help="show where time goes, by operation")
     parser.add_argument("--layout", help=argparse.SUPPRESS)
     asked = parser.parse_args()

@@ -175,8 +175,10 @@ def test_a_recipe_based_on_a_bad_one(tmp_path, base, message):
 
 
 def test_missing_recipe():
-    with pytest.raises(ClbenchError, match=r"file not found: nowhere\.toml"):
+    with pytest.raises(ClbenchError, match=r"no recipe 'nowhere\.toml': neither a shipped .*\. Known: .*tiny-8"):
         load_recipe("nowhere.toml")
+    with pytest.raises(ClbenchError, match=r"no recipe 'tinny': .* Did you mean 'tiny'\?"):
+        load_recipe("tinny")
 
 
 @pytest.mark.parametrize(
