@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clbench import stats
 from clbench.compare.sides import Column, Key, Matched, card_of
 from clbench.metrics import METRICS
-from clbench.metrics.derived import DERIVED, SHARES
+from clbench.metrics.derived import DERIVED, SHARES, top_of
 from clbench.registry import ClbenchError, suggestion
 from clbench.stats import Difference
 from clbench.types import NEUTRAL, Direction, Question, seed_from
@@ -103,10 +103,10 @@ def _adjusted(lines: list[Line], families: list[tuple[str, str]]) -> list[Line]:
     gaps = [line.difference for line in lines]
     for group in set(groups.tolist()):
         held = groups == group
-        tests = int(np.isfinite(p[held]).sum())
+        tested = [gaps[at].n_effects for at in np.flatnonzero(held & np.isfinite(p))]
         p[held] = stats.holm(p[held])
         for at in np.flatnonzero(held):
-            gaps[at] = replace(gaps[at], detectable=stats.corrected_detectable(gaps[at], tests))
+            gaps[at] = replace(gaps[at], detectable=stats.corrected_detectable(gaps[at], tested))
     return [
         replace(line, adjusted=value, difference=gap) for line, value, gap in zip(lines, p.tolist(), gaps, strict=True)
     ]  # fmt: skip
@@ -167,7 +167,7 @@ def _line(pair: Matched, words: str, metric: str, keys: list[Key], places: list[
     one, two = (_at(column, place) for column, place in zip(columns, places, strict=True))
     effects, sources = [key.effect for key in keys], [f"{key.source}\x1f{key.second}" for key in keys]
     generator = np.random.default_rng(seed_from("compare", metric))
-    found = stats.paired_difference(two, one, effects, sources, generator, is_share(metric))
+    found = stats.paired_difference(two, one, effects, sources, generator, 1.0 if is_share(metric) else top_of(metric))
     both = np.isfinite(one) & np.isfinite(two)
     if pair.same and found.n_effects > 1 and np.array_equal(one[both], two[both]):
         found = replace(found, low=0.0, high=0.0)  # equal scores of different pictures may still differ in other effects

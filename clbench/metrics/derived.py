@@ -30,7 +30,15 @@ SOURCE, NONE, BASE = "source", "none", "base"
 SHARES = frozenset({"success", "bcr", "both", "first_shows", "second_shows", "in_order"})
 """Stored metrics whose values are 0 or 1, so that their means are shares; derived ones say it themselves."""
 
+TOPS = {"vsa": 5.0}
+"""What a success counts, where a failure counts 0: metrics whose means are shares times a score."""
+
 Origin = Literal["attributed", "leak", "nfe", "seconds", "failed"]
+
+
+def top_of(metric: str) -> float:
+    """What a success counts in a stored metric for `clbench.stats`: 1 of shares, 0 of metrics that are no shares of anything."""
+    return 1.0 if metric in SHARES else TOPS.get(metric, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

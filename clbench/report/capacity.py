@@ -8,6 +8,7 @@ import numpy as np
 
 from clbench.metrics.capacity import BreakEven, break_even
 from clbench.metrics.cards import METRICS
+from clbench.metrics.derived import top_of
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.report.rows import SEED, Frame, as_made, estimate_cell, is_share, mean_of, number_cell
 from clbench.report.tables import short
@@ -59,8 +60,8 @@ def capacity_table(frame: Frame, counts: Mapping[str, int], metric: str, referen
     body = []
     for name in sorted(counts, key=lambda name: counts[name]):
         own = as_made(rows[(rows["system"] == name) & (rows["status"] != "unscored")])
-        size, quality = Cell(str(counts[name]), sort=counts[name]), estimate_cell(metric, mean_of(own, is_share(metric)))
-        common = estimate_cell(metric, mean_of(own[own["effect"].isin(shared)], is_share(metric)))
+        size, quality = Cell(str(counts[name]), sort=counts[name]), estimate_cell(metric, mean_of(own, top_of(metric)))
+        common = estimate_cell(metric, mean_of(own[own["effect"].isin(shared)], top_of(metric)))
         body.append(Row([Cell(name), size, quality, common, number_cell(gap.get(name, float("nan")), 3)]))
     among = f"{len(shared)} common effects"
     heads = [Head("Adapter", numeric=False), Head("Effects in it"), Head(short(metric), sub="its own effects")]
@@ -79,7 +80,7 @@ def rank_table(frame: Frame, ranks: Mapping[str, int], metric: str, reference: s
     body = []
     for name in sorted(ranks, key=lambda name: ranks[name]):
         own = as_made(rows[(rows["system"] == name) & (rows["status"] != "unscored")])
-        quality, rank = estimate_cell(metric, mean_of(own, is_share(metric))), Cell(str(ranks[name]), sort=ranks[name])
+        quality, rank = estimate_cell(metric, mean_of(own, top_of(metric))), Cell(str(ranks[name]), sort=ranks[name])
         body.append(Row([Cell(name), rank, quality, number_cell(gap.get(name, float("nan")), 3)]))
     heads = [Head("Adapter", numeric=False), Head("Rank"), Head(short(metric))]
     heads.append(Head(f"minus {reference}", "better is positive", sub=f"{len(shared)} common effects"))

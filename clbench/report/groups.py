@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from clbench.metrics.cards import METRICS
+from clbench.metrics.derived import top_of
 from clbench.report.cells import MINUS, Cell, Head, Row, TableView, plural
 from clbench.report.data import Results
 from clbench.report.differences import compared_cell, hopeless, reach
 from clbench.report.numbers import judged
-from clbench.report.rows import SEED, Frame, as_made, estimate_cell, is_share, mean_of, share_of
+from clbench.report.rows import SEED, Frame, as_made, estimate_cell, mean_of, share_of
 from clbench.report.tables import short
 from clbench.sources import GROUPS, group_of
 from clbench.stats import Difference, paired_difference
@@ -127,7 +128,7 @@ def _table(rows: Frame, metric: str, caption: str) -> TableView | None:
     body = []
     for system in asked:
         mine = rows[rows["system"] == system]
-        found = (mean_of(mine[mine["group"] == group], is_share(metric)) for group in groups)
+        found = (mean_of(mine[mine["group"] == group], top_of(metric)) for group in groups)
         body.append(Row([Cell(system), *(estimate_cell(metric, one) for one in found)]))
     heads = [Head("System", numeric=False), *(Head(name, GROUPS[name].told) for name in groups)]
     return TableView(f"t-groups-{metric}", caption, heads, body)
@@ -165,7 +166,7 @@ def group_gap(rows: Frame, metric: str, group: str) -> Difference:
     both = next(sides).merge(next(sides), on=["effect", "number", "seed", "steps"], suffixes=("", "_seen"))
     first, second = both["value"].to_numpy(dtype=float), both["value_seen"].to_numpy(dtype=float)
     names = both["effect"].tolist(), both["number"].tolist()
-    return paired_difference(first, second, *names, np.random.default_rng(SEED), is_share(metric))
+    return paired_difference(first, second, *names, np.random.default_rng(SEED), top_of(metric))
 
 
 def _fewer(frame: Frame, effects: Sequence[str], systems: Sequence[str]) -> dict[str, Cell]:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from clbench.metrics.cards import METRICS
+from clbench.metrics.derived import top_of
 from clbench.report.capacity import plain
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.report.differences import compared_cell, hopeless, reach
 from clbench.report.numbers import judged
-from clbench.report.rows import SEED, Frame, as_made, estimate_cell, is_share, mean_of
+from clbench.report.rows import SEED, Frame, as_made, estimate_cell, mean_of
 from clbench.report.tables import short
 from clbench.stats import Difference, paired_difference
 
@@ -67,7 +68,7 @@ def new_gap(rows: Frame, name: str, reference: str, new: Sequence[str], metric: 
     both = as_made(mine).merge(other, on=["effect", "source", "seed", "steps"], suffixes=("", "_reference"))
     first, second = both["value"].to_numpy(), both["value_reference"].to_numpy()
     drawn = np.random.default_rng(SEED)
-    return paired_difference(first, second, both["effect"].tolist(), both["source"].tolist(), drawn, is_share(metric))
+    return paired_difference(first, second, both["effect"].tolist(), both["source"].tolist(), drawn, top_of(metric))
 
 
 def _split(effects: Sequence[str], new: Sequence[str]) -> Split:
@@ -83,6 +84,6 @@ def _row(rows: Frame, metric: str, name: str, split: Split, gap: Cell, words: st
     cells = [Cell(name, words)]
     for part in split:
         mine = as_made(rows[(rows["system"] == name) & rows["effect"].isin(part)])
-        found = estimate_cell(metric, mean_of(mine, is_share(metric))) if part else Cell("")
+        found = estimate_cell(metric, mean_of(mine, top_of(metric))) if part else Cell("")
         cells += [Cell(str(len(part)), sort=len(part)), found]
     return Row([*cells, gap])

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from clbench import stats
-from clbench.metrics.derived import SHARES
+from clbench.metrics.derived import SHARES, top_of
 from clbench.report.data import Entry, Results, place
 from clbench.stats import Difference, Estimate, Ratio
 from clbench.types import Case, Direction, MetricCard, seed_from
@@ -67,10 +67,9 @@ def estimate_entry(entry: Entry, metric: str, among: Collection[str] | None = No
     column = entry.columns[metric]
     # One generator per metric, not per entry: equal scores of two systems get equal intervals.
     drawn = generator("estimate", metric)
-    share = metric in SHARES
     kept = [at for at, effect in enumerate(entry.effects) if among is None or effect in among]
     effects, sources = [entry.effects[at] for at in kept], [entry.sources[at] for at in kept]
-    found = stats.estimate(column.values[kept], column.failed[kept], effects, sources, drawn, share)
+    found = stats.estimate(column.values[kept], column.failed[kept], effects, sources, drawn, top_of(metric))
     return found if found.n_scored else _with_reason(found, column.reasons)
 
 
@@ -93,11 +92,12 @@ def _compare_all(results: Results, metric: str, direction: Direction) -> dict[tu
 def judged(found: Mapping[K, Difference], direction: Direction) -> dict[K, Compared]:
     """Differences of one metric with Holm's correction over all of them, and which are surely for the better or the worse."""
     adjusted = stats.holm([difference.p for difference in found.values()])
-    compared, tests = {}, int(np.isfinite(adjusted).sum())
+    family = [difference.n_effects for difference, p in zip(found.values(), adjusted, strict=True) if np.isfinite(p)]
+    compared, tests = {}, len(family)
     for (key, difference), p in zip(found.items(), adjusted.tolist(), strict=True):
         sure = difference.decided and p < stats.SIGNIFICANT and direction != "neutral"
         better = ((difference.value > 0) == (direction == "higher")) if sure else None
-        corrected = replace(difference, detectable=stats.corrected_detectable(difference, tests))
+        corrected = replace(difference, detectable=stats.corrected_detectable(difference, family))
         compared[key] = Compared(corrected, p, better, tests)
     return compared
 
@@ -105,7 +105,7 @@ def judged(found: Mapping[K, Difference], direction: Direction) -> dict[K, Compa
 def _difference(entry: Entry, reference: Entry, metric: str) -> Difference:
     """Mean of entry - reference over the questions that either one was asked; unpaired ones are dropped and counted."""
     first, second, effects, places = _paired(entry, reference, metric)
-    found = stats.paired_difference(first, second, effects, places, generator("difference", metric), metric in SHARES)
+    found = stats.paired_difference(first, second, effects, places, generator("difference", metric), top_of(metric))
     both = np.isfinite(first) & np.isfinite(second)
     if found.n_effects > 1 and np.array_equal(first[both], second[both]) and same_pictures(entry, reference):
         return replace(found, low=0.0, high=0.0)  # equal scores of different pictures may still differ in other effects

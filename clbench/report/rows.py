@@ -36,12 +36,15 @@ def is_share(metric: str) -> bool:
     return metric in SHARES
 
 
-def mean_of(rows: Frame, share: bool) -> Estimate:
-    """The nested mean of `value` in `rows`, one row per case; a missing value counts in n_total, a failed one in n_failed."""
+def mean_of(rows: Frame, top: float) -> Estimate:
+    """The nested mean of `value` in `rows`, one row per case; a missing value counts in n_total, a failed one in n_failed.
+
+    `top`: what a success counts (`clbench.metrics.derived.top_of`).
+    """
     effects = rows["effect"].tolist()
     sources = [f"{second}/{source}" for second, source in zip(rows["second"], rows["source"], strict=True)]
     failed = (rows["status"] == "failed").to_numpy()
-    return stats.estimate(rows["value"].to_numpy(), failed, effects, sources, np.random.default_rng(SEED), share)
+    return stats.estimate(rows["value"].to_numpy(), failed, effects, sources, np.random.default_rng(SEED), top)
 
 
 def share_of(rows: Frame, hits: np.ndarray) -> Estimate:

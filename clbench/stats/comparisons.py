@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from clbench.stats.intervals import bootstrap_interval, share_interval, shows_both
+from clbench.stats.intervals import bootstrap_interval, scored_interval, share_interval, shows_both, varies
 from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
 
 EXACT_FLIPS_UP_TO = 14
@@ -51,13 +51,14 @@ def paired_difference(
     effects: Sequence[str],
     sources: Sequence[str],
     generator: np.random.Generator,
-    share: bool = False,
+    top: float = 0.0,
     level: float = 0.95,
 ) -> Difference:
     """Mean of ``first - second`` ``(N,)`` on the same cases; a case that either one lacks is dropped.
 
-    For shares that differ in fewer than `FEW_DIFFER` effects the bootstrap is too narrow; then the two share intervals
-    are combined, with the correlation of the two over effects (Zou and Donner, Statistics in Medicine 27, 2008).
+    `top` is what a success counts (see `estimate`). For shares, and shares times a score, that differ in fewer than `FEW_DIFFER`
+    effects, or equally in all, the bootstrap is too narrow; then the two intervals of the means are combined, with the
+    correlation of the two over effects (Zou and Donner, Statistics in Medicine 27, 2008).
     """
     one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     gaps = one - two
@@ -70,13 +71,11 @@ def paired_difference(
         return Difference(value, nan, nan, nan, nan, pairs, dropped, count, reason)
     value = float(nested.means.mean())
     low, high = bootstrap_interval(nested.means, generator, level)
-    if share and few_differ(nested.means[None])[0]:
+    if top and _too_narrow(nested, top):
         kept = np.isfinite(gaps)
-        low, high = _recovered(
-            effect_means(np.where(kept, one, np.nan), effects, sources),
-            effect_means(np.where(kept, two, np.nan), effects, sources),
-            generator, level,
-        )  # fmt: skip
+        sides = [effect_means(np.where(kept, side, np.nan), effects, sources) for side in (one, two)]
+        found = _recovered(sides, generator, top, level)
+        low, high = found if top == 1 else (min(low, found[0]), max(high, found[1]))
     p = sign_flip_p(nested.means, generator)
     return Difference(value, low, high, p, detectable_difference(nested.means, level), pairs, dropped, count)
 
@@ -86,10 +85,23 @@ def few_differ(gaps: Floats) -> NDArray[np.bool_]:
     return (np.abs(gaps) > NO_VARIATION).sum(axis=1) < FEW_DIFFER
 
 
-def _recovered(one: EffectMeans, two: EffectMeans, generator: np.random.Generator, level: float) -> tuple[float, float]:
-    sides = [share_interval(side.means, side.sources, generator, level, shows_both) for side in (one, two)]
-    bounds = [(np.array([low]), np.array([high])) for low, high in sides]
-    low, high = recovered_intervals(one.means[None], bounds[0], two.means[None], bounds[1])
+def _too_narrow(gaps: EffectMeans, top: float) -> bool:
+    """Whether too few effects differ by half a case or more, or all by the same, for a bootstrap to know what others do."""
+    if top == 1:
+        few = bool(few_differ(gaps.means[None])[0])
+    else:  # scores of two successes are hardly ever equal
+        few = int((np.abs(gaps.means) > top / (2 * gaps.sources)).sum()) < FEW_DIFFER
+    return few or not varies(gaps.means[None])[0]
+
+
+def _recovered(sides: Sequence[EffectMeans], generator: np.random.Generator, top: float, level: float) -> tuple[float, float]:
+    found = [
+        share_interval(side.means, side.sources, generator, level, shows_both) if top == 1
+        else scored_interval(side.means, side.sources, generator, top, level)
+        for side in sides
+    ]  # fmt: skip
+    bounds = [(np.array([low]), np.array([high])) for low, high in found]
+    low, high = recovered_intervals(sides[0].means[None], bounds[0], sides[1].means[None], bounds[1])
     return float(low[0]), float(high[0])
 
 
@@ -148,17 +160,20 @@ def undecidable(effects: Sequence[int]) -> bool:
     return bool(least) and min(least) * len(least) >= SIGNIFICANT
 
 
-def corrected_detectable(gap: Difference, tests: int, level: float = 0.95) -> float:
-    """`gap.detectable` (of `level`) where the correction is over so many `tests`: that of the level 1 - (1 - level) / tests.
+def corrected_detectable(gap: Difference, family: Sequence[int], level: float = 0.95) -> float:
+    """`gap.detectable` (of `level`) where the correction is over the tests of `family`, this one among them: that of the level
+    1 - (1 - level) / tests. `family` holds the number of effects of each test.
 
-    Infinite where no p can pass (`undecidable`); NaN where there is none. 0 where nothing varies between effects: then
-    nothing is known of what could be found.
+    Infinite where its p cannot pass whatever the others say; NaN where there is none. 0 where nothing varies between effects:
+    then nothing is known of what could be found.
     """
     if not np.isfinite(gap.detectable):
         return float("nan")
-    if undecidable([gap.n_effects] * tests):
+    tested = [count for count in family if count > 1]
+    best = holm([least_p(count) for count in tested])[tested.index(gap.n_effects)]  # with every other p as small as it can be
+    if best >= SIGNIFICANT:
         return float("inf")
-    return gap.detectable * _reach(gap.n_effects, 1 - (1 - level) / tests) / _reach(gap.n_effects, level)
+    return gap.detectable * _reach(gap.n_effects, 1 - (1 - level) / len(tested)) / _reach(gap.n_effects, level)
 
 
 def _reach(effects: int, level: float, power: float = 0.8) -> float:

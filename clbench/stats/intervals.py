@@ -10,11 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, stdtrit
 
 from clbench.stats.beta_binomial import model_interval, model_intervals
-from clbench.stats.nested import NO_VARIATION, Floats, effect_means
+from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
 
 RESAMPLES = 10_000
 SILENT = 3
 """Effects that always fail, and that always succeed, from which the bootstrap of a share beats the model (simulated coverage)."""
+FEW = 6
+"""Effects below which no bootstrap can say what it claims: it never leaves the smallest and the largest of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,13 @@ def bootstrap_intervals(
     """The same for B tables at once: `means` ``(B, K)``, K >= 2 -> bounds ``(B,)``; all share their resamples.
 
     A percentile bootstrap whose tails are widened by the t quantile (Hesterberg, "What teachers should know about
-    the bootstrap", 2015, section 5.4): a plain percentile interval covers only 87-91 % with 8 clusters.
+    the bootstrap", 2015, section 5.4): a plain percentile interval covers only 87-91 % with 8 clusters. Of fewer than `FEW`
+    effects Student's interval, since a bootstrap ends at the smallest and the largest (coverage 50 % for 2 effects, 75 for 3).
     """
+    count = means.shape[1]
+    if count < FEW:
+        reach = stdtrit(count - 1, 0.5 + level / 2) * means.std(axis=1, ddof=1) / np.sqrt(count)
+        return means.mean(axis=1) - reach, means.mean(axis=1) + reach
     tail = widened_tail(means.shape[1], level)
     low, high = np.quantile(drawn_means(means, resample_weights(means.shape[1], generator, resamples)), [tail, 1 - tail], axis=1)
     return low, high
@@ -84,6 +91,11 @@ def shows_both(means: Floats) -> NDArray[np.bool_]:
     return np.all((means > NO_VARIATION) & (means < 1 - NO_VARIATION), axis=1)
 
 
+def varies(means: Floats) -> NDArray[np.bool_]:
+    """Whether the effects of `means` ``(B, K)`` differ at all: ``(B,)``. Of equal ones a bootstrap claims to know every other."""
+    return np.ptp(means, axis=1) > NO_VARIATION
+
+
 def shows_ends(means: Floats) -> NDArray[np.bool_]:
     """Whether the bootstrap of a share sees what it must: ``(B,)`` for `means` ``(B, K)``.
 
@@ -105,9 +117,26 @@ def share_interval(
     """
     if len(means) < 2:
         return float("nan"), float("nan")
-    if trusted(means[None])[0]:
-        return bootstrap_interval(means, generator, level)
+    if trusted(means[None])[0] and varies(means[None])[0]:
+        low, high = bootstrap_interval(means, generator, level)
+        return max(low, 0.0), min(high, 1.0)
     return model_interval(means, sources, level)
+
+
+def scored_interval(
+    means: Floats, sources: NDArray[np.int64], generator: np.random.Generator, top: float, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a share times a score (VSA: 0 for a failure, up to `top` for a success) from effect means ``(K,)``.
+
+    The bootstrap where `SILENT` effects at least lie below the middle of the scale and as many above. Where fewer do, it has not
+    seen what fails (or succeeds) seldom, and the model's interval of means / top is added to it. NaN for K < 2.
+    """
+    low, high = bootstrap_interval(means, generator, level)
+    above = int((means > top / 2).sum())
+    if len(means) < 2 or min(above, len(means) - above) >= SILENT:
+        return low, high
+    least, most = model_interval(np.clip(means / top, 0.0, 1.0), sources, level)
+    return max(min(low, top * least), 0.0), min(max(high, top * most), top)
 
 
 def share_intervals(
@@ -117,9 +146,10 @@ def share_intervals(
     """`share_interval` for B tables at once: `successes` ``(B, K)`` out of `sources` each -> bounds ``(B,)``."""
     means = successes / sources
     low, high = np.empty(len(means)), np.empty(len(means))
-    drawn = trusted(means)
+    drawn = trusted(means) & varies(means)
     if drawn.any():
-        low[drawn], high[drawn] = bootstrap_intervals(means[drawn], generator, level, resamples)
+        bounds = bootstrap_intervals(means[drawn], generator, level, resamples)
+        low[drawn], high[drawn] = np.maximum(bounds[0], 0.0), np.minimum(bounds[1], 1.0)
     if not drawn.all():
         low[~drawn], high[~drawn] = model_intervals(successes[~drawn], sources, level)
     return low, high
@@ -131,19 +161,28 @@ def estimate(
     effects: Sequence[str],
     sources: Sequence[str],
     generator: np.random.Generator,
-    share: bool = False,
+    top: float = 0.0,
     level: float = 0.95,
 ) -> Estimate:
-    """Nested mean of `values` ``(N,)`` (NaN = missing; `failed` marks failures) with its interval."""
+    """Nested mean of `values` ``(N,)`` (NaN = missing; `failed` marks failures) with its interval.
+
+    `top`: what a success counts where a failure counts 0: 1 of shares (0/1 scores), 5 of VSA; 0 of other metrics.
+    """
     numbers = np.asarray(values, dtype=np.float64)
     nested = effect_means(numbers, effects, sources)
     scored, failures = int(np.isfinite(numbers).sum()), int(np.asarray(failed, dtype=bool).sum())
     if not nested.labels:
         nan = float("nan")
         return Estimate(nan, nan, nan, len(numbers), 0, failures, 0, "nothing was scored")
-    if share:
-        low, high = share_interval(nested.means, nested.sources, generator, level)
-    else:
-        low, high = bootstrap_interval(nested.means, generator, level)
+    low, high = interval_of(nested, generator, top, level)
     reason = "" if len(nested.labels) > 1 else "no interval from a single effect"
     return Estimate(float(nested.means.mean()), low, high, len(numbers), scored, failures, len(nested.labels), reason)
+
+
+def interval_of(nested: EffectMeans, generator: np.random.Generator, top: float, level: float = 0.95) -> tuple[float, float]:
+    """The interval that suits what a success counts (see `estimate`); NaN for fewer than two effects."""
+    if top == 1:
+        return share_interval(nested.means, nested.sources, generator, level)
+    if top:
+        return scored_interval(nested.means, nested.sources, generator, top, level)
+    return bootstrap_interval(nested.means, generator, level)
