@@ -8,10 +8,12 @@ import numpy as np
 
 from clbench.metrics.capacity import BreakEven, break_even
 from clbench.metrics.cards import METRICS
-from clbench.report.cells import Cell, Head, Row, TableView
-from clbench.report.rows import SEED, Frame, as_made, estimate_cell, is_share, mean_of, number_cell
-from clbench.report.tables import short
+from clbench.report.cells import MISSING, Cell, Head, Row, TableView, metric_value
+from clbench.report.rows import LAST, SEED, Frame, as_made, estimate_cell, is_share, mean_of
+from clbench.report.tables import head, short
 from clbench.stats import NO_VARIATION, few_differ
+
+GAP = "difference on the cases of both, as measured"
 
 
 def plain(frame: Frame, metric: str) -> Frame:
@@ -25,7 +27,7 @@ def common_gaps(
     """(candidates by size, gaps (M, K), the K effects): quality minus the reference's on effects that all candidates were asked.
 
     Only cases that both were scored on count, so that neither has easier scenes. `counts` maps a candidate to how many effects
-    it carries. A metric whose lower values are better is turned around.
+    it carries. Differences are as measured, whichever direction is better.
     """
     rows = plain(frame, metric)
     rows = rows[rows["status"] == "ok"]
@@ -35,8 +37,7 @@ def common_gaps(
     other = rows[rows["system"] == reference]
     paired = [_paired_means(as_made(rows[rows["system"] == name]), other) for name in ordered] if there else []
     shared = sorted(set.intersection(*(set(gaps.index) for gaps in paired))) if paired else []
-    sign = -1.0 if METRICS.get(metric).direction == "lower" else 1.0
-    gaps = [[sign * gaps[effect] for effect in shared] for gaps in paired]
+    gaps = [[gaps[effect] for effect in shared] for gaps in paired]
     return ordered, np.array(gaps, dtype=float).reshape(len(ordered), len(shared)), shared
 
 
@@ -61,10 +62,11 @@ def capacity_table(frame: Frame, counts: Mapping[str, int], metric: str, referen
         own = as_made(rows[(rows["system"] == name) & (rows["status"] != "unscored")])
         size, quality = Cell(str(counts[name]), sort=counts[name]), estimate_cell(metric, mean_of(own, is_share(metric)))
         common = estimate_cell(metric, mean_of(own[own["effect"].isin(shared)], is_share(metric)))
-        body.append(Row([Cell(name), size, quality, common, number_cell(gap.get(name, float("nan")), 3)]))
+        body.append(Row([Cell(name), size, quality, common, _gap_cell(metric, gap.get(name))]))
     among = f"{len(shared)} common effects"
-    heads = [Head("Adapter", numeric=False), Head("Effects in it"), Head(short(metric), sub="its own effects")]
-    heads += [Head(short(metric), sub=among), Head(f"minus {reference}", "better is positive", sub=among)]
+    label = head(METRICS.get(metric)).label
+    heads = [Head("Adapter", numeric=False), Head("Effects in it"), Head(label, sub="its own effects")]
+    heads += [Head(label, sub=among), Head(f"minus {reference}", GAP, sub=among)]
     note = break_even_words(capacity_break_even(frame, counts, metric, reference), reference)
     return TableView(f"t-capacity-{metric}", f"{short(metric)} by number of effects in one adapter", heads, body, note)
 
@@ -80,10 +82,17 @@ def rank_table(frame: Frame, ranks: Mapping[str, int], metric: str, reference: s
     for name in sorted(ranks, key=lambda name: ranks[name]):
         own = as_made(rows[(rows["system"] == name) & (rows["status"] != "unscored")])
         quality, rank = estimate_cell(metric, mean_of(own, is_share(metric))), Cell(str(ranks[name]), sort=ranks[name])
-        body.append(Row([Cell(name), rank, quality, number_cell(gap.get(name, float("nan")), 3)]))
-    heads = [Head("Adapter", numeric=False), Head("Rank"), Head(short(metric))]
-    heads.append(Head(f"minus {reference}", "better is positive", sub=f"{len(shared)} common effects"))
+        body.append(Row([Cell(name), rank, quality, _gap_cell(metric, gap.get(name))]))
+    heads = [Head("Adapter", numeric=False), Head("Rank"), head(METRICS.get(metric))]
+    heads.append(Head(f"minus {reference}", GAP, sub=f"{len(shared)} common effects"))
     return TableView(f"t-ranks-{metric}", f"{short(metric)} by rank of the adapter", heads, body)
+
+
+def _gap_cell(metric: str, gap: float | None) -> Cell:
+    """A difference as it was measured, in the metric's own notation."""
+    if gap is None:
+        return Cell(MISSING, sort=LAST, title="no case that both were scored on", css="missing")
+    return Cell(metric_value(metric, gap, signed=True), sort=float(gap))
 
 
 def capacity_break_even(frame: Frame, counts: Mapping[str, int], metric: str, reference: str = "cascade") -> BreakEven:
@@ -103,7 +112,8 @@ def capacity_break_even(frame: Frame, counts: Mapping[str, int], metric: str, re
         nan = float("nan")
         return BreakEven(nan, nan, nan, gaps.shape[1], reason)
     merged = np.stack([gaps[[at for at, number in enumerate(numbers) if number == size]].mean(axis=0) for size in sizes])
-    return break_even(sizes, merged, np.random.default_rng(SEED))
+    better = -1.0 if METRICS.get(metric).direction == "lower" else 1.0
+    return break_even(sizes, better * merged, np.random.default_rng(SEED))
 
 
 def break_even_words(found: BreakEven, reference: str) -> str:

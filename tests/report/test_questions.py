@@ -149,10 +149,24 @@ def test_capacity_compares_common_effects_and_finds_the_break_even():
     found = capacity_break_even(rows, counts, "vsa")
     assert found.value == pytest.approx(np.sqrt(24)) == found.low == found.high
     table = capacity_table(rows, counts, "vsa")
-    assert [line.cells[4].text for line in table.rows] == ["0.200", "0.100", "−0.100"]
+    assert [line.cells[4].text for line in table.rows] == ["+0.20", "+0.10", "−0.10"]
     assert "at about 4.9 effects" in table.note
     assert "No break-even" in break_even_words(capacity_break_even(rows[rows.system != "cascade"], counts, "vsa"), "cascade")
     assert capacity_table(rows, {}, "vsa") is None
+
+
+def test_less_leak_than_the_reference_is_a_minus_in_tables_and_better_in_the_break_even():
+    """Markdown has no tooltips: a turned sign would say that an adapter of less leak leaks more."""
+    rows, counts = candidates()
+    leak = rows.assign(metric="leak_total", value=1 - rows["value"])
+    capacity, ranks = capacity_table(leak, counts, "leak_total"), rank_table(leak, counts, "leak_total")
+    assert [line.cells[4].text for line in capacity.rows] == ["−0.200", "−0.100", "+0.100"]
+    assert [line.cells[3].text for line in ranks.rows] == ["−0.200", "−0.100", "+0.100"]
+    assert [line.cells[4].sort for line in capacity.rows] == pytest.approx([-0.2, -0.1, 0.1])
+    assert capacity.heads[2].label == ranks.heads[2].label == "Leak ↓"
+    np.testing.assert_allclose(common_gaps(leak, counts, "leak_total")[1].mean(axis=1), [-0.2, -0.1, 0.1])
+    good = capacity_break_even(rows.assign(metric="vsa"), counts, "vsa")
+    assert capacity_break_even(leak, counts, "leak_total").value == pytest.approx(good.value) == pytest.approx(np.sqrt(24))
 
 
 def test_a_reference_of_more_scenes_is_compared_on_those_of_both():
@@ -171,7 +185,7 @@ def test_an_adapter_stands_on_its_own_effects_and_on_those_of_all():
     rows += [row("c6", e, s, "success", float(e in easy)) for e in (*easy, *hard) for s in SOURCES]
     table = capacity_table(frame(rows), {"c2": 2, "c6": 6}, "success")
     assert [[cell.text for cell in line.cells] for line in table.rows] == [
-        ["c2", "2", "100 %", "100 %", "0.000"], ["c6", "6", "33 %", "100 %", "0.000"],
+        ["c2", "2", "100 %", "100 %", "0 pt"], ["c6", "6", "33 %", "100 %", "0 pt"],
     ]  # fmt: skip
 
 
@@ -184,7 +198,7 @@ def test_an_adapter_and_the_reference_are_compared_on_the_cases_of_both():
     _, gaps, shared = common_gaps(frame(rows), {"c6": 6}, "vsa")
     assert shared == EFFECTS
     np.testing.assert_allclose(gaps, np.full((1, 6), 0.5 / 3), err_msg="seeds within a source, then sources")
-    assert rank_table(frame(rows), {"c6": 8}, "vsa").rows[0].cells[3].text == "0.167"
+    assert rank_table(frame(rows), {"c6": 8}, "vsa").rows[0].cells[3].text == "+0.17"
     assert common_gaps(frame(rows).query("system == 'c6' or source == 's3'"), {"c6": 6}, "vsa")[2] == [], "no case of both"
 
 
@@ -247,7 +261,7 @@ def test_ranks_stand_in_their_order_beside_the_reference():
     rows, _ = candidates()
     table = rank_table(rows[rows.system != "c2"], {"c6": 8, "c4": 32}, "success")
     assert [[cell.text for cell in line.cells] for line in table.rows] == [
-        ["c6", "8", "40 %", "−0.100"], ["c4", "32", "60 %", "0.100"],
+        ["c6", "8", "40 %", "−10 pt"], ["c4", "32", "60 %", "+10 pt"],
     ]  # fmt: skip
     assert rank_table(rows, {"c6": 8, "c4": 32}, "leak_total") is None
 
