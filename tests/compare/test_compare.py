@@ -109,6 +109,22 @@ def test_missing_cases_are_dropped_counted_and_explained(tmp_path, runs):
     assert np.isnan(found["psnr"].difference.value) and found["psnr"].reason == "many right answers"
 
 
+def test_an_edit_that_was_never_asked_for_neither_failed_nor_succeeded(tmp_path):
+    """A collection is not asked for effects that it was not trained on: 8 of its 24 edits failed, not 8 of 32."""
+    unasked, lost = dict.fromkeys(CASES[:8], "not trained on it"), dict.fromkeys(CASES[8:16], "out of memory")
+    rows = [Score(case, "ssim", 1, float("nan"), status="unscored", reason=why) for case, why in unasked.items()]
+    rows += [Score(case, "ssim", 1, float("nan"), status="failed", reason=why) for case, why in lost.items()]
+    rows += [Score(case, "ssim", 1, 0.5) for case in CASES[16:]]
+    write_run(tmp_path / "a", scored())
+    write_run(tmp_path / "b", rows, lost, unasked=unasked)
+    failed = lines(tmp_path / "a", tmp_path / "b")["edit_failed_rate"]
+    assert failed.second == pytest.approx(1 / 3) and failed.difference.n_pairs == 24
+    assert (failed.second_counts.n_total, failed.second_counts.n_scored, failed.second_counts.n_failed) == (32, 24, 0)
+    assert failed.lost == 8
+    column = match_runs(tmp_path / "a", tmp_path / "b")[0].second.columns["edit_failed_rate"]
+    assert set(column.reasons[column.status == "unscored"]) == {"not trained on it"}
+
+
 def test_steps_probes_and_two_effects_are_lines_of_their_own(tmp_path):
     cases = [Case(effect, source, 0, steps) for effect in EFFECTS for source in ("x", "y") for steps in (1, 8)]
     for side, shift in (("a", 0.0), ("b", 0.2)):
