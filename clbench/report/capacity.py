@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from clbench.report.rows import LAST, SEED, Frame, as_made, estimate_cell, is_sh
 from clbench.report.tables import head, short
 from clbench.stats import NO_VARIATION, few_differ
 
+Held = Mapping[str, Collection[str]]
+"""Adapter -> the effects that it was trained on, as its card says (see `trained_effects`)."""
 GAP = "difference on the cases of both, as measured"
 
 
@@ -48,18 +50,18 @@ def _paired_means(rows: Frame, reference: Frame) -> Frame:
     return gaps.groupby(["effect", "source"])["gap"].mean().groupby("effect").mean()
 
 
-def capacity_table(frame: Frame, counts: Mapping[str, int], metric: str, reference: str = "cascade") -> TableView | None:
+def capacity_table(frame: Frame, held: Held, metric: str, reference: str = "cascade") -> TableView | None:
     """One row per candidate by its number of effects: quality on its own effects, and on those that all of them hold, there also
     minus the reference; N* in the note.
     """
-    rows = plain(frame, metric)
+    rows, counts = plain(frame, metric), {name: len(effects) for name, effects in held.items()}
     if not counts or rows.empty:
         return None
     names, gaps, shared = common_gaps(frame, counts, metric, reference)
     gap = dict(zip(names, gaps.mean(axis=1), strict=True)) if shared else {}
     body = []
     for name in sorted(counts, key=lambda name: counts[name]):
-        own = as_made(rows[(rows["system"] == name) & (rows["status"] != "unscored")])
+        own = _own(rows, name, held)
         size, quality = Cell(str(counts[name]), sort=counts[name]), estimate_cell(metric, mean_of(own, is_share(metric)))
         common = estimate_cell(metric, mean_of(own[own["effect"].isin(shared)], is_share(metric)))
         body.append(Row([Cell(name), size, quality, common, _gap_cell(metric, gap.get(name))]))
@@ -71,8 +73,10 @@ def capacity_table(frame: Frame, counts: Mapping[str, int], metric: str, referen
     return TableView(f"t-capacity-{metric}", f"{short(metric)} by number of effects in one adapter", heads, body, note)
 
 
-def rank_table(frame: Frame, ranks: Mapping[str, int], metric: str, reference: str = "cascade") -> TableView | None:
-    """One row per adapter by its rank: quality, and minus the reference on the same effects."""
+def rank_table(
+    frame: Frame, ranks: Mapping[str, int], held: Held, metric: str, reference: str = "cascade"
+) -> TableView | None:
+    """One row per adapter by its rank: quality on its own effects, and minus the reference on the same effects."""
     rows = plain(frame, metric)
     if rows.empty:
         return None
@@ -80,12 +84,21 @@ def rank_table(frame: Frame, ranks: Mapping[str, int], metric: str, reference: s
     gap = dict(zip(names, gaps.mean(axis=1), strict=True)) if shared else {}
     body = []
     for name in sorted(ranks, key=lambda name: ranks[name]):
-        own = as_made(rows[(rows["system"] == name) & (rows["status"] != "unscored")])
+        own = _own(rows, name, held)
         quality, rank = estimate_cell(metric, mean_of(own, is_share(metric))), Cell(str(ranks[name]), sort=ranks[name])
         body.append(Row([Cell(name), rank, quality, _gap_cell(metric, gap.get(name))]))
     heads = [Head("Adapter", numeric=False), Head("Rank"), head(METRICS.get(metric))]
     heads.append(Head(f"minus {reference}", GAP, sub=f"{len(shared)} common effects"))
     return TableView(f"t-ranks-{metric}", f"{short(metric)} by rank of the adapter", heads, body)
+
+
+def _own(rows: Frame, name: str, held: Held) -> Frame:
+    """The rows of an adapter's own effects; of all that it was asked for where its card does not name them.
+
+    What could not be scored of them stays in, to be counted.
+    """
+    mine = as_made(rows[rows["system"] == name])
+    return mine[mine["effect"].isin(held[name])] if name in held else mine
 
 
 def _gap_cell(metric: str, gap: float | None) -> Cell:

@@ -11,6 +11,7 @@ from clbench.metrics.derived import SHARES
 from clbench.report.cells import MISSING, Cell, Head, Row, TableView, interval, metric_value, number
 from clbench.report.data import Entry, Results
 from clbench.report.numbers import Numbers, difference, generator
+from clbench.report.rows import counted
 from clbench.report.tables import LAST, effect_values, noun, short
 from clbench.types import MetricCard
 
@@ -246,4 +247,4 @@ def _value_cell(numbers: Numbers, metric: str, entry: Entry | None) -> Cell:
     seconds = [r.seconds for r in entry.records.values() if r.status == "ok" and np.isfinite(r.seconds)]
     cost = _passes(entry).replace(" ", "\u00a0") + (f", {number(float(np.median(seconds)), 3)}\u00a0s" if seconds else "")
     sub = f"{interval(metric, one.low, one.high)} {cost}".strip()
-    return Cell(metric_value(metric, one.value), sub, one.value, bounds=(one.low, one.high))
+    return Cell(metric_value(metric, one.value), sub, one.value, title=counted(one), bounds=(one.low, one.high))

@@ -54,6 +54,10 @@ def estimate_cell(metric: str, one: Estimate) -> Cell:
     """A mean, its interval below and its counts in the tooltip; the reason where there is none."""
     if not np.isfinite(one.value):
         return Cell(MISSING, "", LAST, title=one.reason, css="missing")
-    counted = f"{one.n_scored} of {one.n_total} scored, {one.n_failed} failed"
     sub = interval(metric, one.low, one.high) or one.reason
-    return Cell(metric_value(metric, one.value), sub, one.value, title=counted, bounds=(one.low, one.high))
+    return Cell(metric_value(metric, one.value), sub, one.value, title=counted(one), bounds=(one.low, one.high))
+
+
+def counted(one: Estimate) -> str:
+    """``7 of 8 scored, 1 failed``."""
+    return f"{one.n_scored} of {one.n_total} scored, {one.n_failed} failed"

@@ -108,6 +108,7 @@ def test_the_step_table_says_what_its_numbers_are(numbers: Numbers) -> None:
     assert table is not None and values is not None
     assert "at most 5.0 points behind teacher @28" in table.note
     assert len(values.rows) == 3 and len(values.heads) == 6
+    assert {cell.title for row in values.rows for cell in row.cells[1:]} == {"32 of 32 scored, 0 failed"}
 
 
 def test_every_system_stands_at_the_steps_that_it_is_made_for(numbers: Numbers) -> None:
