@@ -11,9 +11,10 @@ from clbench.cost.bases import find_base
 from clbench.cost.curves import Curve, over_effects, over_rank, plain, rows
 from clbench.cost.deployment import NAN, Deployment, Size, SystemCost, system_costs
 from clbench.cost.options import PAPER_BASE, Options, cache, failure_rates, router, targets, zipf_exponent
-from clbench.cost.routing import PAPER_LOAD_SECONDS
+from clbench.cost.routing import PAPER_LOAD_BYTES, PAPER_LOAD_SECONDS
 from clbench.cost.shapes import Base
 from clbench.cost.targets import adapter_bytes, dtype_bytes, select
+from clbench.cost.units import binary
 from clbench.cost.worlds import AdapterPrediction, WorldSizes, world_sizes
 from clbench.holds import holds
 from clbench.provenance import portable_path
@@ -118,7 +119,8 @@ def _per_rank(sizes: WorldSizes, one: AdapterPrediction) -> Size:
 def _traffic(found: tuple[Sizes, int], options: Options, base: Base) -> Deployment:
     (base_bytes, teacher, fast, wide), effects = found
     kept = cache(options.cache)
-    published = PAPER_LOAD_SECONDS if kept.kind == "disk" and base.name == PAPER_BASE else NAN
+    known = kept.kind == "disk" and base.name == PAPER_BASE
+    published = PAPER_LOAD_SECONDS * teacher.stored / PAPER_LOAD_BYTES if known else NAN
     return Deployment(
         base_bytes, teacher, fast, wide, effects, options.capacity, zipf_exponent(options.mix), kept,
         router(options.router), options.route, failure_rates(options.bcr, base.name),
@@ -140,6 +142,10 @@ def _assumptions(asked: Deployment, options: Options) -> list[str]:
         said.append("the published failure rates were measured at 50 effects")
     if asked.cache.kind != "all" and math.isnan(asked.load_seconds):
         said.append("no time of a load is known here; give --load-seconds to get the time spent loading")
+    elif asked.cache.kind != "all":
+        said.append(f"loading takes time in proportion to bytes, a teacher of {binary(asked.teacher.stored)} {asked.load_seconds:.3g} s")
+        if options.load_seconds is None:
+            said[-1] += f"; published are {PAPER_LOAD_SECONDS} s for {binary(PAPER_LOAD_BYTES)}"
     return said
 
 
