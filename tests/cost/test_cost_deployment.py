@@ -197,6 +197,27 @@ def test_a_worlds_adapters_are_predicted_to_the_byte(mini_world_file):
     assert point.adapters == 3 * found.deployment.teacher.stored
 
 
+def test_a_worlds_collection_holds_what_its_candidate_was_trained_on(mini_world_file):
+    """Three effects take two adapters of two, unless --capacity says otherwise; without a candidate nothing says how many."""
+
+    def collection(**asked):
+        found = answer(Options(world=str(mini_world_file), effects=3, **asked))
+        return found.deployment.capacity, found.systems[-1].parts, " ".join(found.assumptions)
+
+    capacity, parts, said = collection()
+    assert (capacity, parts) == (2, 2)
+    assert "a collection adapter holds 2 effects (it does not say; the world has so many); more effects take further ones" in said
+    capacity, parts, said = collection(capacity=3)
+    assert (capacity, parts) == (3, 1) and "which holds 2 effects" in said and "capacity as asked: 3" in said
+    start = mini_world_file.read_text()
+    mini_world_file.write_text(start.replace('[[candidates]]\nname = "collection"\nfile = "collection.safetensors"\n', ""))
+    capacity, parts, said = collection()
+    assert (capacity, parts) == (50, 1) and "the world has no candidate" in said
+    assert answer(Options(effects=60)).systems[-1].parts == 2 and answer(Options(capacity=60)).deployment.capacity == 60
+    with pytest.raises(ClbenchError, match="capacity must be at least 1"):
+        answer(Options(capacity=0))
+
+
 @pytest.mark.parametrize("format", ["kohya", "comfyui"])
 @pytest.mark.parametrize("skip", [(), ("to_k",), ("proj_mlp",)])
 def test_a_file_that_holds_one_matrix_for_several_modules(mini_world, tmp_path, format, skip):
