@@ -85,6 +85,21 @@ def test_too_few_effects_are_said(tmp_path):
     assert all(line["difference"]["detectable"] is None for line in words.to_plain(found, [])["lines"])
 
 
+def test_what_has_too_few_effects_is_named_where_the_rest_has_enough(tmp_path):
+    """Two systems on 8 effects: of five and four of them alone are `ssim` and `psnr` there; success, of all, is decided."""
+    few = set(EFFECTS[:5])
+    for side, shift in (("old", 0.0), ("new", 0.1)):
+        for system in ("teacher", "cascade"):
+            rows = [row for row in scored(shift, EFFECTS if shift else ()) if row.metric != "ssim" or row.case.effect in few]
+            rows += [Score(case, "psnr", 1, 20.0 - shift) for case in CASES if case.effect in EFFECTS[:4]]
+            write_run(tmp_path / side / system, rows, system=system)
+    found = compare(match_runs(tmp_path / "old", tmp_path / "new"), ["success", "ssim", "psnr"])
+    said = [note for note in found.notes if note.startswith("With ")]
+    words = "With {} effects p cannot be below {}, and corrected over 2 systems nothing can be called better or worse on {}."
+    assert said == [words.format(4, 0.12, "psnr"), words.format(5, 0.062, "ssim")]
+    assert {line.metric: line.reading for line in found.lines} == {"success": "worse", "ssim": "open", "psnr": "open"}
+
+
 def test_what_could_have_been_found_is_so_after_the_correction(runs):
     """The difference that a test at 1 - .05 / M would find, for M lines."""
     alone = lines(*runs, metrics=["success"])["success"].difference
