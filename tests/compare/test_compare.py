@@ -17,6 +17,7 @@ from clbench.certificate import Named
 from clbench.cli import app
 from clbench.compare import compare, match_runs, parse_fail_on, words
 from clbench.compare.gate import judge
+from clbench.metrics.derived import DERIVED, Rows
 from clbench.registry import ClbenchError
 from clbench.types import Case, Score
 
@@ -63,6 +64,34 @@ def test_planted_differences_come_back(runs):
     assert {line.difference.n_pairs for line in found.values()} == {32}
     for line in found.values():
         assert line.difference.low <= line.difference.value <= line.difference.high
+
+
+@pytest.mark.parametrize(
+    ("metric", "up", "down"),
+    [("ssim", "better", "worse"), ("leak_total", "worse", "better"), ("dose", "higher", "lower")],
+)
+def test_a_difference_is_read_in_the_direction_of_its_metric(tmp_path, metric, up, down):
+    for side, shift in (("a", 0.0), ("b", 0.1)):
+        write_run(tmp_path / side, [Score(case, metric, 1, 0.5 + shift) for case in CASES])
+    assert lines(tmp_path / "a", tmp_path / "b", metrics=[metric])[metric].reading == up
+    assert lines(tmp_path / "b", tmp_path / "a", metrics=[metric])[metric].reading == down
+    assert lines(tmp_path / "a", tmp_path / "a", metrics=[metric])[metric].reading == "open"
+
+
+def test_pairs_of_one_source_are_places_of_their_own(tmp_path):
+    """An effect then another in three seeds, then a third in one: half and half, not three to one."""
+    cases = [Case(e, "x", seed, second=EFFECTS[at - 1]) for at, e in enumerate(EFFECTS) for seed in range(3)]
+    cases += [Case(e, "x", 0, second=EFFECTS[at - 2]) for at, e in enumerate(EFFECTS)]
+    write_run(tmp_path / "a", [Score(case, "both", 1, 0.0) for case in cases])
+    write_run(tmp_path / "b", [Score(case, "both", 1, float(at >= 24)) for at, case in enumerate(cases)])
+    found = lines(tmp_path / "a", tmp_path / "b")["both"]
+    assert found.second == found.difference.value == 0.5
+
+
+def test_the_worst_leak_of_two_effects_is_of_a_third():
+    asked, effect, second = np.array(["composed"] * 2 + ["effect"]), np.array(["e0"] * 3), np.array(["e1", "e1", ""])
+    rows = Rows(2, np.array([0, 0, 1]), asked, effect, second, np.array(["e1", "e2", "e1"]), np.array([0.9, 0.2, 0.7]))
+    assert DERIVED.get("leak_worst").read(rows).tolist() == [0.2, 0.7]
 
 
 def test_holm_is_over_the_lines_of_one_system_and_over_the_systems_of_one_metric(tmp_path, runs):
@@ -278,6 +307,23 @@ def test_what_must_pass_the_bound(tmp_path, text, by, met):
     condition = parse_fail_on(text)
     table = compare(match_runs(tmp_path / "a", tmp_path / "b"), also=[condition.metric])
     assert [verdict.met for verdict in judge([condition], table, by)] == [met]
+
+
+@pytest.mark.parametrize("by", ["certain", "estimate", "possible"])
+@pytest.mark.parametrize("metric", ["ssim", "leak_total"])
+def test_the_ends_of_an_interval_are_taken_for_the_direction(tmp_path, metric, by):
+    """Worse by .1 in the mean, by .05 or .15 in single effects: bounds before, within and beyond the interval."""
+    sign = -1 if metric == "ssim" else 1
+    gaps = {effect: 0.05 if at % 2 else 0.15 for at, effect in enumerate(EFFECTS)}
+    for side, scale in (("a", 0), ("b", sign)):
+        write_run(tmp_path / side, [Score(case, metric, 1, 0.5 + scale * gaps[case.effect]) for case in CASES])
+    found = lines(tmp_path / "a", tmp_path / "b")[metric].difference
+    low, high = sorted(abs(end) for end in (found.low, found.high))
+    assert 0.04 < low < 0.09 and 0.11 < high < 0.16
+    bounds = (0.02, (low + 0.1) / 2, (high + 0.1) / 2, 0.2)
+    wanted = {"certain": [True, False, False, False], "estimate": [True, True, False, False], "possible": [True] * 3 + [False]}
+    mark = "-" if sign < 0 else "+"
+    assert [judged(tmp_path / "a", tmp_path / "b", f"{metric}:{mark}{bound:.4f}", by)[0].met for bound in bounds] == wanted[by]
 
 
 def test_what_could_not_be_computed_does_not_pass(tmp_path):
