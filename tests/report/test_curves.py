@@ -71,9 +71,7 @@ def test_curves_ascend_in_passes(numbers: Numbers) -> None:
 def test_the_steps_that_reach_the_teacher(numbers: Numbers) -> None:
     _, cascade, collection = curves.curves(numbers.results, "success")
     reached = curves.reached(numbers, collection, "success", 1, proven=False)
-    surely = curves.reached(numbers, collection, "success", 1, proven=True)
     assert reached is not None and reached.steps == 2, "its skill is .68 in one step and .97 in two, the teacher's 1"
-    assert surely is None or surely.passes >= reached.passes, "a proof cannot come before the measurement"
     assert curves.reached(numbers, cascade, "success", 1, proven=False) is None
 
 
