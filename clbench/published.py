@@ -38,6 +38,7 @@ class Claim:
     At most the target where lower is better, at least the target where higher is better; None where nothing is claimed and
     the ratio only says how the two compare there and here. `change`: told as the ratio's distance to 1, in per cent.
     `figures`: what the paper reports of the two where that stands in another table than the main one.
+    A metric whose lowest value is not 0 is counted from that value: a ratio says something of a scale from 0 alone.
     """
 
     metric: str

@@ -53,7 +53,9 @@ def cost(
     accelerator_rank: Annotated[int | None, typer.Option(min=0, help="Default: 64; 0 is no accelerator.")] = None,
     accelerator_targets: Annotated[str | None, typer.Option(help="Default: no-modulation.")] = None,
     collection_rank: Annotated[int | None, typer.Option(min=1, help="Default: the teachers' rank.")] = None,
-    capacity: Annotated[int, typer.Option(min=1, help="Effects that one collection adapter holds.")] = 50,
+    capacity: Annotated[
+        int | None, typer.Option(min=1, help="Effects that one collection adapter holds. Default: 50, or as many as the world's.")
+    ] = None,
     mix: Annotated[str, typer.Option(help="Queries: uniform, zipf or zipf:EXPONENT.")] = "uniform",
     cache: Annotated[str, typer.Option(help="all resident, or an LRU: disk:SLOTS or ram:SLOTS.")] = "all",
     router: Annotated[str, typer.Option(help="Accuracy of the router: paper (its published curve) or a share.")] = "paper",

@@ -222,7 +222,8 @@ def _from_edits(figure: Derived, folder: RunFolder, keys: list[Key]) -> Column |
         return None
     fields = {"failed": lambda r: float(r.status == "failed"), "nfe": lambda r: float(r.nfe), "seconds": lambda r: r.seconds}
     place, value = np.array([at for at, _ in found]), np.array([fields[figure.origin](record) for _, record in found])
-    gone = np.array([record.status != "ok" and figure.origin != "failed" for _, record in found])
+    # A failed edit is what the share of failures counts; one that was never asked for says nothing of it.
+    gone = np.array([r.status == "unscored" or (r.status == "failed" and figure.origin != "failed") for _, r in found])
     value[gone] = np.nan
     question, effect, second = (
         np.array([getattr(keys[at], name) for at in place], dtype=str) for name in ("question", "effect", "second")

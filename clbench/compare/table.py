@@ -113,16 +113,21 @@ def _adjusted(lines: list[Line], families: list[tuple[str, str]]) -> list[Line]:
 
 
 def _too_few(lines: list[Line], families: list[tuple[str, str]]) -> Iterator[str]:
-    """K effects allow no p below 2 / 2^K; a large family then hides every difference, which must be said."""
+    """K effects allow no p below 2 / 2^K; a large family then hides every difference, which must be said, and of which."""
+    hopeless: dict[tuple[int, int], list[str]] = {}
     for family in dict.fromkeys(families):
         held = [line for line, other in zip(lines, families, strict=True) if other == family and np.isfinite(line.difference.p)]
         if stats.undecidable([line.difference.n_effects for line in held]):
             effects = max(line.difference.n_effects for line in held)
-            yield (
-                f"With {effects} effects p cannot be below {stats.least_p(effects):.2g}, and corrected over {len(held)} lines "
-                "nothing can be called better or worse; name the metrics that matter with --metric."
-            )
-            return
+            metric, condition = family
+            hopeless.setdefault((effects, len(held)), []).append(f"{metric} ({condition})" if condition else metric)
+    for (effects, count), names in hopeless.items():
+        start = f"With {effects} effects p cannot be below {stats.least_p(effects):.2g}, and corrected over {count}"
+        if any(names):
+            systems = f"system{'' if count == 1 else 's'}"
+            yield f"{start} {systems} nothing can be called better or worse on {', '.join(names)}."
+        else:
+            yield f"{start} lines nothing can be called better or worse; name the metrics that matter with --metric."
 
 
 def _scored_somewhere(name: str, pairs: Sequence[Matched]) -> None:

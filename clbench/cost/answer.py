@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clbench.cost.bases import find_base
 from clbench.cost.curves import Curve, over_effects, over_rank, plain, rows
 from clbench.cost.deployment import NAN, Deployment, Size, SystemCost, system_costs
-from clbench.cost.options import PAPER_BASE, Options, cache, failure_rates, router, targets, zipf_exponent
-from clbench.cost.routing import PAPER_LOAD_SECONDS
+from clbench.cost.options import CAPACITY, PAPER_BASE, Options, cache, failure_rates, router, targets, zipf_exponent
+from clbench.cost.routing import PAPER_LOAD_BYTES, PAPER_LOAD_SECONDS
 from clbench.cost.shapes import Base
 from clbench.cost.targets import adapter_bytes, dtype_bytes, select
+from clbench.cost.units import binary
 from clbench.cost.worlds import AdapterPrediction, WorldSizes, world_sizes
 from clbench.holds import holds
 from clbench.provenance import portable_path
 from clbench.registry import ClbenchError
+
+if TYPE_CHECKING:
+    from clbench.world import World
 
 SCHEMA = 1
 FROM_FILES = ("targets", "rank", "dtype", "accelerator_rank", "accelerator_targets", "collection_rank")
@@ -48,8 +52,8 @@ def answer(options: Options) -> Answer:
 
 Sizes = tuple[int, Size, Size, Size]
 """Bytes of base, teacher, accelerator and collection."""
-Found = tuple[Base, tuple[Sizes, int], Size, list[AdapterPrediction], list[str]]
-"""Base, (sizes, number of effects), bytes of a teacher for each rank, files, sentences."""
+Found = tuple[Base, tuple[Sizes, int, int], Size, list[AdapterPrediction], list[str]]
+"""Base, (sizes, number of effects, effects in a collection adapter), bytes of a teacher for each rank, files, sentences."""
 
 
 def _published(options: Options) -> Found:
@@ -70,7 +74,7 @@ def _published(options: Options) -> Found:
         f"teachers of rank {rank} on {len(layers)} layers, collection of rank {wide} on the same",
         f"accelerator of rank {fast} on {len(fast_layers)} layers",
     ]
-    return base, (sizes, options.effects or 50), one, [], said
+    return base, (sizes, options.effects or 50, CAPACITY if options.capacity is None else options.capacity), one, [], said
 
 
 def _world(options: Options) -> Found:
@@ -94,12 +98,22 @@ def _world(options: Options) -> Found:
     if not sizes.accelerator:
         said.append("the world has no accelerator; it counts 0 bytes")
     wide = _size(sizes.collection or largest)
-    if sizes.collection:
-        said.append(f"the collection is one adapter of {holds(world).words}, counted the same for any number")
-    else:
-        said.append("the world has no candidate; a collection counts as much as a teacher")
+    capacity, words = _capacity(world if sizes.collection else None, options.capacity)
+    said.append(words)
     bytes_of = (sizes.base.parameters * dtype_bytes(sizes.dtype), _size(largest), fast, wide)
-    return sizes.base, (bytes_of, options.effects or len(sizes.teachers)), _per_rank(sizes, largest), sizes.all(), said
+    effects = options.effects or len(sizes.teachers)
+    return sizes.base, (bytes_of, effects, capacity), _per_rank(sizes, largest), sizes.all(), said
+
+
+def _capacity(world: World | None, asked: int | None) -> tuple[int, str]:
+    """Effects in one collection adapter, and what is assumed of it; `world` None: one without a candidate."""
+    if world is None:
+        counted = CAPACITY if asked is None else asked
+        return counted, "the world has no candidate; a collection adapter counts as much as a teacher"
+    held = holds(world)
+    if asked is None:
+        return held.effects, f"a collection adapter holds {held.words}; more effects take further ones of its bytes"
+    return asked, f"a collection adapter has the bytes of the world's, which holds {held.words}; capacity as asked: {asked}"
 
 
 def _size(one: AdapterPrediction) -> Size:
@@ -115,12 +129,13 @@ def _per_rank(sizes: WorldSizes, one: AdapterPrediction) -> Size:
     return Size(stored, adapter_bytes(layers, 1, sizes.dtype), stored)
 
 
-def _traffic(found: tuple[Sizes, int], options: Options, base: Base) -> Deployment:
-    (base_bytes, teacher, fast, wide), effects = found
+def _traffic(found: tuple[Sizes, int, int], options: Options, base: Base) -> Deployment:
+    (base_bytes, teacher, fast, wide), effects, capacity = found
     kept = cache(options.cache)
-    published = PAPER_LOAD_SECONDS if kept.kind == "disk" and base.name == PAPER_BASE else NAN
+    known = kept.kind == "disk" and base.name == PAPER_BASE
+    published = PAPER_LOAD_SECONDS * teacher.stored / PAPER_LOAD_BYTES if known else NAN
     return Deployment(
-        base_bytes, teacher, fast, wide, effects, options.capacity, zipf_exponent(options.mix), kept,
+        base_bytes, teacher, fast, wide, effects, capacity, zipf_exponent(options.mix), kept,
         router(options.router), options.route, failure_rates(options.bcr, base.name),
         published if options.load_seconds is None else options.load_seconds,
     )  # fmt: skip
@@ -140,6 +155,10 @@ def _assumptions(asked: Deployment, options: Options) -> list[str]:
         said.append("the published failure rates were measured at 50 effects")
     if asked.cache.kind != "all" and math.isnan(asked.load_seconds):
         said.append("no time of a load is known here; give --load-seconds to get the time spent loading")
+    elif asked.cache.kind != "all":
+        one = f"a teacher of {binary(asked.teacher.stored)} {asked.load_seconds:.3g} s"
+        there = f"; published are {PAPER_LOAD_SECONDS} s for {binary(PAPER_LOAD_BYTES)}"
+        said.append(f"loading takes time in proportion to bytes, {one}" + (there if options.load_seconds is None else ""))
     return said
 
 

@@ -36,9 +36,15 @@ def over_effects(asked: Deployment, counts: Iterable[int] = EFFECTS) -> Curve:
 
 
 def over_rank(asked: Deployment, per_rank: Size, ranks: Iterable[int] = RANKS) -> Curve:
-    """The same deployment with teachers of each rank; `per_rank` is the size of a teacher of rank 1."""
-    found = tuple((r, tuple(system_costs(replace(asked, teacher=per_rank * r)))) for r in ranks)
-    return Curve("teacher_rank", found)
+    """The same deployment with teachers of each rank, which load in proportion to their bytes; `per_rank` is the size of one of
+    rank 1.
+    """
+    found = []
+    for rank in ranks:
+        teacher = per_rank * rank
+        seconds = asked.load_seconds * teacher.stored / asked.teacher.stored
+        found.append((rank, tuple(system_costs(replace(asked, teacher=teacher, load_seconds=seconds)))))
+    return Curve("teacher_rank", tuple(found))
 
 
 def rows(curve: Curve) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ class Deployment:
 
     `route` says what a router must choose: `adapters` (the paper: a system of one adapter needs none), or `effects`
     (every system is told the effect by a router, also where only a prompt depends on it). `bcr` lacks a system whose
-    failure rate nobody has measured. `load_seconds` NaN: unknown.
+    failure rate nobody has measured. `load_seconds` are those of one `teacher`; NaN: unknown.
     """
 
     base_bytes: int
@@ -170,7 +170,7 @@ def cost_of(plan: Plan, asked: Deployment) -> SystemCost:
 
 
 def _loading(plan: Plan, loads: float, asked: Deployment) -> float:
-    """Seconds for `loads`; a whole copy takes longer than an adapter, in proportion to its bytes."""
+    """Seconds for `loads`; a whole copy takes longer than a teacher's adapter, in proportion to its bytes."""
     if loads == 0:
         return 0.0
     return loads * asked.load_seconds * plan.part.stored / asked.teacher.stored

@@ -11,6 +11,8 @@ from clbench.cost.routing import PAPER_BCR, Router
 from clbench.cost.targets import PRESETS
 from clbench.registry import ClbenchError, suggestion
 
+CAPACITY = 50
+"""Effects in one collection adapter where nothing says otherwise: as many as the published one has."""
 PAPER_BASE = "qwen-image-edit"
 """The base that the published failure rates were measured on."""
 
@@ -28,7 +30,7 @@ class Options:
     accelerator_rank: int | None = None
     accelerator_targets: str | None = None
     collection_rank: int | None = None
-    capacity: int = 50
+    capacity: int | None = None
     mix: str = "uniform"
     cache: str = "all"
     router: str = "paper"

@@ -20,6 +20,8 @@ PAPER_BCR["copies"] = PAPER_BCR["cascade"]
 """Published share of outputs judged bad; `copies` are the cascade's LoRAs fused in, so they make the same pictures."""
 PAPER_LOAD_SECONDS = 1.2
 """Published seconds to load one adapter from disk."""
+PAPER_LOAD_BYTES = 2_359_296_000
+"""Of that adapter: rank 128 on the paper's modules in bfloat16."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,7 +29,8 @@ LEAD = (
     f"What the paper ({PAPER}) says of one LoRA of 50 effects, measured here. Its figures are of a base of 20B parameters and "
     "the judgement of a language model, so ratios of two systems can be compared with them, values cannot. Its distance is "
     "DreamSim where this is «perceptual» (ST-LPIPS or LPIPS), its subject score DINO where this is «subject»: other measures of "
-    "the same thing. It has no figure of leak."
+    "the same thing. «Subject» runs from 1 (gone) to 5; its ratio is of what is above 1, as DINO counts from 0. It has no figure "
+    "of leak."
 )
 PARTS = (
     f"What the paper ({PAPER}) says of the parts of the method, measured here: failure rates with a part and without it. Its "
@@ -106,8 +107,20 @@ def measured(results: Results, candidate: Entry) -> list[Found]:
 
 def _measured(claims: Sequence[Claim], entries: Mapping[str, Entry]) -> list[Found]:
     pairs = [(claim, entries.get(claim.first), entries.get(claim.second)) for claim in claims]
-    found = [(claim, ratio(one, two, claim.metric)) for claim, one, two in pairs if one is not None and two is not None]
+    found = [
+        (claim, ratio(_from_zero(one, claim.metric), _from_zero(two, claim.metric), claim.metric))
+        for claim, one, two in pairs if one is not None and two is not None
+    ]  # fmt: skip
     return [Found(claim, one) for claim, one in found if one is not None]
+
+
+def _from_zero(entry: Entry, metric: str) -> Entry:
+    """The entry with the scores of a metric counted from the lowest possible one: an offset in both draws a ratio to 1."""
+    lowest = METRICS.get(metric).bounds[0]
+    if not lowest or metric not in entry.columns:
+        return entry
+    column = entry.columns[metric]
+    return replace(entry, columns={**entry.columns, metric: replace(column, values=column.values - lowest)})
 
 
 def reading(claim: Claim, found: Ratio) -> str:
@@ -131,7 +144,8 @@ def _row(one: Found, words: Mapping[str, str]) -> Row:
     claim, found, said = one.claim, one.ratio, reading(one.claim, one.ratio)
     names = [words.get(name, name) for name in (claim.first, claim.second)]
     css = {"met": "diff better", "missed": "diff worse"}.get(said, "diff open")
-    means = ", ".join(metric_value(claim.metric, mean) for mean in (found.first, found.second))
+    lowest = METRICS.get(claim.metric).bounds[0]  # means stand on the metric's own scale
+    means = ", ".join(metric_value(claim.metric, mean + lowest) for mean in (found.first, found.second))
     dropped = f", {found.n_dropped} dropped" if found.n_dropped else ""
     cells = [
         Cell(claim.words, " / ".join(names), css="name"),

@@ -8,9 +8,10 @@ import numpy as np
 
 from clbench import stats
 from clbench.metrics.derived import SHARES
-from clbench.report.cells import MISSING, Cell, Head, Row, TableView, interval, metric_value, number
+from clbench.report.cells import MISSING, Cell, Head, Row, TableView, interval, metric_value, number, plural
 from clbench.report.data import Entry, Results
 from clbench.report.numbers import Numbers, difference, generator
+from clbench.report.rows import counted
 from clbench.report.tables import LAST, effect_values, noun, short
 from clbench.types import MetricCard
 
@@ -78,11 +79,38 @@ def area(passes: np.ndarray, values: np.ndarray, low: float, high: float) -> flo
     return float(np.sum((heights[1:] + heights[:-1]) / 2 * np.diff(grid)) / (ends[1] - ends[0]))
 
 
-def effect_areas(curve: Curve, metric: str, low: float, high: float) -> np.ndarray:
-    """The area of every effect that was scored at every number of steps, ``(E,)``."""
-    means = [effect_values(entry, metric) for entry in curve.entries]
-    whole = sorted(set.intersection(*(set(each) for each in means)))
-    return np.array([area(curve.passes, np.array([each[e] for each in means]), low, high) for e in whole])
+@dataclass(frozen=True)
+class Areas:
+    """The area of every effect, ``(E,)`` by system, over the same passes and the same E effects, so that they compare.
+
+    `left_out`: systems that were asked of fewer effects than others, which would leave little to compare the others on.
+    """
+
+    low: float
+    high: float
+    by_system: dict[str, np.ndarray]
+    left_out: list[str]
+
+    @property
+    def effects(self) -> int:
+        """How many effects the areas are of; 0 where curves share no passes, or no effect was scored at all of their steps."""
+        return min((len(areas) for areas in self.by_system.values()), default=0)
+
+
+def areas_of(results: Results, found: list[Curve], metric: str) -> Areas:
+    """The areas of those of `found` that were asked of every effect, on the effects that all of them were scored on."""
+    whole = [curve for curve in found if all(entry in results.whole for entry in curve.entries)] or found
+    low, high = common_range(whole)
+    means = {curve.system: [effect_values(entry, metric) for entry in curve.entries] for curve in whole}
+    common = sorted(set.intersection(*(set(each) for entries in means.values() for each in entries)))
+    common = common if np.isfinite(low) else []
+    by_system = {
+        curve.system: np.array(
+            [area(curve.passes, np.array([each[e] for each in means[curve.system]]), low, high) for e in common]
+        )
+        for curve in whole
+    }  # fmt: skip
+    return Areas(low, high, by_system, [curve.name for curve in found if curve.system not in by_system])
 
 
 def reached(numbers: Numbers, curve: Curve, metric: str, flip: int, proven: bool) -> Entry | None:
@@ -115,7 +143,7 @@ def answer(numbers: Numbers) -> tuple[str, str] | None:
     found = curves(numbers.results, card.name) if card is not None else []
     if card is None or not found:
         return None
-    areas, teacher = _area_words(found, card.name), goal(numbers.results, card.name)
+    areas, teacher = _area_words(numbers.results, found, card.name), goal(numbers.results, card.name)
     allowed = float("nan") if teacher is None else margin(numbers, card.name, teacher)
     others = [curve for curve in found if curve.system != TEACHER]
     if teacher is None or np.isnan(allowed) or not others:
@@ -142,15 +170,22 @@ def _steps(entry: Entry) -> str:
     return f"{entry.steps} step{'' if entry.steps == 1 else 's'}"
 
 
-def _area_words(found: list[Curve], metric: str) -> str:
-    """The areas in one sentence; "" where the curves share no passes."""
-    low, high = common_range(found)
-    if not np.isfinite(low):
+def _area_words(results: Results, found: list[Curve], metric: str) -> str:
+    """The areas in a sentence, and who is left out of it; "" where there is nothing to compare."""
+    areas = areas_of(results, found, metric)
+    if not areas.effects:
         return ""
-    known = [(curve.name, areas) for curve in found if len(areas := effect_areas(curve, metric, low, high))]
-    told = ", ".join(f"{name} {metric_value(metric, float(areas.mean()))}" for name, areas in known)
-    what = f"Mean {noun(metric)} from {low:.0f} to {high:.0f} passes, each doubling counting the same"
-    return f"{what}: {told}." if told else ""
+    names = {curve.system: curve.name for curve in found}
+    told = ", ".join(f"{names[one]} {metric_value(metric, float(each.mean()))}" for one, each in areas.by_system.items())
+    what = f"Mean {noun(metric)} from {areas.low:.0f} to {areas.high:.0f} passes on {plural(areas.effects, 'effect')}"
+    return f"{what}, each doubling counting the same: {told}. {_left_out(areas)}".strip()
+
+
+def _left_out(areas: Areas) -> str:
+    """Who was asked of fewer effects, in a sentence; "" where nobody was."""
+    names, many = areas.left_out, len(areas.left_out) > 1
+    verbs = ("were", "have") if many else ("was", "has")
+    return f"{', '.join(names)} {verbs[0]} asked of fewer effects and {verbs[1]} no area." if names else ""
 
 
 def table(numbers: Numbers) -> TableView | None:
@@ -159,12 +194,12 @@ def table(numbers: Numbers) -> TableView | None:
     found = curves(numbers.results, card.name) if card is not None else []
     if card is None or not found:
         return None
-    low, high = common_range(found)
+    areas = areas_of(numbers.results, found, card.name)
     rows = [
         Row(
             [
                 Cell(curve.name, f"{curve.entries[0].steps} to {curve.entries[-1].steps} steps", curve.name, css="name"),
-                _area_cell(curve, card.name, low, high),
+                _area_cell(curve, card.name, areas),
                 *(_reached_cell(numbers, curve, card, proven) for proven in (False, True)),
             ]
         )
@@ -173,18 +208,25 @@ def table(numbers: Numbers) -> TableView | None:
     name = short(card.name)
     heads = [
         Head("System", numeric=False),
-        Head(f"Area, {name}", sub=f"{low:.0f} to {high:.0f} passes" if np.isfinite(low) else ""),
+        Head(f"Area, {name}", sub=_where(areas)),
         Head("Reaches the teacher", "first number of steps whose mean is within the margin", sub="measured"),
         Head("Surely reaches it", "first number of steps whose whole 95 % interval is within the margin", sub="interval"),
     ]
-    return TableView("t-steps", "The curve in two numbers", heads, rows, _note(numbers, card.name), "steps")
+    return TableView("t-steps", "The curve in two numbers", heads, rows, _note(numbers, card.name, areas), "steps")
 
 
-def _note(numbers: Numbers, metric: str) -> str:
+def _where(areas: Areas) -> str:
+    """What areas are taken over, for the head of their column."""
+    passes = f"{areas.low:.0f} to {areas.high:.0f} passes" if np.isfinite(areas.low) else ""
+    return f"{passes}, {plural(areas.effects, 'effect')}" if areas.effects else passes
+
+
+def _note(numbers: Numbers, metric: str, areas: Areas) -> str:
     words = (
-        "Area: mean height of the curve over the passes that all systems cover, each doubling counting the same; its 95 % "
-        "interval takes effects as the sample."
+        "Area: mean height of the curve over the passes that all systems cover, each doubling counting the same, on the effects "
+        "that all were scored on at every step; its 95 % interval takes effects as the sample."
     )
+    words = f"{words} {_left_out(areas)}".strip()
     teacher = goal(numbers.results, metric)
     if teacher is None:
         return f"{words} No teacher was run, so there is nothing to reach."
@@ -198,10 +240,13 @@ def _margin_words(metric: str, allowed: float) -> str:
     return metric_value(metric, allowed, unit=False) + (" points" if metric in SHARES else "")
 
 
-def _area_cell(curve: Curve, metric: str, low: float, high: float) -> Cell:
-    areas = effect_areas(curve, metric, low, high) if np.isfinite(low) else np.empty(0)
+def _area_cell(curve: Curve, metric: str, found: Areas) -> Cell:
+    areas = found.by_system.get(curve.system)
+    if areas is None:
+        return Cell(MISSING, sort=LAST, title="asked of fewer effects than other systems", css="missing")
     if not len(areas):
-        return Cell(MISSING, sort=LAST, title="the curves share no passes, or no effect was scored at every step", css="missing")
+        why = "the curves share no passes, or no effect was scored at every step of all"
+        return Cell(MISSING, sort=LAST, title=why, css="missing")
     value, bounds = float(areas.mean()), stats.bootstrap_interval(areas, generator("area", metric))
     sub = interval(metric, *bounds) or "no interval from a single effect"
     return Cell(metric_value(metric, value), sub, value, bounds=bounds)
@@ -246,4 +291,4 @@ def _value_cell(numbers: Numbers, metric: str, entry: Entry | None) -> Cell:
     seconds = [r.seconds for r in entry.records.values() if r.status == "ok" and np.isfinite(r.seconds)]
     cost = _passes(entry).replace(" ", "\u00a0") + (f", {number(float(np.median(seconds)), 3)}\u00a0s" if seconds else "")
     sub = f"{interval(metric, one.low, one.high)} {cost}".strip()
-    return Cell(metric_value(metric, one.value), sub, one.value, bounds=(one.low, one.high))
+    return Cell(metric_value(metric, one.value), sub, one.value, title=counted(one), bounds=(one.low, one.high))

@@ -69,12 +69,13 @@ def neutral_table(frame: Frame, name: Callable[[str], str] = str) -> TableView |
 
     `name` turns the id of an effect into its name.
     """
-    every = frame[(frame["probe"] == NEUTRAL) & (frame["status"] == "ok")]
-    rows = as_made(every)
-    if rows.empty:
+    every = frame[frame["probe"] == NEUTRAL]
+    rows, fine = as_made(every), every["status"] == "ok"
+    if not fine.any():
         return None
-    floor = every[(every["metric"] == "neutral_distance") & (every["system"] == "reseed")]
-    systems = dict.fromkeys(name for name in rows["system"] if name != "base")
+    floor = every[fine & (every["metric"] == "neutral_distance") & (every["system"] == "reseed")]
+    asked = rows[rows["status"] != "unscored"]["system"]  # failed edits count; most controls are not asked at all
+    systems = dict.fromkeys(name for name in asked if name != "base")
     body = [_neutral_row(system, rows[rows["system"] == system], floor, name) for system in systems]
     heads = [
         Head("System", numeric=False), Head("Distance / reseed floor"), Head("Leak of all effects"),
@@ -84,8 +85,9 @@ def neutral_table(frame: Frame, name: Callable[[str], str] = str) -> TableView |
 
 
 def _neutral_row(system: str, rows: Frame, floor: Frame, name: Callable[[str], str]) -> Row:
-    distance = _floor_cell(floor_ratio(rows[rows["metric"] == "neutral_distance"], floor, same=system == "reseed"))
-    leaks = rows[rows["metric"] == "neutral_leak"].groupby("other")["value"].mean()
+    fine = rows[rows["status"] == "ok"]
+    distance = _floor_cell(floor_ratio(fine[fine["metric"] == "neutral_distance"], floor, same=system == "reseed"))
+    leaks = fine[fine["metric"] == "neutral_leak"].groupby("other")["value"].mean()
     most = leaks.max() if len(leaks) else float("nan")
     largest = Cell(name(str(leaks.idxmax())), number(most, 3), most, key=True) if most > 0 else Cell("none", sort=0.0)
     seen = rows[rows["metric"] == "attributed"]

@@ -80,11 +80,12 @@ def capacity(material: Material) -> Section | None:
 
     Extended adapters are left out: they differ from the others in more than their size.
     """
-    counts = {system: len(effects) for system, (effects, new) in _trained(material).items() if not new}
+    held = {system: effects for system, (effects, new) in _trained(material).items() if not new}
+    counts = {system: len(effects) for system, effects in held.items()}
     if len(set(counts.values())) < 2:
         return None
     reference = material.results.about.reference
-    tables = [capacity_table(material.frame, counts, metric, reference) for metric in _scored(material, COUNTED)]
+    tables = [capacity_table(material.frame, held, metric, reference) for metric in _scored(material, COUNTED)]
     views = there([_controlled(material, table) for table in tables])
     plot = figures.by_count(material.numbers, counts)
     more = [folded(view) for view in views[1:] if isinstance(view, TableView)]
@@ -98,8 +99,8 @@ def ranks(material: Material) -> Section | None:
     found = {entry.system: results.about.ranks[entry.system] for entry in mine if entry.system in results.about.ranks}
     if len(set(found.values())) < 2:
         return None
-    reference = results.about.reference
-    tables = [rank_table(material.frame, found, metric, reference) for metric in _scored(material, COUNTED)]
+    reference, held = results.about.reference, {system: effects for system, (effects, _) in _trained(material).items()}
+    tables = [rank_table(material.frame, found, held, metric, reference) for metric in _scored(material, COUNTED)]
     views = there([_controlled(material, table) for table in tables])
     plot = figures.by_count(material.numbers, found, "Rank of the adapter")
     more = [folded(view) for view in views[1:] if isinstance(view, TableView)]

@@ -12,7 +12,7 @@ import numpy as np
 
 from clbench import stats
 from clbench.metrics.derived import SHARES
-from clbench.report.cells import MISSING, Cell, interval, metric_value, number
+from clbench.report.cells import MISSING, Cell, interval, metric_value
 from clbench.stats import Estimate
 
 Frame = Any
@@ -57,13 +57,10 @@ def estimate_cell(metric: str, one: Estimate) -> Cell:
     """A mean, its interval below and its counts in the tooltip; the reason where there is none."""
     if not np.isfinite(one.value):
         return Cell(MISSING, "", LAST, title=one.reason, css="missing")
-    counted = f"{one.n_scored} of {one.n_total} scored, {one.n_failed} failed"
     sub = interval(metric, one.low, one.high) or one.reason
-    return Cell(metric_value(metric, one.value), sub, one.value, title=counted, bounds=(one.low, one.high))
+    return Cell(metric_value(metric, one.value), sub, one.value, title=counted(one), bounds=(one.low, one.high))
 
 
-def number_cell(value: float, decimals: int = 2, reason: str = "") -> Cell:
-    """A plain number; the reason in the tooltip where it is missing, "never" for infinity."""
-    if np.isinf(value):
-        return Cell("never", reason, value)
-    return Cell(number(value, decimals), reason, value if np.isfinite(value) else LAST)
+def counted(one: Estimate) -> str:
+    """``7 of 8 scored, 1 failed``."""
+    return f"{one.n_scored} of {one.n_total} scored, {one.n_failed} failed"

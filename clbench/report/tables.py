@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+
+import numpy as np
 
 from clbench import stats
 from clbench.report.cells import MISSING, Cell, Head, Row, TableView, anchor, metric_value
@@ -123,11 +125,14 @@ def per_effect(numbers: Numbers, metric: MetricCard) -> TableView:
     results, candidate = numbers.results, numbers.results.candidate
     shown = [entry for entry in [*results.finals, *results.controls] if metric.name in entry.columns]
     means = {entry.label: effect_values(entry, metric.name) for entry in shown}
+    told = {entry.label: effect_counts(entry, metric.name) for entry in shown}
     confused = candidate if metric.name == "success" and candidate is not None and candidate.read else None
     rows = []
     for effect in worst_first(results, metric):
         cells = [_effect_cell(effect)]
-        cells += [_mean_cell(metric.name, means[entry.label].get(effect.id), entry.control) for entry in shown]
+        cells += [
+            _mean_cell(metric.name, means[e.label].get(effect.id), told[e.label].get(effect.id, ""), e.control) for e in shown
+        ]
         cells += [_read_as(confused, effect, results)] if confused is not None else []
         rows.append(Row(cells, words=f"{effect.name} {effect.family} {effect.id}"))
     up = "descending" if metric.direction == "lower" else "ascending"
@@ -146,6 +151,15 @@ def effect_values(entry: Entry, metric: str) -> dict[str, float]:
     return dict(zip(nested.labels, nested.means.tolist(), strict=True))
 
 
+def effect_counts(entry: Entry, metric: str) -> dict[str, str]:
+    """How many cases of each effect were scored on a metric, and how many failed, in words."""
+    column, counted = entry.columns[metric], defaultdict(lambda: [0, 0, 0])
+    for effect, scored, failed in zip(entry.effects, np.isfinite(column.values).tolist(), column.failed.tolist(), strict=True):
+        for at, one in enumerate((True, scored, failed)):
+            counted[effect][at] += one
+    return {effect: f"{scored} of {total} scored, {failed} failed" for effect, (total, scored, failed) in counted.items()}
+
+
 def _effect_cell(effect: Effect) -> Cell:
     words = [
         effect.family,
@@ -155,11 +169,12 @@ def _effect_cell(effect: Effect) -> Cell:
     return Cell(effect.name, ", ".join(words), effect.name, f"#g-{anchor(effect.id)}", effect.instruction, "name")
 
 
-def _mean_cell(metric: str, value: float | None, control: bool) -> Cell:
+def _mean_cell(metric: str, value: float | None, told: str, control: bool) -> Cell:
     css = "quiet" if control else ""
     if value is None:
-        return Cell(MISSING, "", LAST, title="no scored case of this effect", css=f"missing {css}".strip())
-    return Cell(metric_value(metric, value), "", value, css=css)
+        why = f"no scored case of this effect{f': {told}' if told else ''}"
+        return Cell(MISSING, "", LAST, title=why, css=f"missing {css}".strip())
+    return Cell(metric_value(metric, value), "", value, title=told, css=css)
 
 
 def _read_as(entry: Entry, effect: Effect, results: Results) -> Cell:

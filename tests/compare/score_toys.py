@@ -33,20 +33,20 @@ def certificate(system: str, cases: int, world: Named = WORLD, suite: Named = SU
 def write_run(
     path: Path, rows: Iterable[Score], failed: Mapping[Case, str] | None = None, system: str = "collection",
     world: Named = WORLD, suite: Named = SUITE, kind: str = "", competing: Iterable[str] = (),
-    encoders: Networks | None = None,
+    encoders: Networks | None = None, unasked: Mapping[Case, str] | None = None,
 ) -> RunFolder:  # fmt: skip
-    """A finished run with `rows` as its scores; cases in `failed` have a failed edit and the reason given.
+    """A finished run with `rows` as its scores; cases in `failed` have a failed edit and the reason given, as have cases in
+    `unasked`, which were left out on purpose.
 
     `competing`, `encoders`: what the scores say of the effects told apart, and of the networks.
     """
-    scores, lost = list(rows), failed or {}
+    scores, lost = list(rows), {**dict.fromkeys(failed or {}, "failed"), **dict.fromkeys(unasked or {}, "unscored")}
+    why = {**(failed or {}), **(unasked or {})}
     cases = list(dict.fromkeys(score.case for score in scores))
     path.mkdir(parents=True, exist_ok=True)
     run = RunFolder(path, certificate(system, len(cases), world, suite, kind))
     run._write_info()
-    records = [
-        EditRecord(case, "", "", 4, 0.5, 0, "failed" if case in lost else "ok", lost.get(case, "")) for case in cases
-    ]  # fmt: skip
+    records = [EditRecord(case, "", "", 4, 0.5, 0, lost.get(case, "ok"), why.get(case, "")) for case in cases]
     run.edits_file.write_text("".join(record.to_line() + "\n" for record in records))
     run.write_scores(scores, competing, encoders)
     return run

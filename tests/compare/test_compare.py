@@ -17,6 +17,7 @@ from clbench.certificate import Named
 from clbench.cli import app
 from clbench.compare import compare, match_runs, parse_fail_on, words
 from clbench.compare.gate import judge
+from clbench.metrics.derived import DERIVED, Rows
 from clbench.registry import ClbenchError
 from clbench.types import Case, Score
 
@@ -65,6 +66,34 @@ def test_planted_differences_come_back(runs):
         assert line.difference.low <= line.difference.value <= line.difference.high
 
 
+@pytest.mark.parametrize(
+    ("metric", "up", "down"),
+    [("ssim", "better", "worse"), ("leak_total", "worse", "better"), ("dose", "higher", "lower")],
+)
+def test_a_difference_is_read_in_the_direction_of_its_metric(tmp_path, metric, up, down):
+    for side, shift in (("a", 0.0), ("b", 0.1)):
+        write_run(tmp_path / side, [Score(case, metric, 1, 0.5 + shift) for case in CASES])
+    assert lines(tmp_path / "a", tmp_path / "b", metrics=[metric])[metric].reading == up
+    assert lines(tmp_path / "b", tmp_path / "a", metrics=[metric])[metric].reading == down
+    assert lines(tmp_path / "a", tmp_path / "a", metrics=[metric])[metric].reading == "open"
+
+
+def test_pairs_of_one_source_are_places_of_their_own(tmp_path):
+    """An effect then another in three seeds, then a third in one: half and half, not three to one."""
+    cases = [Case(e, "x", seed, second=EFFECTS[at - 1]) for at, e in enumerate(EFFECTS) for seed in range(3)]
+    cases += [Case(e, "x", 0, second=EFFECTS[at - 2]) for at, e in enumerate(EFFECTS)]
+    write_run(tmp_path / "a", [Score(case, "both", 1, 0.0) for case in cases])
+    write_run(tmp_path / "b", [Score(case, "both", 1, float(at >= 24)) for at, case in enumerate(cases)])
+    found = lines(tmp_path / "a", tmp_path / "b")["both"]
+    assert found.second == found.difference.value == 0.5
+
+
+def test_the_worst_leak_of_two_effects_is_of_a_third():
+    asked, effect, second = np.array(["composed"] * 2 + ["effect"]), np.array(["e0"] * 3), np.array(["e1", "e1", ""])
+    rows = Rows(2, np.array([0, 0, 1]), asked, effect, second, np.array(["e1", "e2", "e1"]), np.array([0.9, 0.2, 0.7]))
+    assert DERIVED.get("leak_worst").read(rows).tolist() == [0.2, 0.7]
+
+
 def test_holm_is_over_the_lines_of_one_system_and_over_the_systems_of_one_metric(tmp_path, runs):
     found = lines(*runs)
     assert found["ssim"].adjusted == pytest.approx(len(found) * 2 / 2**8)
@@ -83,6 +112,21 @@ def test_too_few_effects_are_said(tmp_path):
     assert "With 3 effects p cannot be below 0.25" in found.notes[0]
     assert {words.cells(line)[6] for line in found.lines} == {"none"}  # what could have been found: nothing
     assert all(line["difference"]["detectable"] is None for line in words.to_plain(found, [])["lines"])
+
+
+def test_what_has_too_few_effects_is_named_where_the_rest_has_enough(tmp_path):
+    """Two systems on 8 effects: of five and four of them alone are `ssim` and `psnr` there; success, of all, is decided."""
+    few = set(EFFECTS[:5])
+    for side, shift in (("old", 0.0), ("new", 0.1)):
+        for system in ("teacher", "cascade"):
+            rows = [row for row in scored(shift, EFFECTS if shift else ()) if row.metric != "ssim" or row.case.effect in few]
+            rows += [Score(case, "psnr", 1, 20.0 - shift) for case in CASES if case.effect in EFFECTS[:4]]
+            write_run(tmp_path / side / system, rows, system=system)
+    found = compare(match_runs(tmp_path / "old", tmp_path / "new"), ["success", "ssim", "psnr"])
+    said = [note for note in found.notes if note.startswith("With ")]
+    words = "With {} effects p cannot be below {}, and corrected over 2 systems nothing can be called better or worse on {}."
+    assert said == [words.format(4, 0.12, "psnr"), words.format(5, 0.062, "ssim")]
+    assert {line.metric: line.reading for line in found.lines} == {"success": "worse", "ssim": "open", "psnr": "open"}
 
 
 def test_what_could_have_been_found_is_so_after_the_correction(runs):
@@ -107,6 +151,22 @@ def test_missing_cases_are_dropped_counted_and_explained(tmp_path, runs):
     assert ssim.difference.n_pairs == 28 and ssim.difference.n_dropped == 4 and ssim.difference.n_effects == 7
     assert found["edit_failed_rate"].second == pytest.approx(1 / 8)
     assert np.isnan(found["psnr"].difference.value) and found["psnr"].reason == "many right answers"
+
+
+def test_an_edit_that_was_never_asked_for_neither_failed_nor_succeeded(tmp_path):
+    """A collection is not asked for effects that it was not trained on: 8 of its 24 edits failed, not 8 of 32."""
+    unasked, lost = dict.fromkeys(CASES[:8], "not trained on it"), dict.fromkeys(CASES[8:16], "out of memory")
+    rows = [Score(case, "ssim", 1, float("nan"), status="unscored", reason=why) for case, why in unasked.items()]
+    rows += [Score(case, "ssim", 1, float("nan"), status="failed", reason=why) for case, why in lost.items()]
+    rows += [Score(case, "ssim", 1, 0.5) for case in CASES[16:]]
+    write_run(tmp_path / "a", scored())
+    write_run(tmp_path / "b", rows, lost, unasked=unasked)
+    failed = lines(tmp_path / "a", tmp_path / "b")["edit_failed_rate"]
+    assert failed.second == pytest.approx(1 / 3) and failed.difference.n_pairs == 24
+    assert (failed.second_counts.n_total, failed.second_counts.n_scored, failed.second_counts.n_failed) == (32, 24, 0)
+    assert failed.lost == 8
+    column = match_runs(tmp_path / "a", tmp_path / "b")[0].second.columns["edit_failed_rate"]
+    assert set(column.reasons[column.status == "unscored"]) == {"not trained on it"}
 
 
 def test_steps_probes_and_two_effects_are_lines_of_their_own(tmp_path):
@@ -247,6 +307,23 @@ def test_what_must_pass_the_bound(tmp_path, text, by, met):
     condition = parse_fail_on(text)
     table = compare(match_runs(tmp_path / "a", tmp_path / "b"), also=[condition.metric])
     assert [verdict.met for verdict in judge([condition], table, by)] == [met]
+
+
+@pytest.mark.parametrize("by", ["certain", "estimate", "possible"])
+@pytest.mark.parametrize("metric", ["ssim", "leak_total"])
+def test_the_ends_of_an_interval_are_taken_for_the_direction(tmp_path, metric, by):
+    """Worse by .1 in the mean, by .05 or .15 in single effects: bounds before, within and beyond the interval."""
+    sign = -1 if metric == "ssim" else 1
+    gaps = {effect: 0.05 if at % 2 else 0.15 for at, effect in enumerate(EFFECTS)}
+    for side, scale in (("a", 0), ("b", sign)):
+        write_run(tmp_path / side, [Score(case, metric, 1, 0.5 + scale * gaps[case.effect]) for case in CASES])
+    found = lines(tmp_path / "a", tmp_path / "b")[metric].difference
+    low, high = sorted(abs(end) for end in (found.low, found.high))
+    assert 0.04 < low < 0.09 and 0.11 < high < 0.16
+    bounds = (0.02, (low + 0.1) / 2, (high + 0.1) / 2, 0.2)
+    wanted = {"certain": [True, False, False, False], "estimate": [True, True, False, False], "possible": [True] * 3 + [False]}
+    mark = "-" if sign < 0 else "+"
+    assert [judged(tmp_path / "a", tmp_path / "b", f"{metric}:{mark}{bound:.4f}", by)[0].met for bound in bounds] == wanted[by]
 
 
 def test_what_could_not_be_computed_does_not_pass(tmp_path):

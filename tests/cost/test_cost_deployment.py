@@ -16,7 +16,7 @@ from clbench.cost.answer import answer, as_json
 from clbench.cost.curves import over_effects, over_rank, rows
 from clbench.cost.deployment import Cache, Deployment, Size, cost_of, plans, system_costs
 from clbench.cost.options import Options
-from clbench.cost.routing import PAPER_ACCURACY, Router
+from clbench.cost.routing import PAPER_ACCURACY, PAPER_LOAD_BYTES, Router
 from clbench.cost.units import binary
 from clbench.cost.worlds import predict, world_base
 from clbench.registry import ClbenchError
@@ -44,6 +44,8 @@ def test_an_lru_holds_only_its_slots(kind, host):
     assert (found.disk, found.resident, found.host) == (1054, 1000 + 4 + 20, host)
     assert found.loads == pytest.approx(600) and found.switches == pytest.approx(800)
     assert found.loading_seconds == pytest.approx(300)
+    copies = costs(replace(TOY, cache=Cache(kind, 2), load_seconds=0.5))["copies"]
+    assert copies.loads == pytest.approx(600) and copies.loading_seconds == pytest.approx(300 * 1000 / 10), "the bytes of a base"
     assert costs(replace(TOY, cache=Cache(kind, 2)))["collection"].loads == 0
 
 
@@ -103,7 +105,33 @@ def test_curves_hold_the_same_numbers_as_single_answers():
     assert alone == costs(TOY)["cascade"] and last.adapters == 180 * 10 + 4
     ranks = dict(over_rank(TOY, Size.same(3), (1, 8)).of("cascade"))
     assert ranks[8].adapters - ranks[1].adapters == 5 * 3 * 7
-    assert len(rows(curve)) == 180 * 6 and rows(curve)[2] | {"success": 0} and json.dumps(rows(curve), allow_nan=False)
+    plain = rows(curve)
+    assert len(plain) == 180 * 6 and json.dumps(plain, allow_nan=False)
+    assert [row["success"] for row in plain[:6]] == [None, 0.8, None, None, None, 0.9], "no rate is known of the others"
+    at = 4 * 6
+    for row, cost in zip(plain[at : at + 6], system_costs(TOY), strict=True):
+        assert (row["x"], row["system"], row["disk"], row["switches"]) == (5, cost.system, cost.disk, cost.switches)
+
+
+def test_a_load_takes_time_in_proportion_to_bytes_at_every_rank():
+    """A teacher of half the rank loads in half the time; a fused copy is as large whatever the rank was."""
+    asked = replace(TOY, cache=Cache("disk", 2), load_seconds=0.5)
+    curve = over_rank(asked, Size.same(5), (1, 2, 4))
+    seconds = {name: [cost.loading_seconds for _, cost in curve.of(name)] for name in ("teacher", "copies")}
+    assert seconds["teacher"] == pytest.approx([150, 300, 600]) and seconds["copies"] == pytest.approx([30_000] * 3)
+    assert curve.of("cascade")[1][1] == costs(asked)["cascade"], "at the asked rank the curve is the answer"
+
+
+def test_the_published_time_of_a_load_is_that_of_the_published_bytes():
+    wide, narrow = (answer(Options(rank=rank, cache="disk:4")) for rank in (128, 8))
+    assert wide.deployment.teacher.stored == PAPER_LOAD_BYTES and wide.deployment.load_seconds == 1.2
+    assert narrow.deployment.load_seconds == pytest.approx(1.2 / 16)
+    one, other = ({cost.system: cost.loading_seconds for cost in found.systems} for found in (wide, narrow))
+    assert other["teacher"] == pytest.approx(one["teacher"] / 16) and other["copies"] == pytest.approx(one["copies"])
+    curved = [{x: cost.loading_seconds for x, cost in found.rank_curve.of("teacher")} for found in (wide, narrow)]
+    assert curved[0] == pytest.approx(curved[1]) and curved[0][8] == pytest.approx(other["teacher"])
+    assert "a teacher of 140.62 MiB 0.075 s; published are 1.2 s for 2.1973 GiB" in " ".join(narrow.assumptions)
+    assert answer(Options(rank=8, cache="disk:4", load_seconds=3)).deployment.load_seconds == 3
 
 
 def test_cost_of_takes_any_plan():
@@ -167,6 +195,27 @@ def test_a_worlds_adapters_are_predicted_to_the_byte(mini_world_file):
     assert all(row["exact"] for row in plain["adapters"]) and json.dumps(plain, allow_nan=False)
     point = dict(found.rank_curve.of("cascade"))[4]
     assert point.adapters == 3 * found.deployment.teacher.stored
+
+
+def test_a_worlds_collection_holds_what_its_candidate_was_trained_on(mini_world_file):
+    """Three effects take two adapters of two, unless --capacity says otherwise; without a candidate nothing says how many."""
+
+    def collection(**asked):
+        found = answer(Options(world=str(mini_world_file), effects=3, **asked))
+        return found.deployment.capacity, found.systems[-1].parts, " ".join(found.assumptions)
+
+    capacity, parts, said = collection()
+    assert (capacity, parts) == (2, 2)
+    assert "a collection adapter holds 2 effects (it does not say; the world has so many); more effects take further ones" in said
+    capacity, parts, said = collection(capacity=3)
+    assert (capacity, parts) == (3, 1) and "which holds 2 effects" in said and "capacity as asked: 3" in said
+    start = mini_world_file.read_text()
+    mini_world_file.write_text(start.replace('[[candidates]]\nname = "collection"\nfile = "collection.safetensors"\n', ""))
+    capacity, parts, said = collection()
+    assert (capacity, parts) == (50, 1) and "the world has no candidate" in said
+    assert answer(Options(effects=60)).systems[-1].parts == 2 and answer(Options(capacity=60)).deployment.capacity == 60
+    with pytest.raises(ClbenchError, match="capacity must be at least 1"):
+        answer(Options(capacity=0))
 
 
 @pytest.mark.parametrize("format", ["kohya", "comfyui"])

@@ -273,7 +273,7 @@ def test_the_collection_stands_at_the_effects_that_it_holds(small, mini_world, t
     metadata = {"r": info.rank, "lora_alpha": info.rank, "target_modules": sorted(info.modules)}
     save_adapter(path, load_tensors(info), metadata, {"clbench.effects": "sepia"})
     assert holds(mini_world) == Holds(1, "as its file says")
-    told = "the collection is one adapter of 1 effect (as its file says), counted the same for any number"
+    told = "a collection adapter holds 1 effect (as its file says); more effects take further ones of its bytes"
     assert told in answer(Options(world=str(mini_world.file))).assumptions
     found, _ = small()
     assert found.holds == "as its file says" and found.points()[-1] == Point("collection", 1)

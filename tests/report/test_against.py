@@ -88,12 +88,23 @@ def test_planted_ratios_are_read_against_their_targets(tmp_path: Path) -> None:
     assert found["Failure rate, collection / teacher"] == ("1.000", "[1.000, 1.000]", "≤ 1", "met", "0.617")
     assert found["Perceptual distance, collection / cascade"] == ("−50.0 %", "[−50.0 %, −50.0 %]", "≤ −3.6 %", "met", "−3.6 %")
     assert found["Leak, collection / cascade"] == ("0.600", "[0.600, 0.600]", "≤ 0.5", "missed", "–")
-    assert found["Subject score, collection / teacher"] == ("−20.0 %", "[−20.0 %, −20.0 %]", "≥ −1.8 %", "missed", "−1.8 %")
+    lost = ("−25.0 %", "[−25.0 %, −25.0 %]", "≥ −1.8 %", "missed", "−1.8 %")
+    assert found["Subject score, collection / teacher"] == lost, "4 of 5 is three quarters of the way from 1"
     assert found["Failure rate, collection / cascade"] == ("0.500", "[0.500, 0.500]", "≤ 0.52", "met", "0.518")
     ratio, _, target, said, paper = found["Failure rate, collection / joint+accelerator"]
     assert (ratio, target, said, paper) == ("0.333", "≤ 0.4", "met, not certain", "0.401"), "four effects that always fail"
     assert found["Failure rate, cascade / teacher"][0::2] == ("2.000", "", "1.191"), "a baseline has no target"
     assert len(found) == len(CLAIMS) == 9
+
+
+def test_a_subject_score_is_counted_from_1_where_the_subject_is_gone(tmp_path: Path) -> None:
+    """4.14 of 4.2 are 1.4 % less of the score and 1.9 % less of what is above 1: missed, which the offset would hide."""
+    some = {"teacher": planted(1, 0.1, 0.5, 4.2), "collection": planted(1, 0.1, 0.5, 4.14)}
+    view = table(section(tmp_path, some))
+    ratio, _, target, said, _ = lines(view)["Subject score, collection / teacher"]
+    assert (ratio, target, said) == ("−1.9 %", "≥ −1.8 %", "missed")
+    assert [row.cells[5].text for row in view.rows if row.cells[0].text == "Subject score"] == ["4.14, 4.20"]
+    assert "its ratio is of what is above 1" in LEAD
 
 
 def test_equal_scores_of_other_pictures_are_not_certain(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from clbench.report.incremental import incremental_table
 from clbench.report.probes import floor_ratio, gram_table, neutral_table, probe_table
 
 EFFECTS, SOURCES = [f"e{i}" for i in range(6)], [f"s{i}" for i in range(4)]
+HELD = {"c2": EFFECTS[:2], "c4": EFFECTS[:4], "c6": EFFECTS}
 NEXT = {effect: EFFECTS[(place + 1) % 6] for place, effect in enumerate(EFFECTS)}
 
 
@@ -97,6 +98,24 @@ def test_neutral_distance_is_in_units_of_the_reseed_floor():
     assert neutral_table(rows[rows["probe"] == ""]) is None
 
 
+def test_neutral_questions_that_failed_or_have_no_reading_are_counted():
+    """Of 24 questions 6 were scored, 12 failed and 6 have no reading; the one leak that was read is still the largest."""
+    rows = neutral("x", 0.2, 0.8) + neutral("reseed", 0.1, 0)
+    rows += [row("truth", e, s, "neutral_distance", np.nan, probe="neutral", status="unscored") for e in EFFECTS for s in SOURCES]
+    rows += [row("broken", e, s, "neutral_distance", np.nan, probe="neutral", status="failed") for e in EFFECTS for s in SOURCES]
+    state = dict(zip(SOURCES, ("ok", "failed", "failed", "unscored"), strict=True))
+    for one in rows:
+        if one["system"] == "x" and state[one["source"]] != "ok":
+            one |= {"value": np.nan, "status": state[one["source"]], "other": ""}
+    table = neutral_table(frame(rows))
+    assert [line.cells[0].text for line in table.rows] == ["x", "reseed", "broken"], "the truth was not asked"
+    _, distance, leak, largest, shows = table.rows[0].cells
+    assert leak.title == shows.title == "6 of 24 scored, 12 failed" and (leak.text, shows.text) == ("0.800", "100 %")
+    assert largest.text == "e2" and distance.title == "6 questions answered by both"
+    failed = frame(rows).assign(value=np.nan, status="failed")
+    assert neutral_table(failed) is None
+
+
 def test_a_floor_that_may_be_zero_bounds_no_ratio_above():
     rows = neutral("x", 0.2, 0) + [
         row("reseed", e, s, "neutral_distance", 0.1 if e == "e0" else 0.0, probe="neutral") for e in EFFECTS for s in SOURCES
@@ -148,11 +167,38 @@ def test_capacity_compares_common_effects_and_finds_the_break_even():
     np.testing.assert_allclose(gaps.mean(axis=1), [0.2, 0.1, -0.1])
     found = capacity_break_even(rows, counts, "vsa")
     assert found.value == pytest.approx(np.sqrt(24)) == found.low == found.high
-    table = capacity_table(rows, counts, "vsa")
-    assert [line.cells[4].text for line in table.rows] == ["0.200", "0.100", "−0.100"]
+    table = capacity_table(rows, HELD, "vsa")
+    assert [line.cells[4].text for line in table.rows] == ["+0.20", "+0.10", "−0.10"]
     assert "at about 4.9 effects" in table.note
     assert "No break-even" in break_even_words(capacity_break_even(rows[rows.system != "cascade"], counts, "vsa"), "cascade")
     assert capacity_table(rows, {}, "vsa") is None
+
+
+def test_less_leak_than_the_reference_is_a_minus_in_tables_and_better_in_the_break_even():
+    """Markdown has no tooltips: a turned sign would say that an adapter of less leak leaks more."""
+    rows, counts = candidates()
+    leak = rows.assign(metric="leak_total", value=1 - rows["value"])
+    capacity, ranks = capacity_table(leak, HELD, "leak_total"), rank_table(leak, counts, HELD, "leak_total")
+    assert [line.cells[4].text for line in capacity.rows] == ["−0.200", "−0.100", "+0.100"]
+    assert [line.cells[3].text for line in ranks.rows] == ["−0.200", "−0.100", "+0.100"]
+    assert [line.cells[4].sort for line in capacity.rows] == pytest.approx([-0.2, -0.1, 0.1])
+    assert capacity.heads[2].label == ranks.heads[2].label == "Leak ↓"
+    np.testing.assert_allclose(common_gaps(leak, counts, "leak_total")[1].mean(axis=1), [-0.2, -0.1, 0.1])
+    good = capacity_break_even(rows.assign(metric="vsa"), counts, "vsa")
+    assert capacity_break_even(leak, counts, "leak_total").value == pytest.approx(good.value) == pytest.approx(np.sqrt(24))
+
+
+def test_cases_of_its_own_effects_that_have_no_score_are_counted():
+    """c2 was asked of its two effects: of 8 cases 2 are scored, 4 have no reading, 2 failed; other effects are not its own."""
+    rows, _ = candidates()
+    state = dict(zip(SOURCES, ("unscored", "unscored", "failed", "ok"), strict=True))
+    mine = (rows["system"] == "c2") & rows["effect"].isin(HELD["c2"])
+    rows.loc[mine, "status"] = rows.loc[mine, "source"].map(state)
+    rows.loc[mine & (rows["status"] != "ok"), "value"] = np.nan
+    (own, *_), (rank,) = capacity_table(rows, HELD, "success").rows, rank_table(rows, {"c2": 8}, HELD, "success").rows
+    assert own.cells[2].title == own.cells[3].title == rank.cells[2].title == "2 of 8 scored, 2 failed"
+    unsaid = rank_table(rows, {"c2": 8}, {}, "success").rows[0].cells[2]
+    assert unsaid.title == "2 of 24 scored, 2 failed", "a card that does not name its effects leaves all that it was asked for"
 
 
 def test_a_reference_of_more_scenes_is_compared_on_those_of_both():
@@ -169,9 +215,9 @@ def test_an_adapter_stands_on_its_own_effects_and_on_those_of_all():
     rows = [row("cascade", e, s, "success", 1.0) for e in EFFECTS for s in SOURCES]
     rows += [row("c2", e, s, "success", 1.0) for e in easy for s in SOURCES]
     rows += [row("c6", e, s, "success", float(e in easy)) for e in (*easy, *hard) for s in SOURCES]
-    table = capacity_table(frame(rows), {"c2": 2, "c6": 6}, "success")
+    table = capacity_table(frame(rows), {"c2": easy, "c6": EFFECTS}, "success")
     assert [[cell.text for cell in line.cells] for line in table.rows] == [
-        ["c2", "2", "100 %", "100 %", "0.000"], ["c6", "6", "33 %", "100 %", "0.000"],
+        ["c2", "2", "100 %", "100 %", "0 pt"], ["c6", "6", "33 %", "100 %", "0 pt"],
     ]  # fmt: skip
 
 
@@ -184,7 +230,7 @@ def test_an_adapter_and_the_reference_are_compared_on_the_cases_of_both():
     _, gaps, shared = common_gaps(frame(rows), {"c6": 6}, "vsa")
     assert shared == EFFECTS
     np.testing.assert_allclose(gaps, np.full((1, 6), 0.5 / 3), err_msg="seeds within a source, then sources")
-    assert rank_table(frame(rows), {"c6": 8}, "vsa").rows[0].cells[3].text == "0.167"
+    assert rank_table(frame(rows), {"c6": 8}, {"c6": EFFECTS}, "vsa").rows[0].cells[3].text == "+0.17"
     assert common_gaps(frame(rows).query("system == 'c6' or source == 's3'"), {"c6": 6}, "vsa")[2] == [], "no case of both"
 
 
@@ -205,8 +251,8 @@ def grouped_rows() -> list[dict]:
 @pytest.mark.parametrize(
     ("rows", "table"),
     [
-        (candidates, lambda rows: capacity_table(rows, {"c2": 2, "c4": 4, "c6": 6}, "success")),
-        (candidates, lambda rows: rank_table(rows, {"c4": 4, "c6": 6}, "success")),
+        (candidates, lambda rows: capacity_table(rows, HELD, "success")),
+        (candidates, lambda rows: rank_table(rows, {"c4": 4, "c6": 6}, HELD, "success")),
         (candidates, lambda rows: incremental_table(rows, {"c6": (EFFECTS, EFFECTS[4:])}, "success")),
         (lambda: seen("x", lambda effect, probe: effect), lambda rows: probe_table(rows, NEXT)),
         (lambda: neutral("good", 0.1, 0) + neutral("reseed", 0.1, 0), neutral_table),
@@ -240,16 +286,16 @@ def test_a_break_even_of_shares_needs_effects_that_differ():
     rows, counts = candidates()
     found = capacity_break_even(rows, counts, "success")
     assert np.isnan(found.value) and "the 2 effects that all adapters hold" in found.reason
-    assert "too few to tell" in capacity_table(rows, counts, "success").note
+    assert "too few to tell" in capacity_table(rows, HELD, "success").note
 
 
 def test_ranks_stand_in_their_order_beside_the_reference():
     rows, _ = candidates()
-    table = rank_table(rows[rows.system != "c2"], {"c6": 8, "c4": 32}, "success")
+    table = rank_table(rows[rows.system != "c2"], {"c6": 8, "c4": 32}, HELD, "success")
     assert [[cell.text for cell in line.cells] for line in table.rows] == [
-        ["c6", "8", "40 %", "−0.100"], ["c4", "32", "60 %", "0.100"],
+        ["c6", "8", "40 %", "−10 pt"], ["c4", "32", "60 %", "+10 pt"],
     ]  # fmt: skip
-    assert rank_table(rows, {"c6": 8, "c4": 32}, "leak_total") is None
+    assert rank_table(rows, {"c6": 8, "c4": 32}, HELD, "leak_total") is None
 
 
 def test_old_and_new_effects_stand_apart():

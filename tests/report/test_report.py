@@ -21,7 +21,9 @@ from clbench.report import ReportInput, build, build_all, palette
 from clbench.report.blocks import Section
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.report.load import load_results
+from clbench.report.numbers import compute
 from clbench.report.rows import as_made
+from clbench.report.tables import per_effect
 from clbench.results import RunFolder
 from clbench.types import Case, Score
 
@@ -246,6 +248,18 @@ def test_what_was_scored_is_counted_by_the_metric_that_is_shown(tmp_path: Path) 
     runs = synthetic.make_runs(tmp_path / "runs", ("cascade", "truth"), synthetic.NAMES[:2], 2, without=frozenset(others))
     text = visible(build(runs, synthetic.about(synthetic.NAMES[:2]), tmp_path)[0].read_text(encoding="utf-8"))
     assert text.count("4 / 4") == 2 and "unscored" not in text and "0 / 4" not in text
+
+
+def test_the_mean_of_an_effect_says_how_many_cases_it_is_of(tmp_path: Path) -> None:
+    lost = frozenset({"effect_0/source_00/s0", *(f"effect_1/source_{s:02d}/s0" for s in range(3))})
+    runs = synthetic.make_runs(tmp_path, ("cascade", "collection"), synthetic.NAMES[:2], 3, failed=lost)
+    numbers = compute(load_results(runs, synthetic.about(synthetic.NAMES[:2])))
+    (card,) = [card for card in numbers.results.metrics if card.name == "success"]
+    found = {row.cells[0].text: [cell.title for cell in row.cells[1:3]] for row in per_effect(numbers, card).rows}
+    assert found == {
+        "Fog": ["3 of 3 scored, 0 failed", "2 of 3 scored, 1 failed"],
+        "Night": ["3 of 3 scored, 0 failed", "no scored case of this effect: 0 of 3 scored, 3 failed"],
+    }
 
 
 def test_steps_make_entries_of_their_own(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_capacity_and_extension(tables):
     assert words(mine["t-capacity-success"], 0, 1, 2, 3) == [
         ("collection", "2", "100 %", "100 %"), ("collection-four", "4", "0 %", "0 %"),
     ], "an extended adapter differs from the others in more than its size"  # fmt: skip
-    assert words(mine["t-capacity-success"], 4) == [("0.500",), ("−0.500",)]
+    assert words(mine["t-capacity-success"], 4) == [("+50 pt",), ("−50 pt",)]
     assert "No break-even: of the 2 effects that all adapters hold" in mine["t-capacity-success"].note
     assert words(mine["t-incremental-success"], 0, 1, 2, 3, 4, 5) == [
         ("collection-more", "2", "0 %", "2", "100 %", "+50 pt open"), ("collection", "2", "100 %", "0", "", ""),
