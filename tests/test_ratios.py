@@ -129,3 +129,11 @@ def test_a_planted_ratio_is_covered(effects: int) -> None:
     one, two = (scale * difficulty * rng.gamma(8, 1 / 8, size=difficulty.shape) for scale in (0.8, 1.0))
     low, high = stats.ratio_intervals(one, two, rng, resamples=1000)
     assert 0.92 <= np.mean((low <= 0.8) & (high >= 0.8)) <= 0.98
+
+
+def test_a_ratio_of_few_effects_reaches_beyond_them() -> None:
+    """Two effects of ratio .8 and 1.2: a bootstrap would end there, and cover a new pair's ratio half of the time."""
+    effects, sources = ["a"] * 4 + ["b"] * 4, list("wxyz") * 2
+    first, second = np.repeat([0.8, 1.2], 4), np.ones(8)
+    got = stats.paired_ratio(first, second, effects, sources, np.random.default_rng(0))
+    assert got.value == pytest.approx(1.0) and got.low < 0.5 and got.high > 1.5

@@ -88,9 +88,9 @@ def test_difference_uses_common_cases_only() -> None:
 
 def test_no_variation_is_not_certainty() -> None:
     ones = np.ones(48)
-    share = stats.estimate(ones, ones == 0, EFFECTS, SOURCES, generator(), share=True)
+    share = stats.estimate(ones, ones == 0, EFFECTS, SOURCES, generator(), top=1)
     assert share.value == share.high == 1.0 and 0.78 < share.low < 0.88  # eight effects may hide a ninth that fails
-    equal = stats.paired_difference(ones, ones, EFFECTS, SOURCES, generator(), share=True)
+    equal = stats.paired_difference(ones, ones, EFFECTS, SOURCES, generator(), top=1)
     assert equal.value == 0 and equal.low < -0.02 and equal.high > 0.02 and equal.p == 1.0
 
 
@@ -127,11 +127,11 @@ def test_the_grid_of_the_model_is_fine_enough(monkeypatch: pytest.MonkeyPatch) -
 def test_differences_of_shares_in_few_effects_are_never_too_sure() -> None:
     one, two = np.ones(48), np.ones(48)
     two[:6] = 0.0  # one of eight effects is lost
-    got = stats.paired_difference(one, two, EFFECTS, SOURCES, generator(), share=True)
+    got = stats.paired_difference(one, two, EFFECTS, SOURCES, generator(), top=1)
     assert got.value == pytest.approx(1 / 8) and got.low < 0 < got.high
     for effect in range(1, 7):
         two[6 * effect : 6 * effect + 3] = 0.0  # now seven differ: the bootstrap
-    assert stats.paired_difference(one, two, EFFECTS, SOURCES, generator(), share=True).low > 0
+    assert stats.paired_difference(one, two, EFFECTS, SOURCES, generator(), top=1).low > 0
 
 
 @given(ps)
@@ -180,11 +180,77 @@ def test_the_detectable_difference_grows_with_the_correction() -> None:
     rng = generator()
     one, two = rng.normal(size=48), rng.normal(size=48)
     gap = stats.paired_difference(one, two, EFFECTS, SOURCES, rng)
-    found = [stats.corrected_detectable(gap, tests) for tests in (1, 2, 5, 6, 7, 40)]
+    found = [stats.corrected_detectable(gap, [8] * tests) for tests in (1, 2, 5, 6, 7, 40)]
     assert found[0] == gap.detectable < found[1] < found[2] < found[3] < np.inf and found[4:] == [np.inf, np.inf]
     strict = stats.paired_difference(one, two, EFFECTS, SOURCES, rng, level=1 - 0.05 / 5)
     assert found[2] == pytest.approx(strict.detectable)
     same = stats.paired_difference(one, one, EFFECTS, SOURCES, rng)
-    assert stats.corrected_detectable(same, 2) == 0 and stats.corrected_detectable(same, 40) == np.inf
+    assert stats.corrected_detectable(same, [8] * 2) == 0 and stats.corrected_detectable(same, [8] * 40) == np.inf
     single = stats.paired_difference(one[:6], two[:6], EFFECTS[:6], SOURCES[:6], rng)
-    assert np.isnan(stats.corrected_detectable(single, 1))
+    assert np.isnan(stats.corrected_detectable(single, [1]))
+
+
+def planted_shares(effects: int, sources: int, share: float, within: float, tables: int, seed: int) -> np.ndarray:
+    """Beta-binomial effect means ``(tables, effects)`` with intra-effect correlation `within`."""
+    rng, strength = generator(seed), 1 / within - 1
+    chance = rng.beta(share * strength, (1 - share) * strength, (tables, effects))
+    return rng.binomial(sources, chance) / sources
+
+
+@pytest.mark.parametrize(("effects", "sources", "fails"), [(8, 24, 0.02), (50, 20, 0.02), (50, 20, 0.4)])
+def test_a_share_times_a_score_covers_its_mean(effects: int, sources: int, fails: float) -> None:
+    """VSA of 5 for every success: the plain bootstrap covers .62 and .83 of the first two."""
+    tables = 5 * planted_shares(effects, sources, 1 - fails, 0.3, 150, seed=3)
+    counts = np.full(effects, sources)
+    found = np.array([stats.scored_interval(means, counts, generator(1), 5.0) for means in tables])
+    held = (found[:, 0] <= 5 * (1 - fails)) & (5 * (1 - fails) <= found[:, 1])
+    assert held.mean() >= 0.9 and (found[:, 1] <= 5).all() and (found[:, 0] >= 0).all()
+
+
+def test_a_score_of_many_failures_and_successes_keeps_its_bootstrap() -> None:
+    means = np.concatenate([np.linspace(0, 1, 20), np.linspace(3, 4.9, 30)])
+    assert stats.scored_interval(means, np.full(50, 20), generator(1), 5.0) == stats.bootstrap_interval(means, generator(1))
+
+
+def test_a_score_without_failures_is_no_certainty() -> None:
+    fives = np.full(48, 5.0)
+    got = stats.estimate(fives, fives == 0, EFFECTS, SOURCES, generator(), top=5)
+    assert got.value == got.high == 5.0 and 3.9 < got.low < 4.4
+    equal = stats.paired_difference(fives, fives, EFFECTS, SOURCES, generator(), top=5)
+    assert equal.value == 0 and equal.low < -0.1 and equal.high > 0.1
+    lost = fives.copy()
+    lost[:6] = 0.0  # one of eight effects
+    assert stats.paired_difference(lost, fives, EFFECTS, SOURCES, generator(), top=5).high > 0.2
+
+
+@pytest.mark.parametrize("effects", [2, 3, 4, 5])
+def test_few_effects_cover_what_is_beyond_them(effects: int) -> None:
+    tables = generator(5).normal(size=(2_000, effects))
+    low, high = stats.bootstrap_intervals(tables, generator(1))
+    assert 0.935 <= ((low <= 0) & (high >= 0)).mean() <= 0.965
+
+
+def test_equal_effects_are_no_certainty_of_a_share() -> None:
+    halves = np.tile([0.0, 1.0], 24)
+    got = stats.estimate(halves, halves < 0, EFFECTS, SOURCES, generator(), top=1)
+    assert got.value == 0.5 and got.low < 0.45 and got.high > 0.55
+    half, none = halves, np.zeros(48)
+    apart = stats.paired_difference(half, none, EFFECTS, SOURCES, generator(), top=1)
+    assert apart.value == 0.5 and apart.low < 0.45 and apart.high > 0.55
+
+
+@pytest.mark.parametrize(("effects", "tests"), [(6, 1), (8, 4), (10, 10), (50, 1)])
+def test_what_is_detectable_is_found_four_times_in_five(effects: int, tests: int) -> None:
+    """At the stated difference for a spread of 1: the rule is p below .05 / M, as of the first of Holm's steps."""
+    draws = generator(11).normal(size=(1_500, effects))
+    spread = draws[0] / draws[0].std(ddof=1)
+    alone = stats.Difference(0, 0, 0, 1, stats.detectable_difference(spread), effects, 0, effects)
+    stated = stats.corrected_detectable(alone, [effects] * tests)
+    found = stats.sign_flip_ps(draws + stated, generator(1)) < stats.SIGNIFICANT / tests
+    assert 0.76 <= found.mean() <= 0.84
+
+
+def test_a_test_of_fewer_effects_may_pass_after_the_others() -> None:
+    few = stats.Difference(0.75, 0.5, 1.0, 2 / 2**7, 0.3, 7, 0, 7)
+    assert np.isfinite(stats.corrected_detectable(few, [14, 14, 14, 7]))
+    assert stats.corrected_detectable(few, [7, 7, 7, 7]) == np.inf

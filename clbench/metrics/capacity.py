@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from clbench.stats import widened_tail
+from clbench.stats import FEW, widened_tail
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2_000
@@ -35,8 +35,9 @@ def break_even(counts: Sequence[int], gaps: Floats, generator: np.random.Generat
     """N* from `gaps` (M, K): quality of the adapter of counts[m] effects minus that of the reference, for K common effects.
 
     Quality is higher = better and is taken to fall with the number of effects (isotonic regression), so that noise between
-    neighbouring adapters makes no crossing. The interval is a percentile bootstrap over effects, the clusters, with the tails of
-    `stats.widened_tail`. ValueError for counts that do not grow or gaps that are not (M, K) and finite.
+    neighbouring adapters makes no crossing. From `FEW` effects on the interval is a percentile bootstrap over effects, the
+    clusters, with the tails of `stats.widened_tail`. ValueError for counts that do not grow, or gaps that are not (M, K) and
+    finite.
     """
     table = np.asarray(gaps, dtype=np.float64)
     if table.ndim != 2 or len(counts) != len(table) or not np.isfinite(table).all():
@@ -47,8 +48,9 @@ def break_even(counts: Sequence[int], gaps: Floats, generator: np.random.Generat
     if not len(counts) or not effects:
         return BreakEven(nan, nan, nan, effects, "no adapter and reference share an effect")
     value = crossing(counts, table.mean(axis=1))
-    if effects < 2:
-        return BreakEven(value, nan, nan, effects, "no interval from a single effect")
+    if effects < FEW:
+        reason = "no interval from a single effect" if effects == 1 else f"no interval from {effects} effects, fewer than {FEW}"
+        return BreakEven(value, nan, nan, effects, reason)
     drawn = table[:, generator.integers(0, effects, size=(RESAMPLES, effects))].mean(axis=2)
     found = np.sort([crossing(counts, means) for means in drawn.T])
     # order statistics, not interpolated quantiles: between a number and infinity there is nothing to interpolate

@@ -137,7 +137,7 @@ def break_even_words(found: BreakEven, reference: str) -> str:
     words = {0.0: "below the smallest adapter", np.inf: "beyond the largest adapter"}
     value = words.get(found.value, f"at about {found.value:.3g} effects")
     ends = (
-        [words.get(end, f"{end:.3g}") for end in (found.low, found.high)] if np.isfinite(found.low) or found.n_effects > 1 else []
+        [words.get(end, f"{end:.3g}") for end in (found.low, found.high)] if not np.isnan(found.low) else []
     )
     spread = f" (95 % interval: {ends[0]} to {ends[1]}, over {found.n_effects} effects)" if ends else f" ({found.reason})"
     return f"Break-even against {reference}: {value}{spread}."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clbench import stats
-from clbench.metrics.derived import SHARES
+from clbench.metrics.derived import SHARES, top_of
 from clbench.report.cells import MISSING, Cell, Head, Row, TableView, interval, metric_value, number, plural
 from clbench.report.data import Entry, Results
 from clbench.report.numbers import Numbers, difference, generator
@@ -83,12 +83,14 @@ def area(passes: np.ndarray, values: np.ndarray, low: float, high: float) -> flo
 class Areas:
     """The area of every effect, ``(E,)`` by system, over the same passes and the same E effects, so that they compare.
 
-    `left_out`: systems that were asked of fewer effects than others, which would leave little to compare the others on.
+    `sources` ``(E,)`` are those of each effect. `left_out`: systems that were asked of fewer effects than others, which would
+    leave little to compare the others on.
     """
 
     low: float
     high: float
     by_system: dict[str, np.ndarray]
+    sources: np.ndarray
     left_out: list[str]
 
     @property
@@ -110,7 +112,10 @@ def areas_of(results: Results, found: list[Curve], metric: str) -> Areas:
         )
         for curve in whole
     }  # fmt: skip
-    return Areas(low, high, by_system, [curve.name for curve in found if curve.system not in by_system])
+    entry = whole[0].entries[0]
+    nested = stats.effect_means(entry.columns[metric].values, entry.effects, entry.sources)
+    sources = nested.sources[np.isin(nested.labels, common)]  # both are sorted by label
+    return Areas(low, high, by_system, sources, [curve.name for curve in found if curve.system not in by_system])
 
 
 def reached(numbers: Numbers, curve: Curve, metric: str, flip: int, proven: bool) -> Entry | None:
@@ -247,7 +252,8 @@ def _area_cell(curve: Curve, metric: str, found: Areas) -> Cell:
     if not len(areas):
         why = "the curves share no passes, or no effect was scored at every step of all"
         return Cell(MISSING, sort=LAST, title=why, css="missing")
-    value, bounds = float(areas.mean()), stats.bootstrap_interval(areas, generator("area", metric))
+    nested = stats.EffectMeans(tuple(map(str, range(len(areas)))), areas, found.sources)
+    value, bounds = float(areas.mean()), stats.interval_of(nested, generator("area", metric), top_of(metric))
     sub = interval(metric, *bounds) or "no interval from a single effect"
     return Cell(metric_value(metric, value), sub, value, bounds=bounds)
 

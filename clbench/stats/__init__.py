@@ -7,7 +7,8 @@ about other sources; where sources matter much, intervals for "any effect on any
 (`clbench selftest --only statistics` shows by how much coverage falls).
 
 - `nested`: the order of aggregation;
-- `intervals`: a bootstrap over effects; for shares of 0/1 scores with the help of a model (`beta_binomial`);
+- `intervals`: a bootstrap over effects, of fewer than six Student's interval; for shares of 0/1 scores, and shares times a score,
+  with the help of a model (`beta_binomial`);
 - `comparisons`: paired differences, sign flips, Holm's correction, what it lets nothing pass, the detectable difference;
 - `ratios`: paired ratios, for claims that are to carry over from another benchmark.
 
@@ -30,10 +31,13 @@ from clbench.stats.comparisons import (
     undecidable,
 )
 from clbench.stats.intervals import (
+    FEW,
     Estimate,
     bootstrap_interval,
     bootstrap_intervals,
     estimate,
+    interval_of,
+    scored_interval,
     share_interval,
     share_intervals,
     shows_both,
@@ -43,9 +47,9 @@ from clbench.stats.nested import NO_VARIATION, EffectMeans, effect_means
 from clbench.stats.ratios import Ratio, paired_ratio, ratio_intervals, recovered_ratios
 
 __all__ = [
-    "NO_VARIATION", "SIGNIFICANT", "Difference", "EffectMeans", "Estimate", "Ratio", "bootstrap_interval",
+    "FEW", "NO_VARIATION", "SIGNIFICANT", "Difference", "EffectMeans", "Estimate", "Ratio", "bootstrap_interval",
     "bootstrap_intervals", "corrected_detectable", "detectable_difference", "effect_means", "estimate", "few_differ",
-    "holm", "least_p", "model_interval", "model_intervals", "paired_difference", "paired_ratio", "ratio_intervals",
-    "recovered_intervals", "recovered_ratios", "share_interval", "share_intervals", "shows_both", "sign_flip_p",
-    "sign_flip_ps", "undecidable", "widened_tail",
+    "holm", "interval_of", "least_p", "model_interval", "model_intervals", "paired_difference", "paired_ratio",
+    "ratio_intervals", "recovered_intervals", "recovered_ratios", "scored_interval", "share_interval",
+    "share_intervals", "shows_both", "sign_flip_p", "sign_flip_ps", "undecidable", "widened_tail",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,8 @@ from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
 EXACT_FLIPS_UP_TO = 14
 """Number of effects up to which every sign pattern is tried (2^14 = 16,384)."""
 FLIPS = 20_000
+TRIED_UP_TO, TRIED = 10, 1_000
+"""Number of effects up to which the reach of the test is found by trying it, and on how many tables."""
 FEW_DIFFER = 6
 """Number of differing effects from which a bootstrap of differences of shares covers what it says."""
 SIGNIFICANT = 0.05
@@ -176,9 +179,23 @@ def corrected_detectable(gap: Difference, family: Sequence[int], level: float = 
     return gap.detectable * _reach(gap.n_effects, 1 - (1 - level) / len(tested)) / _reach(gap.n_effects, level)
 
 
+@cache
 def _reach(effects: int, level: float, power: float = 0.8) -> float:
-    """Standard errors that a true difference must measure to be found with probability `power`."""
-    return float(stdtrit(effects - 1, np.array([0.5 + level / 2, power])).sum())
+    """Standard errors that a true difference must measure to be found with probability `power`.
+
+    Of few effects more than Student's quantiles say: sign flips know 2^K levels only, so that the test is found by trying it
+    on normal effects (`TRIED` tables). Where nothing can be found the quantiles stand.
+    """
+    formula = float(stdtrit(effects - 1, np.array([0.5 + level / 2, power])).sum())
+    if effects > TRIED_UP_TO or least_p(effects) >= 1 - level:
+        return formula
+    effects_drawn = np.random.default_rng(0).standard_normal((TRIED, effects))
+    low, high = 0.0, 4 * formula
+    for _ in range(12):
+        middle = (low + high) / 2
+        ps = sign_flip_ps(effects_drawn + middle / np.sqrt(effects), np.random.default_rng(0))
+        low, high = (low, middle) if (ps < 1 - level).mean() >= power else (middle, high)
+    return max(formula, high)
 
 
 def detectable_difference(means: Floats, level: float = 0.95, power: float = 0.8) -> float:

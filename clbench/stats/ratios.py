@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from clbench.stats.comparisons import correlation
-from clbench.stats.intervals import RESAMPLES, drawn_means, resample_weights, share_interval, shows_both, widened_tail
+from clbench.stats.intervals import (
+    FEW,
+    RESAMPLES,
+    bootstrap_interval,
+    drawn_means,
+    resample_weights,
+    share_interval,
+    shows_both,
+    widened_tail,
+)
 from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
 
 UNBOUNDED = "no upper bound: in other effects the second may be 0"
@@ -54,7 +63,8 @@ def paired_ratio(
     """Ratio of the nested means of `first` and `second` ``(N,)``, both >= 0; a case that either one lacks is dropped.
 
     A bootstrap over effects that draws both systems together (`ratio_intervals`). It is too narrow for shares (0/1 scores)
-    where some effect shows one outcome only; there the model's two intervals are combined (`recovered_ratios`). `same`: both
+    where some effect shows one outcome only; there the model's two intervals are combined (`recovered_ratios`), as Student's are
+    of fewer than `FEW` effects. `same`: both
     systems made the same pictures, so equal values have the ratio 1 in whatever effects, hence [1, 1]; of others that happen
     to be equal a bootstrap would say so too, and there is no interval. ValueError for negative values.
     """
@@ -87,6 +97,9 @@ def _bounds(one: EffectMeans, two: EffectMeans, generator: np.random.Generator, 
         first, second = (
             _as_tables(share_interval(side.means, side.sources, generator, level, shows_both)) for side in (one, two)
         )
+        low, high = recovered_ratios(tables[0], first, tables[1], second)
+    elif tables[0].shape[1] < FEW:
+        first, second = (_as_tables(bootstrap_interval(side.means, generator, level)) for side in (one, two))
         low, high = recovered_ratios(tables[0], first, tables[1], second)
     else:
         low, high = ratio_intervals(*tables, generator, level)

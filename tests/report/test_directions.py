@@ -79,10 +79,10 @@ def test_leader_front_and_worst_effect_follow_the_direction(tmp_path: Path, metr
     assert order == [f"effect_{at}" for at in (range(8) if up else range(7, -1, -1))]
 
 
-@pytest.mark.parametrize("metric", ["vsa", "perceptual"])
+@pytest.mark.parametrize("metric", ["subject", "perceptual"])
 def test_the_teacher_is_reached_from_the_worse_side_and_surely_by_a_whole_interval(tmp_path: Path, metric: str) -> None:
     """The margin is 5 % of .9: far away in 2 steps, .03 behind in 4 with effects between 0 and .06, .001 behind in 8."""
-    best, sign = (1.0, -1) if metric == "vsa" else (0.1, 1)
+    best, sign = (1.0, -1) if metric == "subject" else (0.1, 1)
     behind = {2: lambda case: 0.5, 4: lambda case: 0.06 * (place(case) % 2), 8: lambda case: 0.002 * (place(case) % 2)}
 
     def collection(case: Case) -> float:
