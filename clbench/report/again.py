@@ -27,9 +27,34 @@ def again(typed: Mapping[str, str], suite: str, world: str, out: Path) -> Again:
     told: dict[str, list[str]] = {}
     for system, line in typed.items():
         told.setdefault(portable_command(line, out), []).append(system)
-    if len(told) == 1:
-        return Again(ONE, [Command(command(next(iter(typed.values())), suite, world, out))])
+    if one := _joined(list(typed.values()), suite, world, out):
+        return Again(ONE, [Command(one)])
     return Again(SEVERAL.format(len(told)), [Command(line, ", ".join(systems)) for line, systems in told.items()])
+
+
+def _joined(typed: Sequence[str], suite: str, world: str, out: Path) -> str:
+    """The one command that does what all of `typed` do: they are one, or differ in their --system alone; else ""."""
+    parts = [_without_systems(command(line, suite, world, out)) for line in typed]
+    if any(rest != parts[0][0] for rest, _ in parts):
+        return ""
+    systems = list(dict.fromkeys(system for _, named in parts for system in named))
+    if len({tuple(named) for _, named in parts}) == 1:
+        return command(typed[0], suite, world, out)
+    # a line without --system asked for all of the suite's
+    return shlex.join([*parts[0][0], *(["--system", ",".join(systems)] if all(named for _, named in parts) else [])])
+
+
+def _without_systems(line: str) -> tuple[list[str], list[str]]:
+    """The words of a command without --system, and the systems that it names."""
+    rest, named, words = [], [], iter(shlex.split(line))
+    for word in words:
+        if word == "--system":
+            named += next(words, "").split(",")
+        elif word.startswith("--system="):
+            named += word.removeprefix("--system=").split(",")
+        else:
+            rest.append(word)
+    return rest, named
 
 
 def command(typed: str, suite: str, world: str, out: Path) -> str:

@@ -47,6 +47,15 @@ def test_runs_of_several_commands_are_told_by_all_of_them():
     assert told(same) == [(few, "")], "one folder, told in two ways"
 
 
+def test_commands_that_differ_in_their_systems_alone_are_told_as_one():
+    one = "clbench edit --suite steps --system {} --out runs/all"
+    found = again({"base": one.format("base"), "teacher": one.format("teacher,cascade")}, "steps", "tiny-8", OUT)
+    assert found.words == "To make this report again:"
+    assert told(found) == [(f"{STEPS} --out runs/all --world tiny-8 --system base,teacher,cascade", "")]
+    every = again({"base": one.format("base"), "cascade": f"{STEPS} --out runs/all --world tiny-8"}, "steps", "tiny-8", OUT)
+    assert told(every) == [(f"{STEPS} --out runs/all --world tiny-8", "")]
+
+
 def test_a_page_shows_every_command_with_its_systems(tmp_path):
     runs = synthetic.make_runs(tmp_path / "runs", systems=("collection",), sources=1)
     lines = {"teacher": f"{STEPS} --world tiny --limit 1", "cascade": f"{STEPS} --world tiny --limit 2"}
