@@ -116,7 +116,10 @@ def _goal(axes: Axes, numbers: Numbers, metric: str) -> list[str]:
 
 
 def pareto(numbers: Numbers, price: Price) -> Plot | None:
-    """Headline metric against a price, the front joined by a line; None with fewer than two priced systems."""
+    """Headline metric with its interval against a price, the front joined by a line; None with fewer than two priced systems.
+
+    Without intervals two systems that cannot be told apart would stand at the two ends of the axis.
+    """
     card, found = numbers.results.headline, offers(numbers, price)
     if card is None or len(found) < 2:
         return None
@@ -129,6 +132,9 @@ def pareto(numbers: Numbers, price: Price) -> Plot | None:
     for name in names:
         mine = [(o.price / unit, factor * o.good) for o in found if o.entry.name == name]
         if mine:
+            for offer in (offer for offer in found if offer.entry.name == name):
+                one = _factor(card.name) * np.array([_estimate(numbers, offer.entry).low, _estimate(numbers, offer.entry).high])
+                axes.vlines(offer.price / unit, *one, color=series_colour(names.index(name)), linewidth=1, alpha=0.55, zorder=1)
             dots(axes, mine, names.index(name), name)
             shown.append(name)
     if max(o.price for o in found) > 8 * min(o.price for o in found) > 0:
@@ -139,7 +145,7 @@ def pareto(numbers: Numbers, price: Price) -> Plot | None:
     axes.set_ylabel(_axis(card.name))
     axes.grid(color=LINE, linewidth=0.6)
     legend(figure, shown)
-    return _plot(figure, numbers, f"pareto-{price}", f"{short(card.name)} against {price}")
+    return _plot(figure, numbers, f"pareto-{price}", f"{short(card.name)} against {price}, with 95 % intervals")
 
 
 def by_count(numbers: Numbers, counts: Mapping[str, int], across_words: str = "Effects in one adapter") -> Plot | None:
