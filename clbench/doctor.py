@@ -236,7 +236,7 @@ def _references(world: World) -> Finding:
         return Finding("references", "missing", str(error))
     if lacking:
         return Finding("references", "warning", "; ".join(lacking))
-    return Finding("references", "ok", f"pairs of {len(effects)} effects for all {len(ids)} sources")
+    return Finding("references", "ok", f"pairs for all {len(ids)} sources, effects: {len(effects)}")
 
 
 def _encoders(world: World) -> str:

@@ -129,7 +129,7 @@ def test_reference_pairs_are_held_against_the_sources(mini_world_file):
     mini_world_file.write_text(text.replace("[accelerator]", '[references]\nfolder = "references"\n\n[accelerator]'))
     for side in ("source", "target"):
         shutil.copytree(root / "pictures", root / "references" / "sepia" / side)
-    assert state(mini_world_file, "references") == ("ok", "pairs of 1 effects for all 4 sources")
+    assert state(mini_world_file, "references") == ("ok", "pairs for all 4 sources, effects: 1")
     (root / "references" / "sepia" / "target" / "p3.png").unlink()
     assert state(mini_world_file, "references") == (
         "warning", "effect 'sepia' has a reference pair for 3 of 4 sources; the others have no truth"
