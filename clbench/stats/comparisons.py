@@ -16,8 +16,8 @@ from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
 EXACT_FLIPS_UP_TO = 14
 """Number of effects up to which every sign pattern is tried (2^14 = 16,384)."""
 FLIPS = 20_000
-TRIED_UP_TO, TRIED = 10, 1_000
-"""Number of effects up to which the reach of the test is found by trying it, and on how many tables."""
+TRIED = 1_000
+"""Tables on which the reach of the exact test is found by trying it; half of them from 11 effects on, where each takes longer."""
 FEW_DIFFER = 6
 """Number of differing effects from which a bootstrap of differences of shares covers what it says."""
 SIGNIFICANT = 0.05
@@ -183,18 +183,20 @@ def corrected_detectable(gap: Difference, family: Sequence[int], level: float = 
 def _reach(effects: int, level: float, power: float = 0.8) -> float:
     """Standard errors that a true difference must measure to be found with probability `power`.
 
-    Of few effects more than Student's quantiles say: sign flips know 2^K levels only, so that the test is found by trying it
-    on normal effects (`TRIED` tables). Where nothing can be found the quantiles stand.
+    Of few effects more than Student's quantiles say: exact sign flips know 2^K levels only, so that their reach is found by
+    trying them on normal effects. Where nothing can be found, and where flips are drawn, the quantiles stand.
     """
     formula = float(stdtrit(effects - 1, np.array([0.5 + level / 2, power])).sum())
-    if effects > TRIED_UP_TO or least_p(effects) >= 1 - level:
+    if effects > EXACT_FLIPS_UP_TO or least_p(effects) >= 1 - level:
         return formula
-    effects_drawn = np.random.default_rng(0).standard_normal((TRIED, effects))
-    low, high = 0.0, 4 * formula
+    tables = np.random.default_rng(0).standard_normal((TRIED if effects <= 10 else TRIED // 2, effects))
+    signs = 2.0 * (np.arange(2 ** (effects - 1))[:, None] >> np.arange(effects) & 1) - 1  # the other half mirrors these
+    sums, moved, own = tables @ signs.T, signs.sum(axis=1) / np.sqrt(effects), tables.sum(axis=1, keepdims=True)
+    low, high = 0.0, 16.0  # the same places for every level, so that a stricter one never reaches less
     for _ in range(12):
         middle = (low + high) / 2
-        ps = sign_flip_ps(effects_drawn + middle / np.sqrt(effects), np.random.default_rng(0))
-        low, high = (low, middle) if (ps < 1 - level).mean() >= power else (middle, high)
+        hits = np.abs(sums + middle * moved) >= np.abs(own + middle * np.sqrt(effects)) - 1e-9
+        low, high = (low, middle) if (hits.mean(axis=1) < 1 - level).mean() >= power else (middle, high)
     return max(formula, high)
 
 
