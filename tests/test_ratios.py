@@ -54,13 +54,14 @@ def test_equal_scores_of_two_systems_are_no_certainty() -> None:
 @given(amounts, amounts, st.floats(0.1, 10))
 @settings(max_examples=30, deadline=None)
 def test_units_scale_the_ratio_or_nothing(one: np.ndarray, two: np.ndarray, unit: float) -> None:
-    means = [side.reshape(8, 6).mean(1) for side in (one, unit * one, two, unit * two)]
-    assume(not any(np.allclose(means[a], means[b]) for a, b in ((0, 2), (1, 2), (2, 3))))  # equal effects have no interval
+    means = [side.reshape(8, 6).mean(1) for side in (one, two)]
+    assume(np.ptp(means[0] / means[1]) > 1e-3)  # effects of one ratio have no interval
     plain = ratio(one, two)
     assert plain.value == pytest.approx(one.mean() / two.mean()) and plain.low <= plain.value <= plain.high
     assert bounds(ratio(unit * one, two)) == pytest.approx([unit * each for each in bounds(plain)])
     assert bounds(ratio(unit * one, unit * two)) == pytest.approx(bounds(plain))
-    assert bounds(ratio(unit * two, two)) == pytest.approx((unit, unit, unit))
+    alike = ratio(unit * two, two)
+    assert alike.value == pytest.approx(unit) and np.isnan([alike.low, alike.high]).all() and alike.reason
 
 
 @given(amounts, amounts, outcomes, outcomes)
@@ -100,8 +101,11 @@ def test_nothing_is_divided_by_zero(share: bool) -> None:
         assert np.isnan([found.value, found.low, found.high]).all()
         assert found.reason == "no ratio: the second is 0 in every case" and found.first == first[0]
     best = ratio(zeros, ones, share)
-    assert best.value == best.low == 0 and np.isfinite(best.high)
-    assert best.high > 0.05 if share else best.high == 0, "eight effects without a failure may hide a ninth that fails"
+    assert best.value == 0, "eight effects without a failure may hide a ninth that fails"
+    if share:
+        assert best.low == 0 and 0.05 < best.high < 1
+    else:
+        assert np.isnan([best.low, best.high]).all() and "same ratio in every effect" in best.reason
 
 
 def test_a_denominator_that_may_be_zero_leaves_the_ratio_open_above() -> None:
@@ -129,6 +133,16 @@ def test_a_planted_ratio_is_covered(effects: int) -> None:
     one, two = (scale * difficulty * rng.gamma(8, 1 / 8, size=difficulty.shape) for scale in (0.8, 1.0))
     low, high = stats.ratio_intervals(one, two, rng, resamples=1000)
     assert 0.92 <= np.mean((low <= 0.8) & (high >= 0.8)) <= 0.98
+
+
+@pytest.mark.parametrize("count", [3, 8])
+def test_one_ratio_in_all_effects_is_no_certainty_of_others(count: int) -> None:
+    two = np.random.default_rng(0).uniform(0.5, 1, 6 * count)
+    fails, misses = np.tile([1.0, 0, 0, 0, 0, 0], count), np.tile([1.0, 1, 0, 0, 0, 0], count)
+    for share, first, second in ((False, two / 2, two), (True, fails, misses)):
+        found = ratio(first, second, share, effects=EFFECTS[: 6 * count], sources=SOURCES[: 6 * count])
+        assert found.value == pytest.approx(0.5) and np.isnan([found.low, found.high]).all()
+        assert found.reason == "the same ratio in every effect, so nothing is known of other ones"
 
 
 def test_a_ratio_of_few_effects_reaches_beyond_them() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from clbench.stats import FEW, widened_tail
+from clbench.stats import FEW, NO_VARIATION, widened_tail
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2_000
@@ -36,8 +36,8 @@ def break_even(counts: Sequence[int], gaps: Floats, generator: np.random.Generat
 
     Quality is higher = better and is taken to fall with the number of effects (isotonic regression), so that noise between
     neighbouring adapters makes no crossing. From `FEW` effects on the interval is a percentile bootstrap over effects, the
-    clusters, with the tails of `stats.widened_tail`. ValueError for counts that do not grow, or gaps that are not (M, K) and
-    finite.
+    clusters, with the tails of `stats.widened_tail`; of effects with equal gaps there is none. ValueError for counts that do not
+    grow, or gaps that are not (M, K) and finite.
     """
     table = np.asarray(gaps, dtype=np.float64)
     if table.ndim != 2 or len(counts) != len(table) or not np.isfinite(table).all():
@@ -51,6 +51,8 @@ def break_even(counts: Sequence[int], gaps: Floats, generator: np.random.Generat
     if effects < FEW:
         reason = "no interval from a single effect" if effects == 1 else f"no interval from {effects} effects, fewer than {FEW}"
         return BreakEven(value, nan, nan, effects, reason)
+    if np.ptp(table, axis=1).max() <= NO_VARIATION:
+        return BreakEven(value, nan, nan, effects, "the same gaps in every effect, so nothing is known of other ones")
     drawn = table[:, generator.integers(0, effects, size=(RESAMPLES, effects))].mean(axis=2)
     found = np.sort([crossing(counts, means) for means in drawn.T])
     # order statistics, not interpolated quantiles: between a number and infinity there is nothing to interpolate

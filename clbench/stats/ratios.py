@@ -26,8 +26,9 @@ from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
 
 UNBOUNDED = "no upper bound: in other effects the second may be 0"
 EQUAL = "equal in every effect, so nothing is known of other ones"
+ALIKE = "the same ratio in every effect, so nothing is known of other ones"
 NO_WIDTH = 1e-6
-"""Bounds as close as this are one number: what rounding leaves of two equal roots."""
+"""Bounds as close as this, by their ratio, are one number: what rounding leaves of two equal roots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Ratio:
     """Mean of `first` by mean of `second` over the cases that both have, with its interval.
 
     `value` is NaN, and `reason` says why, where there is no case or the second mean is 0. `low` and `high` alone are NaN for a
-    single effect, and where other pictures have equal means in every effect. `high` is infinite, never without a `reason`,
+    single effect, and where other pictures have means of one ratio in every effect. `high` is infinite, never without a `reason`,
     where the second mean may be 0 in other effects.
     """
 
@@ -64,9 +65,9 @@ def paired_ratio(
 
     A bootstrap over effects that draws both systems together (`ratio_intervals`). It is too narrow for shares (0/1 scores)
     where some effect shows one outcome only; there the model's two intervals are combined (`recovered_ratios`), as Student's are
-    of fewer than `FEW` effects. `same`: both
-    systems made the same pictures, so equal values have the ratio 1 in whatever effects, hence [1, 1]; of others that happen
-    to be equal a bootstrap would say so too, and there is no interval. ValueError for negative values.
+    of fewer than `FEW` effects. `same`: both systems made the same pictures, so equal values have the ratio 1 in whatever
+    effects, hence [1, 1]; of others that happen to have one ratio in all effects a bootstrap would say so too, and there is no
+    interval. ValueError for negative values.
     """
     one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     both = np.isfinite(one) & np.isfinite(two)
@@ -86,28 +87,31 @@ def paired_ratio(
     if same and np.array_equal(one[both], two[both]):
         return Ratio(1.0, 1.0, 1.0, *counts)
     low, high = _bounds(sides[0], sides[1], generator, share, level)
-    if high - low <= NO_WIDTH and np.allclose(sides[0].means, sides[1].means, rtol=0, atol=NO_VARIATION):
-        return Ratio(value, nan, nan, *counts, EQUAL)
+    if high - low <= NO_WIDTH * value:
+        equal = np.allclose(sides[0].means, sides[1].means, rtol=0, atol=NO_VARIATION)
+        return Ratio(value, nan, nan, *counts, EQUAL if equal else ALIKE)
     return Ratio(value, min(low, value), max(high, value), *counts, UNBOUNDED if np.isinf(high) else "")
 
 
 def _bounds(one: EffectMeans, two: EffectMeans, generator: np.random.Generator, share: bool, level: float) -> tuple[float, float]:
     tables = one.means[None], two.means[None]
-    if share and not all(shows_both(table)[0] for table in tables):
-        first, second = (
-            _as_tables(share_interval(side.means, side.sources, generator, level, shows_both)) for side in (one, two)
-        )
-        low, high = recovered_ratios(tables[0], first, tables[1], second)
-    elif tables[0].shape[1] < FEW:
-        first, second = (_as_tables(bootstrap_interval(side.means, generator, level)) for side in (one, two))
-        low, high = recovered_ratios(tables[0], first, tables[1], second)
-    else:
+    silent = share and not all(shows_both(table)[0] for table in tables)
+    found = []
+    if silent:
+        found.append(_recovered(one, two, [share_interval(s.means, s.sources, generator, level, shows_both) for s in (one, two)]))
+    if len(one.means) < FEW:  # also beside the model, since of few effects the correlation is hardly known
+        found.append(_recovered(one, two, [bootstrap_interval(side.means, generator, level) for side in (one, two)]))
+    if not found:
         low, high = ratio_intervals(*tables, generator, level)
+        found.append((float(low[0]), float(high[0])))
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def _recovered(one: EffectMeans, two: EffectMeans, bounds: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """`recovered_ratios` of one pair from the bounds of its two means; of Student's bounds that is Fieller's interval."""
+    (low_one, high_one), (low_two, high_two) = ((np.array([low]), np.array([high])) for low, high in bounds)
+    low, high = recovered_ratios(one.means[None], (low_one, high_one), two.means[None], (low_two, high_two))
     return float(low[0]), float(high[0])
-
-
-def _as_tables(bounds: tuple[float, float]) -> tuple[Floats, Floats]:
-    return np.array(bounds[:1]), np.array(bounds[1:])
 
 
 def ratio_intervals(

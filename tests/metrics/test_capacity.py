@@ -66,6 +66,11 @@ def test_what_cannot_be_said_has_a_reason():
     one = break_even([8], np.array([[0.1]]), rng())
     assert one.value == np.inf and "single effect" in one.reason
     assert break_even(COUNTS, np.zeros((4, 3)), rng()).value == np.inf, "as good as the reference everywhere"
+    few = break_even(COUNTS, np.random.default_rng(0).normal(size=(4, 5)), rng())
+    assert np.isnan([few.low, few.high]).all() and few.reason == "no interval from 5 effects, fewer than 6"
+    equal = break_even(COUNTS, np.repeat([[0.2], [0.1], [-0.1], [-0.2]], 8, axis=1), rng())
+    assert equal.value == pytest.approx(16 * np.sqrt(2)) and np.isnan([equal.low, equal.high]).all()
+    assert equal.reason == "the same gaps in every effect, so nothing is known of other ones"
     for counts, gaps in (([8, 8], np.zeros((2, 3))), (COUNTS, np.zeros((3, 3))), ([8, 16], np.full((2, 2), np.nan))):
         with pytest.raises(ValueError):
             break_even(counts, gaps, rng())

@@ -68,8 +68,8 @@ def test_a_plain_question_is_compared_on_the_sources_of_the_probes():
     assert cells(probe_table(frame(rows), NEXT), starts="x", col=2) == ["100 %", "100 %"]
 
 
-def neutral(system: str, distance: float, leak: float) -> list[dict]:
-    rng, rows = np.random.default_rng(1), []
+def neutral(system: str, distance: float, leak: float, seed: int = 1) -> list[dict]:
+    rng, rows = np.random.default_rng(seed), []
     for effect in EFFECTS:
         for source in SOURCES:
             scale = rng.uniform(0.5, 1.5)
@@ -82,8 +82,9 @@ def neutral(system: str, distance: float, leak: float) -> list[dict]:
 
 
 def test_neutral_distance_is_in_units_of_the_reseed_floor():
-    rows = frame(neutral("base", 0, 0) + neutral("good", 0.1, 0) + neutral("bad", 0.5, 0.8) + neutral("reseed", 0.1, 0))
-    table = neutral_table(rows)
+    drawn = neutral("other", 0.5, 0.8, seed=2)
+    rows = frame(neutral("base", 0, 0) + neutral("good", 0.1, 0) + neutral("bad", 0.5, 0.8) + neutral("reseed", 0.1, 0) + drawn)
+    table = neutral_table(rows[rows["system"] != "other"])
     assert [line.cells[0].text for line in table.rows] == ["good", "bad", "reseed"]
     subs = {line.cells[0].text: line.cells[1].sub for line in table.rows}
     assert subs["reseed"] == "[1.00, 1.00]" and subs["good"] == "equal in every effect, so nothing is known of other ones"
@@ -91,8 +92,9 @@ def test_neutral_distance_is_in_units_of_the_reseed_floor():
     assert cells(table, starts="bad", col=3) == ["e2"] and cells(table, starts="good", col=3) == ["none"]
     assert cells(table, starts="bad", col=4) == ["100 %"] and cells(table, starts="good", col=4) == ["0 %"]
     distance = rows[rows["metric"] == "neutral_distance"]
-    found = floor_ratio(*(distance[distance["system"] == system] for system in ("bad", "reseed")))
-    assert found.low <= found.value <= found.high and found.n_pairs == 24
+    found, alike = (floor_ratio(*(distance[distance["system"] == s] for s in (one, "reseed"))) for one in ("other", "bad"))
+    assert found.low < found.value < found.high and found.n_pairs == 24
+    assert alike.value == pytest.approx(5) and np.isnan(alike.low) and "same ratio in every effect" in alike.reason
     alone = neutral_table(rows[rows["system"] == "good"])
     assert alone.rows[0].cells[1].text == "–" and "no run of reseed" in alone.rows[0].cells[1].sub
     assert neutral_table(rows[rows["probe"] == ""]) is None
