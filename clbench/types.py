@@ -7,11 +7,13 @@ Pictures are uint8 arrays ``(H, W, 3)`` in sRGB where files or operators handle 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 Status = Literal["ok", "failed", "unscored"]
 Scope = Literal["image", "subject", "background"]
@@ -181,6 +183,41 @@ class MetricCard:
     needs: frozenset[str] = frozenset()
     pairwise: bool = False
     questions: frozenset[Question] = frozenset({"effect"})
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The ends of a metric's values, and whether cases lie near both.
+
+    `two_ends`: a failure counts `low` and a success up to `high`, so the mean is a share, or a share times a score. A bootstrap
+    does not see an end that few effects show. ValueError for two ends of which one is infinite.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    two_ends: bool = False
+
+    def __post_init__(self) -> None:
+        if self.two_ends and not math.isfinite(self.width):
+            raise ValueError("a scale of two ends needs both of them")
+
+    @property
+    def width(self) -> float:
+        """The largest difference of two values."""
+        return self.high - self.low
+
+    @property
+    def is_share(self) -> bool:
+        """Whether values are 0 or 1."""
+        return self.two_ends and (self.low, self.high) == (0.0, 1.0)
+
+    def share(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far from `low` to `high` the effect means ``(K,)`` of a scale of two ends lie: 0 to 1."""
+        return np.clip((means - self.low) / self.width, 0.0, 1.0)
+
+    def within(self, value: float, low: float, high: float) -> tuple[float, float]:
+        """The bounds of `value` cut off at the ends of the scale; they hold it in any case."""
+        return max(low, min(self.low, value)), min(high, max(self.high, value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clbench import stats
 from clbench.compare.sides import Column, Key, Matched, card_of
 from clbench.metrics import METRICS
-from clbench.metrics.derived import DERIVED, SHARES, top_of
+from clbench.metrics.derived import DERIVED, SHARES, scale_of
 from clbench.registry import ClbenchError, suggestion
 from clbench.stats import Difference
 from clbench.types import NEUTRAL, Direction, Question, seed_from
@@ -172,10 +172,12 @@ def _line(pair: Matched, words: str, metric: str, keys: list[Key], places: list[
     one, two = (_at(column, place) for column, place in zip(columns, places, strict=True))
     effects, sources = [key.effect for key in keys], [f"{key.source}\x1f{key.second}" for key in keys]
     generator = np.random.default_rng(seed_from("compare", metric))
-    found = stats.paired_difference(two, one, effects, sources, generator, 1.0 if is_share(metric) else top_of(metric))
+    found = stats.paired_difference(two, one, effects, sources, generator, scale_of(metric))
     both = np.isfinite(one) & np.isfinite(two)
     if pair.same and found.n_effects > 1 and np.array_equal(one[both], two[both]):
-        found = replace(found, low=0.0, high=0.0)  # equal scores of different pictures may still differ in other effects
+        found = replace(found, low=0.0, high=0.0, reason="")  # equal scores of different pictures may differ in other effects
+    elif metric == "nfe" and found.n_effects > 1 and np.ptp((two - one)[both]) == 0:
+        found = replace(found, low=found.value, high=found.value, reason="")  # passes are set by the system, not a sample
     first, second = (_mean(np.where(both, values, np.nan), effects, sources) for values in (one, two))
     first_counts, second_counts = (_counts(column, place) for column, place in zip(columns, places, strict=True))
     reason = found.reason if found.n_pairs else _why(columns, places) or found.reason

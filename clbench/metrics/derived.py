@@ -18,9 +18,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.metrics.cards import EVERY
+from clbench.metrics.cards import EVERY, METRICS
 from clbench.registry import Registry
-from clbench.types import MetricCard
+from clbench.types import MetricCard, Scale
 
 Floats = NDArray[np.float64]
 Words = NDArray[np.str_]
@@ -30,15 +30,11 @@ SOURCE, NONE, BASE = "source", "none", "base"
 SHARES = frozenset({"success", "bcr", "both", "first_shows", "second_shows", "in_order"})
 """Stored metrics whose values are 0 or 1, so that their means are shares; derived ones say it themselves."""
 
-TOPS = {"vsa": 5.0}
-"""What a success counts, where a failure counts 0: metrics whose means are shares times a score."""
+SCORES = frozenset({"vsa", "subject"})
+"""Metrics whose cases lie near both ends of their bounds, so that their means are shares times a score: 9 of 10 subjects of the
+shipped systems get 4.9 or more, and most others less than 2."""
 
 Origin = Literal["attributed", "leak", "nfe", "seconds", "failed"]
-
-
-def top_of(metric: str) -> float:
-    """What a success counts in a stored metric for `clbench.stats`: 1 of shares, 0 of metrics that are no shares of anything."""
-    return 1.0 if metric in SHARES else TOPS.get(metric, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +147,15 @@ for _figure in (
     ),
 ):  # fmt: skip
     DERIVED.add(_figure.card.name, _figure)
+
+
+def scale_of(metric: str) -> Scale:
+    """The scale of a stored metric or derived figure for `clbench.stats`: its card's bounds; any values without a card."""
+    if metric in DERIVED:
+        figure = DERIVED.get(metric)
+        return Scale(*figure.card.bounds, figure.share)
+    return Scale(*METRICS.get(metric).bounds, metric in SHARES or metric in SCORES) if metric in METRICS else Scale()
+
+
+top_of = scale_of
+"""The name by which `report.capacity` and `report.incremental` ask for it."""

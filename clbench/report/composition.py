@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from clbench.metrics.cards import METRICS
-from clbench.metrics.derived import top_of
+from clbench.metrics.derived import scale_of
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.report.differences import compared_cell, hopeless, reach
 from clbench.report.numbers import judged
@@ -49,7 +49,7 @@ def _row(system: str, way: str, rows: Frame) -> Row:
     cells = [Cell(system), Cell(WAYS.get(way, way))]
     for metric in METRICS_SHOWN:
         mine = rows[rows["metric"] == metric]
-        cells.append(estimate_cell(metric, mean_of(mine, top_of(metric))))
+        cells.append(estimate_cell(metric, mean_of(mine, scale_of(metric))))
     return Row(cells)
 
 
@@ -62,7 +62,7 @@ def against_twice(frame: Frame, system: str, metric: str = "both", reference: st
     both = mine.merge(other, on=keys, suffixes=("", "_reference"))
     sources = [f"{second}/{source}" for second, source in zip(both["second"], both["source"], strict=True)]
     first, second = both["value"].to_numpy(), both["value_reference"].to_numpy()
-    return paired_difference(first, second, both["effect"].tolist(), sources, np.random.default_rng(SEED), top_of(metric))
+    return paired_difference(first, second, both["effect"].tolist(), sources, np.random.default_rng(SEED), scale_of(metric))
 
 
 def twice_table(frame: Frame, systems: Sequence[str], reference: str = "cascade") -> TableView | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from clbench.metrics.cards import METRICS
-from clbench.metrics.derived import top_of
+from clbench.metrics.derived import scale_of
 from clbench.report.cells import MINUS, Cell, Head, Row, TableView, plural
 from clbench.report.data import Results
 from clbench.report.differences import compared_cell, hopeless, reach
@@ -128,7 +128,7 @@ def _table(rows: Frame, metric: str, caption: str) -> TableView | None:
     body = []
     for system in asked:
         mine = rows[rows["system"] == system]
-        found = (mean_of(mine[mine["group"] == group], top_of(metric)) for group in groups)
+        found = (mean_of(mine[mine["group"] == group], scale_of(metric)) for group in groups)
         body.append(Row([Cell(system), *(estimate_cell(metric, one) for one in found)]))
     heads = [Head("System", numeric=False), *(Head(name, GROUPS[name].told) for name in groups)]
     return TableView(f"t-groups-{metric}", caption, heads, body)
@@ -166,7 +166,7 @@ def group_gap(rows: Frame, metric: str, group: str) -> Difference:
     both = next(sides).merge(next(sides), on=["effect", "number", "seed", "steps"], suffixes=("", "_seen"))
     first, second = both["value"].to_numpy(dtype=float), both["value_seen"].to_numpy(dtype=float)
     names = both["effect"].tolist(), both["number"].tolist()
-    return paired_difference(first, second, *names, np.random.default_rng(SEED), top_of(metric))
+    return paired_difference(first, second, *names, np.random.default_rng(SEED), scale_of(metric))
 
 
 def _fewer(frame: Frame, effects: Sequence[str], systems: Sequence[str]) -> dict[str, Cell]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from clbench import stats
-from clbench.metrics.derived import SHARES, top_of
+from clbench.metrics.derived import SHARES, scale_of
 from clbench.report.data import Entry, Results, place
 from clbench.stats import Difference, Estimate, Ratio
 from clbench.types import Case, Direction, MetricCard, seed_from
@@ -69,7 +69,7 @@ def estimate_entry(entry: Entry, metric: str, among: Collection[str] | None = No
     drawn = generator("estimate", metric)
     kept = [at for at, effect in enumerate(entry.effects) if among is None or effect in among]
     effects, sources = [entry.effects[at] for at in kept], [entry.sources[at] for at in kept]
-    found = stats.estimate(column.values[kept], column.failed[kept], effects, sources, drawn, top_of(metric))
+    found = stats.estimate(column.values[kept], column.failed[kept], effects, sources, drawn, scale_of(metric))
     return found if found.n_scored else _with_reason(found, column.reasons)
 
 
@@ -105,10 +105,10 @@ def judged(found: Mapping[K, Difference], direction: Direction) -> dict[K, Compa
 def _difference(entry: Entry, reference: Entry, metric: str) -> Difference:
     """Mean of entry - reference over the questions that either one was asked; unpaired ones are dropped and counted."""
     first, second, effects, places = _paired(entry, reference, metric)
-    found = stats.paired_difference(first, second, effects, places, generator("difference", metric), top_of(metric))
+    found = stats.paired_difference(first, second, effects, places, generator("difference", metric), scale_of(metric))
     both = np.isfinite(first) & np.isfinite(second)
     if found.n_effects > 1 and np.array_equal(first[both], second[both]) and same_pictures(entry, reference):
-        return replace(found, low=0.0, high=0.0)  # equal scores of different pictures may still differ in other effects
+        return replace(found, low=0.0, high=0.0, reason="")  # equal scores of different pictures may differ in other effects
     return found
 
 

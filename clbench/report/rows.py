@@ -6,14 +6,15 @@ several numbers of steps, its column `made` says which rows are at the number th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from clbench import stats
 from clbench.metrics.derived import SHARES
 from clbench.report.cells import MISSING, Cell, interval, metric_value
-from clbench.stats import Estimate
+from clbench.stats import SHARE, Estimate
+from clbench.types import Scale
 
 Frame = Any
 """A pandas DataFrame: pandas' own types make a union of every selection, which says nothing to a reader."""
@@ -36,21 +37,21 @@ def is_share(metric: str) -> bool:
     return metric in SHARES
 
 
-def mean_of(rows: Frame, top: float) -> Estimate:
+def mean_of(rows: Frame, scale: Scale | Literal[False]) -> Estimate:
     """The nested mean of `value` in `rows`, one row per case; a missing value counts in n_total, a failed one in n_failed.
 
-    `top`: what a success counts (`clbench.metrics.derived.top_of`).
+    `scale`: that of the metric (`clbench.metrics.derived.scale_of`), or False for one of any values.
     """
     effects = rows["effect"].tolist()
     sources = [f"{second}/{source}" for second, source in zip(rows["second"], rows["source"], strict=True)]
     failed = (rows["status"] == "failed").to_numpy()
-    return stats.estimate(rows["value"].to_numpy(), failed, effects, sources, np.random.default_rng(SEED), top)
+    return stats.estimate(rows["value"].to_numpy(), failed, effects, sources, np.random.default_rng(SEED), scale or Scale())
 
 
 def share_of(rows: Frame, hits: np.ndarray) -> Estimate:
     """The nested share of `hits` (N,) bool among `rows` that were scored."""
     values = np.where(rows["status"] == "ok", hits.astype(float), np.nan)
-    return mean_of(rows.assign(value=values), True)
+    return mean_of(rows.assign(value=values), SHARE)
 
 
 def estimate_cell(metric: str, one: Estimate) -> Cell:

@@ -32,6 +32,7 @@ from clbench.stats.comparisons import (
 )
 from clbench.stats.intervals import (
     FEW,
+    SHARE,
     Estimate,
     bootstrap_interval,
     bootstrap_intervals,
@@ -47,8 +48,9 @@ from clbench.stats.nested import NO_VARIATION, EffectMeans, effect_means
 from clbench.stats.ratios import Ratio, paired_ratio, ratio_intervals, recovered_ratios
 
 __all__ = [
-    "FEW", "NO_VARIATION", "SIGNIFICANT", "Difference", "EffectMeans", "Estimate", "Ratio", "bootstrap_interval",
-    "bootstrap_intervals", "corrected_detectable", "detectable_difference", "effect_means", "estimate", "few_differ",
+    "FEW", "NO_VARIATION", "SHARE", "SIGNIFICANT", "Difference", "EffectMeans", "Estimate", "Ratio",
+    "bootstrap_interval", "bootstrap_intervals", "corrected_detectable", "detectable_difference", "effect_means",
+    "estimate", "few_differ",
     "holm", "interval_of", "least_p", "model_interval", "model_intervals", "paired_difference", "paired_ratio",
     "ratio_intervals", "recovered_intervals", "recovered_ratios", "scored_interval", "share_interval",
     "share_intervals", "shows_both", "sign_flip_p", "sign_flip_ps", "undecidable", "widened_tail",

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from clbench.stats.intervals import bootstrap_interval, scored_interval, share_interval, shows_both, varies
+from clbench.stats.intervals import ANY, FEW, bootstrap_interval, scored_interval, share_interval, shows_both, varies
 from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
+from clbench.types import Scale
 
 EXACT_FLIPS_UP_TO = 14
 """Number of effects up to which every sign pattern is tried (2^14 = 16,384)."""
@@ -20,6 +21,7 @@ TRIED = 1_000
 """Tables on which the reach of the exact test is found by trying it; half of them from 11 effects on, where each takes longer."""
 FEW_DIFFER = 6
 """Number of differing effects from which a bootstrap of differences of shares covers what it says."""
+ALIKE = "the same difference in every effect, so nothing is known of other ones"
 SIGNIFICANT = 0.05
 """A difference is called one where its corrected p is below this."""
 
@@ -29,7 +31,8 @@ class Difference:
     """Mean of a - b over the cases that both have, with interval, p value and detectable difference.
 
     `p` is two-sided (`sign_flip_p`), before any correction; `detectable` is the true difference that such a
-    comparison would find in 80 % of repetitions. NaN, with a `reason`, where there is too little data.
+    comparison would find in 80 % of repetitions. NaN, with a `reason`, where there is too little data; `low` and `high` alone
+    are NaN where all effects differ by the same.
     """
 
     value: float
@@ -54,14 +57,14 @@ def paired_difference(
     effects: Sequence[str],
     sources: Sequence[str],
     generator: np.random.Generator,
-    top: float = 0.0,
+    scale: Scale = ANY,
     level: float = 0.95,
 ) -> Difference:
     """Mean of ``first - second`` ``(N,)`` on the same cases; a case that either one lacks is dropped.
 
-    `top` is what a success counts (see `estimate`). For shares, and shares times a score, that differ in fewer than `FEW_DIFFER`
-    effects, or equally in all, the bootstrap is too narrow; then the two intervals of the means are combined, with the
-    correlation of the two over effects (Zou and Donner, Statistics in Medicine 27, 2008).
+    `scale` is the metric's. For shares, and shares times a score, that differ in fewer than `FEW_DIFFER` effects, or equally in
+    all, the bootstrap is too narrow; then the two intervals of the means are combined, with the correlation of the two over
+    effects (Zou and Donner, Statistics in Medicine 27, 2008). Other metrics that differ equally in all effects have no interval.
     """
     one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     gaps = one - two
@@ -74,13 +77,20 @@ def paired_difference(
         return Difference(value, nan, nan, nan, nan, pairs, dropped, count, reason)
     value = float(nested.means.mean())
     low, high = bootstrap_interval(nested.means, generator, level)
-    if top and _too_narrow(nested, top):
+    reason = ""
+    if scale.two_ends and _too_narrow(nested, scale):
         kept = np.isfinite(gaps)
         sides = [effect_means(np.where(kept, side, np.nan), effects, sources) for side in (one, two)]
-        found = _recovered(sides, generator, top, level)
-        low, high = found if top == 1 else (min(low, found[0]), max(high, found[1]))
+        found = _recovered(sides, generator, scale, level)
+        # of few effects the correlation is hardly known (two always have 1 or -1), so that Student's interval is kept as well
+        alone = scale.is_share and count >= FEW
+        low, high = found if alone else (min(low, found[0]), max(high, found[1]))
+    elif not varies(nested.means[None])[0]:
+        low, high, reason = nan, nan, ALIKE
+    if not reason:
+        low, high = Scale(-scale.width, scale.width).within(value, low, high)
     p = sign_flip_p(nested.means, generator)
-    return Difference(value, low, high, p, detectable_difference(nested.means, level), pairs, dropped, count)
+    return Difference(value, low, high, p, detectable_difference(nested.means, level), pairs, dropped, count, reason)
 
 
 def few_differ(gaps: Floats) -> NDArray[np.bool_]:
@@ -88,19 +98,19 @@ def few_differ(gaps: Floats) -> NDArray[np.bool_]:
     return (np.abs(gaps) > NO_VARIATION).sum(axis=1) < FEW_DIFFER
 
 
-def _too_narrow(gaps: EffectMeans, top: float) -> bool:
+def _too_narrow(gaps: EffectMeans, scale: Scale) -> bool:
     """Whether too few effects differ by half a case or more, or all by the same, for a bootstrap to know what others do."""
-    if top == 1:
+    if scale.is_share:
         few = bool(few_differ(gaps.means[None])[0])
     else:  # scores of two successes are hardly ever equal
-        few = int((np.abs(gaps.means) > top / (2 * gaps.sources)).sum()) < FEW_DIFFER
+        few = int((np.abs(gaps.means) > scale.width / (2 * gaps.sources)).sum()) < FEW_DIFFER
     return few or not varies(gaps.means[None])[0]
 
 
-def _recovered(sides: Sequence[EffectMeans], generator: np.random.Generator, top: float, level: float) -> tuple[float, float]:
+def _recovered(sides: Sequence[EffectMeans], generator: np.random.Generator, scale: Scale, level: float) -> tuple[float, float]:
     found = [
-        share_interval(side.means, side.sources, generator, level, shows_both) if top == 1
-        else scored_interval(side.means, side.sources, generator, top, level)
+        share_interval(side.means, side.sources, generator, level, shows_both) if scale.is_share
+        else scored_interval(side.means, side.sources, generator, scale, level)
         for side in sides
     ]  # fmt: skip
     bounds = [(np.array([low]), np.array([high])) for low, high in found]

@@ -11,12 +11,15 @@ from scipy.special import ndtr, stdtrit
 
 from clbench.stats.beta_binomial import model_interval, model_intervals
 from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
+from clbench.types import Scale
 
 RESAMPLES = 10_000
 SILENT = 3
 """Effects that always fail, and that always succeed, from which the bootstrap of a share beats the model (simulated coverage)."""
 FEW = 6
 """Effects below which no bootstrap can say what it claims: it never leaves the smallest and the largest of them."""
+
+ANY, SHARE = Scale(), Scale(0.0, 1.0, two_ends=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +127,23 @@ def share_interval(
 
 
 def scored_interval(
-    means: Floats, sources: NDArray[np.int64], generator: np.random.Generator, top: float, level: float = 0.95
+    means: Floats, sources: NDArray[np.int64], generator: np.random.Generator, scale: Scale, level: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of a share times a score (VSA: 0 for a failure, up to `top` for a success) from effect means ``(K,)``.
+    """Interval of a share times a score (VSA: 0 for a failure, up to 5 for a success) from effect means ``(K,)``.
 
     The bootstrap where `SILENT` effects at least lie below the middle of the scale and as many above. Where fewer do, it has not
-    seen what fails (or succeeds) seldom, and the model's interval of means / top is added to it. NaN for K < 2.
+    seen what fails (or succeeds) seldom, and the model's interval of the means as shares of the scale is added to it. NaN for
+    K < 2.
     """
     low, high = bootstrap_interval(means, generator, level)
-    above = int((means > top / 2).sum())
-    if len(means) < 2 or min(above, len(means) - above) >= SILENT:
+    shares = scale.share(means)
+    above = int((shares > 0.5).sum())
+    if len(means) < 2:
         return low, high
-    least, most = model_interval(np.clip(means / top, 0.0, 1.0), sources, level)
-    return max(min(low, top * least), 0.0), min(max(high, top * most), top)
+    if min(above, len(means) - above) < SILENT:
+        least, most = model_interval(shares, sources, level)
+        low, high = min(low, scale.low + scale.width * least), max(high, scale.low + scale.width * most)
+    return scale.within(float(means.mean()), low, high)
 
 
 def share_intervals(
@@ -161,28 +168,28 @@ def estimate(
     effects: Sequence[str],
     sources: Sequence[str],
     generator: np.random.Generator,
-    top: float = 0.0,
+    scale: Scale = ANY,
     level: float = 0.95,
 ) -> Estimate:
-    """Nested mean of `values` ``(N,)`` (NaN = missing; `failed` marks failures) with its interval.
-
-    `top`: what a success counts where a failure counts 0: 1 of shares (0/1 scores), 5 of VSA; 0 of other metrics.
-    """
+    """Nested mean of `values` ``(N,)`` (NaN = missing; `failed` marks failures) with its interval; `scale` is the metric's."""
     numbers = np.asarray(values, dtype=np.float64)
     nested = effect_means(numbers, effects, sources)
     scored, failures = int(np.isfinite(numbers).sum()), int(np.asarray(failed, dtype=bool).sum())
     if not nested.labels:
         nan = float("nan")
         return Estimate(nan, nan, nan, len(numbers), 0, failures, 0, "nothing was scored")
-    low, high = interval_of(nested, generator, top, level)
+    low, high = interval_of(nested, generator, scale, level)
     reason = "" if len(nested.labels) > 1 else "no interval from a single effect"
     return Estimate(float(nested.means.mean()), low, high, len(numbers), scored, failures, len(nested.labels), reason)
 
 
-def interval_of(nested: EffectMeans, generator: np.random.Generator, top: float, level: float = 0.95) -> tuple[float, float]:
-    """The interval that suits what a success counts (see `estimate`); NaN for fewer than two effects."""
-    if top == 1:
+def interval_of(nested: EffectMeans, generator: np.random.Generator, scale: Scale, level: float = 0.95) -> tuple[float, float]:
+    """The interval that suits the scale and does not leave it; NaN for fewer than two effects."""
+    if len(nested.means) < 2:
+        return float("nan"), float("nan")
+    if scale.is_share:
         return share_interval(nested.means, nested.sources, generator, level)
-    if top:
-        return scored_interval(nested.means, nested.sources, generator, top, level)
-    return bootstrap_interval(nested.means, generator, level)
+    if scale.two_ends:
+        return scored_interval(nested.means, nested.sources, generator, scale, level)
+    low, high = bootstrap_interval(nested.means, generator, level)
+    return scale.within(float(nested.means.mean()), low, high)  # Student's interval of few effects knows no ends

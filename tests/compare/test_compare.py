@@ -33,9 +33,10 @@ def clbench(*arguments, code=0):
 
 
 def scored(shift=0.0, bleeding=(), cases=CASES):
-    """SSIM falls by `shift`; the outputs of the effects `bleeding` look like the next effect."""
+    """SSIM falls by `shift`, a tenth more or less by turns of effects; the outputs of `bleeding` look like the next effect."""
     for number, case in enumerate(cases):
-        yield Score(case, "ssim", 1, 0.5 + 0.01 * (number % 7) - shift)
+        falls = shift * (0.9 + 0.2 * (EFFECTS.index(case.effect) % 2))  # the same in all effects would say nothing of others
+        yield Score(case, "ssim", 1, 0.5 + 0.01 * (number % 7) - falls)
         yield Score(case, "success", 1, float(case.effect not in bleeding))
         seen = EFFECTS[(EFFECTS.index(case.effect) + 1) % 8] if case.effect in bleeding else case.effect
         yield attributed(case, seen)
@@ -66,13 +67,27 @@ def test_planted_differences_come_back(runs):
         assert line.difference.low <= line.difference.value <= line.difference.high
 
 
+def test_one_difference_in_every_effect_says_nothing_of_others(tmp_path):
+    """No interval, and nothing called worse; passes alone are set, not sampled."""
+    for side, shift in (("a", 0.0), ("b", 0.125)):
+        write_run(tmp_path / side, [Score(case, "ssim", 1, 0.5 - shift) for case in CASES])
+    pair = match_runs(tmp_path / "a", tmp_path / "b")
+    found = {line.metric: line for line in compare(pair, ["ssim", "nfe"]).lines}
+    assert np.isnan([found["ssim"].difference.low, found["ssim"].difference.high]).all() and found["ssim"].reading == "open"
+    assert words.cells(found["ssim"])[4] == "-" and "the same difference in every effect" in words.cells(found["ssim"])[-1]
+    assert (found["nfe"].difference.low, found["nfe"].difference.high, found["nfe"].reason) == (0, 0, "")
+    same = lines(tmp_path / "a", tmp_path / "a")["ssim"]
+    assert (same.difference.low, same.difference.high, same.reason) == (0, 0, ""), "equal pictures are equal everywhere"
+
+
 @pytest.mark.parametrize(
     ("metric", "up", "down"),
     [("ssim", "better", "worse"), ("leak_total", "worse", "better"), ("dose", "higher", "lower")],
 )
 def test_a_difference_is_read_in_the_direction_of_its_metric(tmp_path, metric, up, down):
     for side, shift in (("a", 0.0), ("b", 0.1)):
-        write_run(tmp_path / side, [Score(case, metric, 1, 0.5 + shift) for case in CASES])
+        rows = [Score(case, metric, 1, 0.5 + shift * (1 + EFFECTS.index(case.effect) % 2)) for case in CASES]
+        write_run(tmp_path / side, rows)
     assert lines(tmp_path / "a", tmp_path / "b", metrics=[metric])[metric].reading == up
     assert lines(tmp_path / "b", tmp_path / "a", metrics=[metric])[metric].reading == down
     assert lines(tmp_path / "a", tmp_path / "a", metrics=[metric])[metric].reading == "open"

@@ -184,6 +184,17 @@ def test_areas_are_of_the_same_effects_and_of_no_system_that_was_asked_of_fewer(
     assert cells["collection-two"].title == "asked of fewer effects than other systems"
 
 
+def test_an_area_without_failures_is_no_certainty(tmp_path: Path) -> None:
+    """All four effects succeed at every step: a fifth may fail, in the area as in the mean beside it."""
+    runs = [stepped(tmp_path, name, {f"effect_{at}": True for at in range(4)}) for name in ("cascade", "collection")]
+    some = compute(load_results(runs, synthetic.about(synthetic.NAMES[:4], synthetic.STEP_SUITE)))
+    table = curves.table(some)
+    assert table is not None
+    mean = some.estimates["collection @8", "success"]
+    for row in table.rows:
+        assert row.cells[1].text == "100 %" and row.cells[1].bounds == pytest.approx((mean.low, 1.0)) and mean.low < 0.75
+
+
 def test_one_number_of_steps_is_no_curve(tmp_path: Path) -> None:
     runs = synthetic.make_runs(tmp_path, systems=("teacher", "collection"), sources=1)
     assert curves.table(compute(load_results(runs, synthetic.about()))) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def test_a_p_that_passes_alone_does_not_pass_among_three() -> None:
     assert [one.adjusted for one in found.values()] == pytest.approx([0.03, 0.06, 0.06])
     assert [one.better for one in found.values()] == [True, None, None] and {one.tests for one in found.values()} == {3}
     assert judged({"b": gap(0.2, 0.03)}, "higher")["b"].better
+
+
+def test_what_is_detectable_is_never_none_beside_better() -> None:
+    """Seven effects alone could not pass over four tests, but may after three of fourteen."""
+    gaps = {name: Difference(0.75, 0.6, 0.9, 2 / 2**14, 0.1, 56, 0, 14) for name in "abc"}
+    found = judged({**gaps, "few": Difference(0.75, 0.6, 0.9, 2 / 2**7, 0.1, 28, 0, 7)}, "higher")
+    assert found["few"].better and math.isfinite(found["few"].difference.detectable)
 
 
 def run_of(
@@ -79,10 +87,10 @@ def test_leader_front_and_worst_effect_follow_the_direction(tmp_path: Path, metr
     assert order == [f"effect_{at}" for at in (range(8) if up else range(7, -1, -1))]
 
 
-@pytest.mark.parametrize("metric", ["subject", "perceptual"])
+@pytest.mark.parametrize("metric", ["ssim", "perceptual"])
 def test_the_teacher_is_reached_from_the_worse_side_and_surely_by_a_whole_interval(tmp_path: Path, metric: str) -> None:
     """The margin is 5 % of .9: far away in 2 steps, .03 behind in 4 with effects between 0 and .06, .001 behind in 8."""
-    best, sign = (1.0, -1) if metric == "subject" else (0.1, 1)
+    best, sign = (1.0, -1) if metric == "ssim" else (0.1, 1)
     behind = {2: lambda case: 0.5, 4: lambda case: 0.06 * (place(case) % 2), 8: lambda case: 0.002 * (place(case) % 2)}
 
     def collection(case: Case) -> float:
