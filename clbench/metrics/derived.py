@@ -155,7 +155,3 @@ def scale_of(metric: str) -> Scale:
         figure = DERIVED.get(metric)
         return Scale(*figure.card.bounds, figure.share)
     return Scale(*METRICS.get(metric).bounds, metric in SHARES or metric in SCORES) if metric in METRICS else Scale()
-
-
-top_of = scale_of
-"""The name by which `report.capacity` and `report.incremental` ask for it."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from clbench.metrics.capacity import BreakEven, break_even
 from clbench.metrics.cards import METRICS
-from clbench.metrics.derived import top_of
+from clbench.metrics.derived import scale_of
 from clbench.report.cells import MISSING, Cell, Head, Row, TableView, metric_value
 from clbench.report.rows import LAST, SEED, Frame, as_made, estimate_cell, is_share, mean_of
 from clbench.report.tables import head, short
@@ -63,8 +63,8 @@ def capacity_table(frame: Frame, held: Held, metric: str, reference: str = "casc
     body = []
     for name in sorted(counts, key=lambda name: counts[name]):
         own = _own(rows, name, held)
-        size, quality = Cell(str(counts[name]), sort=counts[name]), estimate_cell(metric, mean_of(own, top_of(metric)))
-        common = estimate_cell(metric, mean_of(own[own["effect"].isin(shared)], top_of(metric)))
+        size, quality = Cell(str(counts[name]), sort=counts[name]), estimate_cell(metric, mean_of(own, scale_of(metric)))
+        common = estimate_cell(metric, mean_of(own[own["effect"].isin(shared)], scale_of(metric)))
         body.append(Row([Cell(name), size, quality, common, _gap_cell(metric, gap.get(name))]))
     among = f"{len(shared)} common effects"
     label = head(METRICS.get(metric)).label
@@ -86,7 +86,7 @@ def rank_table(
     body = []
     for name in sorted(ranks, key=lambda name: ranks[name]):
         own = _own(rows, name, held)
-        quality, rank = estimate_cell(metric, mean_of(own, top_of(metric))), Cell(str(ranks[name]), sort=ranks[name])
+        quality, rank = estimate_cell(metric, mean_of(own, scale_of(metric))), Cell(str(ranks[name]), sort=ranks[name])
         body.append(Row([Cell(name), rank, quality, _gap_cell(metric, gap.get(name))]))
     heads = [Head("Adapter", numeric=False), Head("Rank"), head(METRICS.get(metric))]
     heads.append(Head(f"minus {reference}", GAP, sub=f"{len(shared)} common effects"))

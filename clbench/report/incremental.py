@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from clbench.metrics.cards import METRICS
-from clbench.metrics.derived import top_of
+from clbench.metrics.derived import scale_of
 from clbench.report.capacity import plain
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.report.differences import compared_cell, hopeless, reach
@@ -68,7 +68,7 @@ def new_gap(rows: Frame, name: str, reference: str, new: Sequence[str], metric: 
     both = as_made(mine).merge(other, on=["effect", "source", "seed", "steps"], suffixes=("", "_reference"))
     first, second = both["value"].to_numpy(), both["value_reference"].to_numpy()
     drawn = np.random.default_rng(SEED)
-    return paired_difference(first, second, both["effect"].tolist(), both["source"].tolist(), drawn, top_of(metric))
+    return paired_difference(first, second, both["effect"].tolist(), both["source"].tolist(), drawn, scale_of(metric))
 
 
 def _split(effects: Sequence[str], new: Sequence[str]) -> Split:
@@ -84,6 +84,6 @@ def _row(rows: Frame, metric: str, name: str, split: Split, gap: Cell, words: st
     cells = [Cell(name, words)]
     for part in split:
         mine = as_made(rows[(rows["system"] == name) & rows["effect"].isin(part)])
-        found = estimate_cell(metric, mean_of(mine, top_of(metric))) if part else Cell("")
+        found = estimate_cell(metric, mean_of(mine, scale_of(metric))) if part else Cell("")
         cells += [Cell(str(len(part)), sort=len(part)), found]
     return Row([*cells, gap])

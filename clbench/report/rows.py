@@ -6,7 +6,7 @@ several numbers of steps, its column `made` says which rows are at the number th
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -37,15 +37,15 @@ def is_share(metric: str) -> bool:
     return metric in SHARES
 
 
-def mean_of(rows: Frame, scale: Scale | Literal[False]) -> Estimate:
+def mean_of(rows: Frame, scale: Scale) -> Estimate:
     """The nested mean of `value` in `rows`, one row per case; a missing value counts in n_total, a failed one in n_failed.
 
-    `scale`: that of the metric (`clbench.metrics.derived.scale_of`), or False for one of any values.
+    `scale`: that of the metric (`clbench.metrics.derived.scale_of`).
     """
     effects = rows["effect"].tolist()
     sources = [f"{second}/{source}" for second, source in zip(rows["second"], rows["source"], strict=True)]
     failed = (rows["status"] == "failed").to_numpy()
-    return stats.estimate(rows["value"].to_numpy(), failed, effects, sources, np.random.default_rng(SEED), scale or Scale())
+    return stats.estimate(rows["value"].to_numpy(), failed, effects, sources, np.random.default_rng(SEED), scale)
 
 
 def share_of(rows: Frame, hits: np.ndarray) -> Estimate:
