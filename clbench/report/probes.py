@@ -93,7 +93,8 @@ def _neutral_row(system: str, rows: Frame, floor: Frame, name: Callable[[str], s
     largest = Cell(name(str(leaks.idxmax())), number(most, 3), most, key=True) if most > 0 else Cell("none", sort=0.0)
     seen = rows[rows["metric"] == "attributed"]
     caught = share_of(seen, ~seen["other"].isin(("base", "source", "none")).to_numpy())
-    total = estimate_cell("neutral_leak_total", mean_of(rows[rows["metric"] == "neutral_leak_total"], scale_of("neutral_leak_total")))
+    leaks = mean_of(rows[rows["metric"] == "neutral_leak_total"], scale_of("neutral_leak_total"))
+    total = estimate_cell("neutral_leak_total", leaks)
     return Row(
         [Cell(system), distance, total, largest, estimate_cell("success", caught)], "control" if system == "reseed" else ""
     )
