@@ -133,8 +133,9 @@ def pareto(numbers: Numbers, price: Price) -> Plot | None:
         mine = [(o.price / unit, factor * o.good) for o in found if o.entry.name == name]
         if mine:
             for offer in (offer for offer in found if offer.entry.name == name):
-                one = _factor(card.name) * np.array([_estimate(numbers, offer.entry).low, _estimate(numbers, offer.entry).high])
-                axes.vlines(offer.price / unit, *one, color=series_colour(names.index(name)), linewidth=1, alpha=0.55, zorder=1)
+                one, scale = _estimate(numbers, offer.entry), _factor(card.name)
+                style: dict[str, Any] = {"color": series_colour(names.index(name)), "linewidth": 1, "alpha": 0.55, "zorder": 1}
+                axes.vlines(offer.price / unit, scale * one.low, scale * one.high, **style)
             dots(axes, mine, names.index(name), name)
             shown.append(name)
     if max(o.price for o in found) > 8 * min(o.price for o in found) > 0:
