@@ -17,7 +17,7 @@ from clbench.images import reduce_to
 from clbench.provenance import hash_value
 from clbench.references import References
 from clbench.registry import ClbenchError, suggestion
-from clbench.sources import FolderSources, SceneSources, SourcePool
+from clbench.sources import FolderSources, NoSources, SceneSources, SourcePool
 from clbench.tables import read_table
 from clbench.types import Effect, PromptKind, Source, TruthKind
 from clbench.world_checks import check_names, located
@@ -53,19 +53,22 @@ def _sampling(table: FewStepTable) -> dict[str, Any]:
 
 
 class World:
-    """Where questions are asked. Read-only; `hash` names its content."""
+    """Where questions are asked. Read-only; `hash` names its content.
 
-    def __init__(self, file: Path, table: WorldTable) -> None:
+    Without `pictures` neither sources nor reference pictures are looked for, and asking for one is a ClbenchError.
+    """
+
+    def __init__(self, file: Path, table: WorldTable, pictures: bool = True) -> None:
         self.file, self.root, self.table = file, file.parent, table
         self.name, self.resolution = table.name, table.resolution
         self.backbone: BackboneTable = table.backbone
         self.encoders: EncodersTable = table.encoders
         self.effects: dict[str, Effect] = self._load_effects()
-        self._pool = self._open_sources()
+        self._pool = self._open_sources() if pictures else NoSources()
         self.work_size = self._pool.size
-        folder = table.references.folder if table.references is not None else None
+        folder = table.references.folder if table.references is not None and pictures else None
         self.pairs = References(self.path(folder) if folder is not None else None, self.work_size, self.source_image)
-        check_names(self.file, table, self.effects)
+        check_names(self.file, table, self.effects, pictures)
 
     @property
     def sources(self) -> list[Source]:
@@ -320,10 +323,13 @@ class World:
         return hub_commit(str(self.backbone.hub), self.backbone.revision)
 
 
-def load_world(name: str | Path) -> World:
-    """A shipped world by name (``tiny``), or a TOML file, or a folder that holds a world.toml."""
+def load_world(name: str | Path, pictures: bool = True) -> World:
+    """A shipped world by name (``tiny``), or a TOML file, or a folder that holds a world.toml.
+
+    `pictures` False is for questions about adapters alone, which nobody should need pictures for (see `World`).
+    """
     file = find_world(name)
-    return World(file, read_table(file, WorldTable))
+    return World(file, read_table(file, WorldTable), pictures)
 
 
 def find_world(name: str | Path) -> Path:

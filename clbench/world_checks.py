@@ -9,12 +9,13 @@ from clbench.registry import ClbenchError, suggestion
 from clbench.world_file import WorldTable
 
 
-def check_names(file: Path, table: WorldTable, effects: Collection[str]) -> None:
+def check_names(file: Path, table: WorldTable, effects: Collection[str], pictures: bool = True) -> None:
     """Every effect id written anywhere in the world must be one of `effects`; every candidate's name must be its own.
 
-    A weight is a teacher's, so its effect must have one. Relative paths start at the folder of `file`.
+    A weight is a teacher's, so its effect must have one. Relative paths start at the folder of `file`. Without `pictures` the
+    folder of reference pictures is left alone.
     """
-    for effect_id, where in _written(file, table).items():
+    for effect_id, where in _written(file, table, pictures).items():
         if effect_id not in effects:
             raise ClbenchError(f"{where}: unknown effect '{effect_id}'.{suggestion(effect_id, effects)}")
     taught = {*table.teachers.files, *(path.stem for path in _teachers_in_folder(file, table))}
@@ -24,12 +25,12 @@ def check_names(file: Path, table: WorldTable, effects: Collection[str]) -> None
     _check_candidates(file, table, effects)
 
 
-def _written(file: Path, table: WorldTable) -> dict[str, str]:
+def _written(file: Path, table: WorldTable, pictures: bool) -> dict[str, str]:
     """Effect id -> where it is written."""
     written = dict.fromkeys(table.teachers.files, f"[teachers.files] in {file}")
     written |= dict.fromkeys(table.teachers.weights, f"[teachers.weights] in {file}")
     written |= {path.stem: str(path) for path in _teachers_in_folder(file, table)}
-    if table.references is not None:
+    if table.references is not None and pictures:
         folder = located(file, table.references.folder)
         if not folder.is_dir():
             raise ClbenchError(f"folder of reference pictures not found: {folder}")

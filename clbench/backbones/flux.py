@@ -11,6 +11,7 @@ import torch
 
 from clbench.backbones import Job, Sampler
 from clbench.backbones.common import DiffusersBackbone, open_pipeline, to_vae
+from clbench.backbones.processor import suit_processor
 from clbench.images import hash_pixels
 from clbench.world import BackboneTable, World
 
@@ -25,6 +26,7 @@ class FluxKontextBackbone(DiffusersBackbone):
 
     def __init__(self, pipe, table: BackboneTable, resolution: int, name: str) -> None:
         super().__init__(pipe, table, resolution, name)
+        suit_processor(pipe, table)
         self._prompts: dict[str, Prompt] = {}
         self._sources: OrderedDict[str, torch.Tensor] = OrderedDict()
 

@@ -84,7 +84,7 @@ def _world(options: Options) -> Found:
     asked = [name for name in ("base", *FROM_FILES) if getattr(options, name) is not None]
     if asked:
         raise ClbenchError(f"--{asked[0].replace('_', '-')} does not go with --world, whose files decide it")
-    world = load_world(str(options.world))
+    world = load_world(str(options.world), pictures=False)
     sizes = world_sizes(world)
     largest = max(sizes.teachers.values(), key=lambda one: one.predicted)
     named = portable_path(str(options.world), Path())

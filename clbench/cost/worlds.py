@@ -8,13 +8,15 @@ from pathlib import Path
 
 from clbench import dialects
 from clbench.adapters import AdapterInfo, check_modules, describe_adapter, read_header
-from clbench.cost.bases import base_from_config
+from clbench.cost.bases import base_from_config, find_base
 from clbench.cost.shapes import Base, Linear
 from clbench.cost.targets import dtype_bytes
 from clbench.factors import Factor
 from clbench.registry import ClbenchError
 from clbench.world import World
 
+HUB_PRESETS = {"black-forest-labs/FLUX.1-Kontext-dev": "flux-kontext", "Qwen/Qwen-Image-Edit": "qwen-image-edit"}
+"""Hub names whose sizes are shipped, so that nothing has to be fetched for them."""
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F8_E4M3": "float8"}
 
 
@@ -58,10 +60,12 @@ class WorldSizes:
 
 
 def world_base(world: World, local_only: bool = False) -> Base:
-    """The world's transformer from its config alone, of a hub name fetched without the weights unless `local_only`.
+    """The world's transformer: a shipped preset of its hub name, else by its config.
 
-    ClbenchError if the config is not there.
+    The config of another hub name is fetched, without the weights, unless `local_only`; ClbenchError if it is not there.
     """
+    if world.backbone.hub in HUB_PRESETS:
+        return find_base(HUB_PRESETS[world.backbone.hub])
     from clbench.backbones import transformer_config
 
     return base_from_config(transformer_config(world, local_only))

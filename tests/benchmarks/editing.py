@@ -7,7 +7,8 @@ The plain loop is the stock FluxKontextPipeline: `load_lora_weights` for each ef
 Both ways take turns, so that a slow minute of the machine hits both; the ratio is of the medians. The share of the
 peak is the transformer's floating-point operations (counted by torch) per second of its forward pass, over what
 square float32 matrix products of this machine reach in the same run. `--processor-time` counts the time of this process
-instead of the clock's: with OMP_NUM_THREADS=1 it is fair on a machine that does other work as well.
+instead of the clock's: with OMP_NUM_THREADS=1 it is fair on a machine that does other work as well. `--profile` sees the main
+thread alone: with OMP_NUM_THREADS=1 that is all of it.
 """
 
 from __future__ import annotations
@@ -130,17 +131,13 @@ def forward_share(world: World, bench: Bench, rounds: int, compiled: bool) -> No
     transformer, batch = backbone.pipe.transformer, world.backbone.batch
     inputs = transformer_inputs(transformer, world, batch)
     backbone.use_adapters([])
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        transformer(**inputs)
-    work = counter.get_total_flops()
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:  # one row: the counter sees its own thread only
+        transformer(**transformer_inputs(transformer, world, 1))
+    work = batch * counter.get_total_flops()
 
     def forward() -> None:
         with torch.inference_mode():
             transformer(**inputs)
-
-    def rounded() -> None:
-        with torch.autocast(backbone.device.type, torch.bfloat16):
-            forward()
 
     def show(name: str, way: Callable[[], None]) -> None:
         way()
@@ -153,9 +150,7 @@ def forward_share(world: World, bench: Bench, rounds: int, compiled: bool) -> No
         )
 
     choose_adapters(backbone, world, fold=True)
-    if not world.backbone.fast_products:
-        show("float32, collection folded", forward)
-    show("bfloat16 products, collection folded", rounded)
+    show(f"{world.backbone.precision}, collection folded", forward)
     if compiled:
         transformer.compile_repeated_blocks(dynamic=False)
         print(f"compile_repeated_blocks: the first pass takes {timed(forward)[0]:.1f} s", flush=True)

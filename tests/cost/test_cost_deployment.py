@@ -13,13 +13,15 @@ from typer.testing import CliRunner
 
 from clbench.cli import app
 from clbench.cost.answer import answer, as_json
+from clbench.cost.bases import find_base
 from clbench.cost.curves import over_effects, over_rank, rows
 from clbench.cost.deployment import Cache, Deployment, Size, cost_of, plans, system_costs
 from clbench.cost.options import Options
 from clbench.cost.routing import PAPER_ACCURACY, PAPER_LOAD_BYTES, Router
 from clbench.cost.units import binary
-from clbench.cost.worlds import predict, world_base
+from clbench.cost.worlds import HUB_PRESETS, predict, world_base
 from clbench.registry import ClbenchError
+from clbench.world import load_world
 
 SIZES = (1000, Size.same(10), Size.same(4), Size.same(20))
 TOY = Deployment(*SIZES, effects=5, capacity=50, router=Router(0.9), bcr={"cascade": 0.2, "collection": 0.1})
@@ -195,6 +197,24 @@ def test_a_worlds_adapters_are_predicted_to_the_byte(mini_world_file):
     assert all(row["exact"] for row in plain["adapters"]) and json.dumps(plain, allow_nan=False)
     point = dict(found.rank_curve.of("cascade"))[4]
     assert point.adapters == 3 * found.deployment.teacher.stored
+
+
+def test_a_worlds_cost_needs_no_pictures_and_of_the_two_known_models_no_network(mini_world_file, monkeypatch):
+    mini_world_file.write_text(mini_world_file.read_text().replace('folder = "pictures"', 'folder = "nowhere"'))
+    with pytest.raises(ClbenchError, match="not found"):
+        load_world(mini_world_file)
+    assert answer(Options(world=str(mini_world_file))).predictions
+    world = load_world(mini_world_file, pictures=False)
+    assert world.sources == []
+    for asked in (
+        lambda: world.hash, lambda: world.source_image("a"), lambda: world.mask("a"), lambda: world.source_group("seen", 1),
+    ):  # fmt: skip
+        with pytest.raises(ClbenchError, match="without its pictures"):
+            asked()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for hub, preset in HUB_PRESETS.items():
+        world.backbone = world.backbone.model_copy(update={"hub": hub, "path": None})
+        assert world_base(world) == find_base(preset)
 
 
 def test_a_worlds_collection_holds_what_its_candidate_was_trained_on(mini_world_file):
