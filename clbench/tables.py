@@ -21,9 +21,9 @@ else:  # Python 3.10 has no TOML reader of its own
 
 
 class Table(BaseModel):
-    """A TOML table: unknown keys are refused, values are not changed after reading."""
+    """A TOML table: unknown keys are refused, so are values of another kind ("24" is no 24), and nothing changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 M = TypeVar("M", bound=Table)
@@ -51,9 +51,16 @@ def read_table(path: Path, model: type[M]) -> M:
 def validated(path: Path, data: dict[str, Any], model: type[M]) -> M:
     """What `path` says (`data`, joined with other files or not) as a `model`; ClbenchError as of `read_table`."""
     try:
-        return model.model_validate(data)
+        return model.model_validate(_as_tuples(data))
     except ValidationError as error:
         raise ClbenchError(_sentence(path, read_toml(path)[1], model, error)) from None
+
+
+def _as_tuples(value: Any) -> Any:
+    """The same with a tuple for every list: TOML has one kind of row, and tables hold tuples, since they do not change."""
+    if isinstance(value, dict):
+        return {key: _as_tuples(each) for key, each in value.items()}
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def _sentence(path: Path, text: str, model: type[BaseModel], error: ValidationError) -> str:

@@ -81,9 +81,13 @@ def _has_another(world: World, effect: str, path: Path) -> bool:
 
 
 def taught_or_all(world: World, effects: Sequence[Effect], out: Path) -> list[Effect]:
-    """The effects that have a teacher, which the collection that a joint LoRA is compared with knows; all where none has one."""
-    folder = out / "teachers"
-    taught = {e.id for e in effects if (folder / f"{e.id}.safetensors").is_file() or world.teacher_path(e.id) is not None}
+    """The effects that have a teacher, which the collection that a joint LoRA is compared with knows; all where none has one.
+
+    A teacher that the world file names counts, whether or not its file is there: nothing here reads it.
+    """
+    trained = {effect.id for effect in effects if (out / "teachers" / f"{effect.id}.safetensors").is_file()}
+    known = trained | set(world.table.teachers.files)
+    taught = {effect.id for effect in effects if effect.id in known or world.teacher_path(effect.id) is not None}
     return [effect for effect in effects if not taught or effect.id in taught]
 
 

@@ -21,7 +21,7 @@ from reference_trainer.streams import ROUTING
 LATER = frozenset(
     {
         "warm_start_from", "distill_lr", "target_guidance", "lr_decay", "warm_batch", "triggers", "warm_target", "warm_time",
-        "wordings",
+        "wordings", "fake_samples",
     }
 )  # fmt: skip
 """Options that are younger than finished trainings; see `settings`."""
@@ -189,6 +189,10 @@ class StudentConfig(Table):
     steps: int = Field(default=4, ge=1, description="sampling steps of the student; the world samples in its own few_steps")
     shift: float = Field(default=3.0, gt=0, description="shift of the student's times; the world must have it too")
     fake_updates: int = Field(default=5, ge=0, description="fake-score updates per student update")
+    fake_samples: Literal["rollouts", "both"] = Field(
+        default="rollouts",
+        description="what the fake score learns from: the student's rollouts, as the paper, or also what DMD_TS judges",
+    )
     rollout: Literal["shared", "fresh"] = Field(
         default="shared", description="shared: one rollout serves all updates of a round; fresh: one for each"
     )
@@ -282,8 +286,8 @@ class CollectionConfig(StudentConfig):
     triggers: Literal["world", "chosen"] = Field(
         default="world", description="chosen: made-up words whose prompts are closest to orthogonal, instead of the world's own"
     )
-    wordings: list[str] = Field(
-        default=["{}"],
+    wordings: tuple[str, ...] = Field(
+        default=("{}",),
         description="what the student's caption is put into, drawn for each row: {} is the caption, and '{}' comes first",
     )
     warm_start_from: str = Field(
@@ -295,8 +299,8 @@ class CollectionConfig(StudentConfig):
 
     @field_validator("wordings")
     @classmethod
-    def _wordings(cls, forms: list[str]) -> list[str]:
-        if forms[:1] != ["{}"]:
+    def _wordings(cls, forms: tuple[str, ...]) -> tuple[str, ...]:
+        if forms[:1] != ("{}",):
             raise ValueError("the first of the wordings must be \"{}\", the caption as it is: the student is asked in that")
         for form in forms:
             if form.count("{}") != 1 or form.replace("{}", "").count("{") or form.replace("{}", "").count("}"):
@@ -353,7 +357,7 @@ def settings(table: PairsConfig | StudentConfig) -> dict[str, Any]:
     batch is that of all processes.
     """
     values = table.model_dump(mode="json", exclude=set(BESIDE))
-    defaults = {name: type(table).model_fields[name].default for name in LATER & values.keys()}
+    defaults = type(table)().model_dump(mode="json", include=set(LATER & values.keys()))
     values = {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
     for name in ("batch", "warm_batch"):
         if values.get(name) is not None:

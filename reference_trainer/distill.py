@@ -54,8 +54,8 @@ class Distillation:
             if self.config.rollout == "fresh":
                 batch = self._draw(update)
                 trajectory = self._rollout(batch)
-            step, row = trajectory.exits(self.dice)
-            _, logs = add_up(self.objective.fake_pieces(batch, trajectory.predictions[step, row]), self.fake)
+            samples = self.objective.fake_samples(batch, trajectory)
+            _, logs = add_up(self.objective.fake_pieces(batch, samples), self.fake)
             logs["grad/fake_score"] = self.fake.move(update - self.config.warm_start)
         if self.config.rollout == "fresh":
             batch = self._draw(update)

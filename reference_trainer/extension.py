@@ -61,9 +61,9 @@ def read_origin(path: Path, given: Sequence[str] | None, config: ExtensionConfig
         trained = json.loads(written)
     except ValueError:
         raise ClbenchError(f"{path}: clbench.wordings in the header is not a JSON list of wordings, but '{written}'") from None
-    if trained != config.wordings:
+    if trained != (own := list(config.wordings)):
         raise ClbenchError(
-            f"{path} was trained in the wordings {trained}, but [extension] wordings of the recipe is {config.wordings}: the old "
+            f"{path} was trained in the wordings {trained}, but [extension] wordings of the recipe is {own}: the old "
             "effects would be replayed in other words; make them equal"
         )
     require_times(path, config, "extension")

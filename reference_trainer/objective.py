@@ -51,6 +51,10 @@ class Part:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def take(self, index: Tensor) -> Part:
+        """The given rows of this part."""
+        return Part(self.rows[index], self.noisy[index], self.time[index])
+
     def cut(self, start: int, stop: int) -> Part:
         """Rows start..stop of this part; what lies outside of it is left out."""
         piece = slice(max(start, 0), max(stop, 0))
@@ -182,6 +186,25 @@ class Objective:
             yield Piece(each.sum() * processes.count() / anchored, {f"loss/{name}": mean, "loss/student": mean})
 
     # ---- fake score -------------------------------------------------------------------------------------------
+    @torch.no_grad()
+    def fake_samples(self, batch: Batch, trajectory: Trajectory) -> Tensor:
+        """What the fake score learns from ``(B, T, C)``: x0 at a random step of each row's rollout.
+
+        With `fake_samples` = "both", half of the rows with a stored output have the x0 that DMD_TS judges instead: those are
+        sharper than rollouts while the student is learning, and a fake score that never saw any takes them for blurred.
+        """
+        step, row = trajectory.exits(self.dice)
+        rolled = trajectory.predictions[step, row]
+        if self.config.fake_samples == "rollouts":
+            return rolled
+        whole = self._target_simulated(batch, torch.arange(len(batch), device=rolled.device))
+        chosen = (batch.has_target & (self.dice.uniform(len(batch)) < 0.5)).nonzero().flatten()
+        if len(chosen):
+            part = whole.take(chosen)
+            (v,) = self._student_pass(batch, [part])
+            rolled = rolled.index_copy(0, chosen, to_x0(part.noisy, v, part.time))
+        return rolled
+
     def fake_loss(self, batch: Batch, samples: Tensor) -> tuple[Tensor, Logs]:
         """Flow matching of the fake score on the student's detached samples ``(B, T, C)``, a scalar."""
         return joined(self.fake_pieces(batch, samples))
@@ -220,8 +243,8 @@ class Objective:
         rows, asked = part.rows, batch.teacher_prompts.take(part.rows)
         names = [batch.teachers[row] for row in rows.tolist()]
         once = Inputs(part.noisy, batch.source[rows], part.time, asked)
-        if self.config.guidance_convention == "usual" and self.guidance == 1.0:
-            return self.backbone.predict(once, names)  # the unconditional half would count for nothing
+        if self._unguided:
+            return self.backbone.predict(once, names)
         prompts = Prompts.cat([asked, self.unconditional.repeat(len(rows))])
         twice = Inputs(once.noisy.repeat(2, 1, 1), once.source.repeat(2, 1, 1), once.time.repeat(2), prompts)
         cond, uncond = self.backbone.predict(twice, [*names, *names]).chunk(2)
@@ -231,7 +254,7 @@ class Objective:
     def _score(
         self, batch: Batch, bs: Part, ts: Part, x_bs: Tensor, x_ts: Tensor, times: Twice, noise: Twice
     ) -> tuple[Tensor, Tensor, dict[str, Mean]]:
-        """DMD gradients of both parts: fake score, teacher and unconditional teacher in one mixed forward pass.
+        """DMD gradients of both parts: fake score, teacher and (with guidance) unconditional teacher in one mixed forward pass.
 
         `times` and `noise` are those of the whole batch, for bs and for ts.
         """
@@ -241,8 +264,7 @@ class Objective:
         time, eps = (torch.cat([both[0][bs.rows], both[1][ts.rows]]) for both in (times, noise))
         noisy = add_noise(x, eps, time)
         teachers = [batch.teachers[row] for row in rows.tolist()]
-        fake, cond, uncond = self._three_scores(batch, rows, noisy, time, teachers)
-        real = self._guide(cond, uncond, self.guidance)
+        fake, cond, real = self._scores(batch, rows, noisy, time, teachers)
         gradient = dmd_gradient(x, fake, real)
         logs = {
             "score/matching": Mean(per_sample_mean((fake - cond).abs()).mean(), len(rows)),
@@ -252,14 +274,22 @@ class Objective:
         g_bs, g_ts = gradient.split([len(bs), len(ts)])
         return g_bs, g_ts, logs
 
-    def _three_scores(
+    @property
+    def _unguided(self) -> bool:
+        """Whether guidance changes nothing, so that an unconditional pass would be made for nothing."""
+        return self.config.guidance_convention == "usual" and self.guidance == 1.0
+
+    def _scores(
         self, batch: Batch, rows: Tensor, noisy: Tensor, time: Tensor, teachers: list[str | None]
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """x0 as the fake score sees it, as the teacher does, and as the teacher does with guidance."""
         count = len(rows)
-        prompts = Prompts.cat(
-            [batch.student_prompts.take(rows), batch.teacher_prompts.take(rows), self.unconditional.repeat(count)]
-        )
-        thrice = Inputs(noisy.repeat(3, 1, 1), batch.source[rows].repeat(3, 1, 1), time.repeat(3), prompts)
-        v = self.backbone.predict(thrice, [FAKE_SCORE] * count + teachers + teachers)
-        fake, cond, uncond = to_x0(thrice.noisy, v, thrice.time).chunk(3)
-        return fake, cond, uncond
+        asked, names = [batch.student_prompts.take(rows), batch.teacher_prompts.take(rows)], [FAKE_SCORE] * count + teachers
+        if not self._unguided:
+            asked, names = [*asked, self.unconditional.repeat(count)], names + teachers
+        passes = len(asked)
+        inputs = Inputs(
+            noisy.repeat(passes, 1, 1), batch.source[rows].repeat(passes, 1, 1), time.repeat(passes), Prompts.cat(asked)
+        )  # fmt: skip
+        fake, cond, *uncond = to_x0(inputs.noisy, self.backbone.predict(inputs, names), inputs.time).chunk(passes)
+        return fake, cond, self._guide(cond, uncond[0], self.guidance) if uncond else cond

@@ -60,6 +60,7 @@ def test_taught_and_all(suite_file, mini_world, tmp_path):
         ('"perceptual"', '"perceptul"', "unknown metric 'perceptul'. Did you mean 'perceptual'"),
         ('"teacher"', '"teechr"', "unknown system 'teechr'. Did you mean 'teacher'"),
         ('metrics = ["perceptual"]', "metrics = []", "at least one seed and one metric"),
+        ("sources = 3", 'sources = "3"', "key .*sources.*'3'"),
         ("seeds = 2", "seeds = []", "at least one seed and one metric"),
     ],
 )

@@ -73,6 +73,8 @@ def test_unknown_key_names_file_line_table_and_nearest_key(mini_world_file, old,
     ("old", "new", "message"),
     [
         ("resolution = 32", 'resolution = "big"', "key 'resolution'.*'big'"),
+        ("resolution = 32", 'resolution = "32"', "key 'resolution'.*valid integer, not '32'"),
+        ("full_steps = 3", "full_steps = true", "full_steps.*valid integer, not True"),
         ("full_steps = 3", "full_steps = 0", "full_steps.*greater than or equal to 1, not 0"),
         ('name = "mini"\n', "", "key 'name' is missing"),
         ('device = "cpu"', 'device = "cpu"\nhub = "some/name"', "exactly one of 'path'"),

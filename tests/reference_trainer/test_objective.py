@@ -241,13 +241,28 @@ def test_a_teacher_matters_for_its_own_rows_only(setup):
     objective, batch, _, _ = setup()
     noisy, rows, time = batch.target, torch.arange(3), torch.full((3,), 0.6)
     with torch.no_grad():
-        before = objective._three_scores(batch, rows, noisy, time, batch.teachers)
+        before = objective._scores(batch, rows, noisy, time, batch.teachers)
         for parameter in objective.backbone.parameters("teacher_0001").values():
             parameter.mul_(1.5)
-        after = objective._three_scores(batch, rows, noisy, time, batch.teachers)
+        after = objective._scores(batch, rows, noisy, time, batch.teachers)
     torch.testing.assert_close(before[0], after[0])
     changed = [(b - a).abs().amax((1, 2)) > 1e-5 for b, a in zip(before[1:], after[1:], strict=True)]
     assert [c.tolist() for c in changed] == [[False, True, False]] * 2
+
+
+def test_without_guidance_no_pass_is_made_for_nothing(setup, monkeypatch):
+    """The same scores with a third fewer rows, as long as guidance of 1 means none."""
+    objective, batch, _, _ = setup(guidance=1.0)
+    passed, predict = [], objective.backbone.predict
+    monkeypatch.setattr(objective.backbone, "predict", lambda inputs, names: passed.append(len(inputs)) or predict(inputs, names))
+    asked = (batch, torch.arange(3), batch.target, torch.full((3,), 0.6), batch.teachers)
+    with torch.no_grad():
+        short = objective._scores(*asked)
+        monkeypatch.setattr(Objective, "_unguided", False)
+        whole = objective._scores(*asked)
+    assert passed == [6, 9]
+    for each, other in zip(short, whole, strict=True):
+        torch.testing.assert_close(each, other, atol=1e-5, rtol=1e-5)
 
 
 def test_unknown_names_raise():

@@ -358,6 +358,9 @@ def test_a_joint_lora_is_trained_on_the_effects_that_have_a_teacher(shop_floor):
     assert trained_on("one") == ["sepia"]
     world.teacher_path("sepia").unlink()
     assert set(trained_on("none")) == {"sepia", "upside_down"}
+    files = world.table.teachers.model_copy(update={"files": {"upside_down": "later.safetensors"}})
+    world.table = world.table.model_copy(update={"teachers": files})
+    assert trained_on("named") == ["upside_down"], "its teacher is named, and not needed"
 
 
 @pytest.mark.parametrize(
