@@ -21,7 +21,7 @@ else:  # Python 3.10 has no TOML reader of its own
 
 
 class Table(BaseModel):
-    """A TOML table: unknown keys are refused, so are values of another kind ("24" is no 24), and nothing changes after reading."""
+    """A TOML table: unknown keys are refused, and values of another kind ("24" is not 24); nothing changes after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
