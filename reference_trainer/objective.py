@@ -188,22 +188,26 @@ class Objective:
     # ---- fake score -------------------------------------------------------------------------------------------
     @torch.no_grad()
     def fake_samples(self, batch: Batch, trajectory: Trajectory) -> Tensor:
-        """What the fake score learns from ``(B, T, C)``: x0 at a random step of each row's rollout.
+        """What the fake score learns from ``(B, T, C)``: x0 at a random step of each row's rollout, or another choice.
 
-        With `fake_samples` = "both", half of the rows with a stored output have the x0 that DMD_TS judges instead: those are
-        sharper than rollouts while the student is learning, and a fake score that never saw any takes them for blurred.
+        "exits" is that mixture of all steps, the paper's. Early predictions are paler than late ones, so where the mixture agrees with the
+        teachers finished pictures have too much contrast. "finished" is the last step's alone, which is what gets shipped.
+        "both" is "exits" but for half of the rows with a stored output, which have the x0 that DMD_TS judges.
         """
+        if self.config.fake_samples == "finished":
+            return trajectory.predictions[-1]
         step, row = trajectory.exits(self.dice)
         rolled = trajectory.predictions[step, row]
-        if self.config.fake_samples == "rollouts":
-            return rolled
+        return rolled if self.config.fake_samples == "exits" else self._half_target_simulated(batch, rolled)
+
+    def _half_target_simulated(self, batch: Batch, rolled: Tensor) -> Tensor:
         whole = self._target_simulated(batch, torch.arange(len(batch), device=rolled.device))
         chosen = (batch.has_target & (self.dice.uniform(len(batch)) < 0.5)).nonzero().flatten()
-        if len(chosen):
-            part = whole.take(chosen)
-            (v,) = self._student_pass(batch, [part])
-            rolled = rolled.index_copy(0, chosen, to_x0(part.noisy, v, part.time))
-        return rolled
+        if not len(chosen):
+            return rolled
+        part = whole.take(chosen)
+        (v,) = self._student_pass(batch, [part])
+        return rolled.index_copy(0, chosen, to_x0(part.noisy, v, part.time))
 
     def fake_loss(self, batch: Batch, samples: Tensor) -> tuple[Tensor, Logs]:
         """Flow matching of the fake score on the student's detached samples ``(B, T, C)``, a scalar."""

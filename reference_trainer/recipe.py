@@ -95,7 +95,7 @@ def _idle(table: StudentConfig) -> Iterator[tuple[str, str]]:
             yield name, "without warm_start updates"
         if table.distill_lr not in (None, table.lr):
             yield "lr", f"without warm_start updates, where distill_lr {table.distill_lr:g} is the rate of every update"
-    if "dmd_ts" not in table.losses.effective:
+    if table.fake_samples == "both" and "dmd_ts" not in table.losses.effective:
         yield "fake_samples", "where DMD_TS counts for nothing"
     if isinstance(table, CollectionConfig) and not table.p_switch:
         yield "wordings", "where p_switch is 0 and no row is of an effect"

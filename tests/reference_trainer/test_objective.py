@@ -266,7 +266,13 @@ def test_without_guidance_no_pass_is_made_for_nothing(setup, monkeypatch):
         torch.testing.assert_close(each, other, atol=1e-5, rtol=1e-5)
 
 
-def test_the_fake_score_learns_rollouts_or_also_what_target_simulation_judges(setup):
+def test_the_fake_score_learns_finished_pictures_alone_where_asked(setup):
+    objective, batch, path, dice = setup(fake_samples="finished")
+    assert torch.equal(objective.fake_samples(batch, path), path.predictions[-1])
+    assert torch.equal(dice.uniform(2), Dice.seeded(4).uniform(2)), "nothing was drawn"
+
+
+def test_the_fake_score_learns_exits_or_also_what_target_simulation_judges(setup):
     """Half of the rows with a stored output are x0 of noised outputs; rows without one are rollouts always."""
     objective, batch, path, _ = setup()
     plain = objective.fake_samples(batch, path)
