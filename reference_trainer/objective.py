@@ -190,9 +190,9 @@ class Objective:
     def fake_samples(self, batch: Batch, trajectory: Trajectory) -> Tensor:
         """What the fake score learns from ``(B, T, C)``: x0 at a random step of each row's rollout, or another choice.
 
-        "exits" is that mixture of all steps, the paper's. Early predictions are paler than late ones, so where the mixture agrees with the
-        teachers finished pictures have too much contrast. "finished" is the last step's alone, which is what gets shipped.
-        "both" is "exits" but for half of the rows with a stored output, which have the x0 that DMD_TS judges.
+        "exits" is that mixture of all steps, the paper's. Early predictions are paler than late ones, so where the mixture
+        agrees with the teachers finished pictures have too much contrast. "finished" is the last step's alone, which is what
+        gets shipped. "both" is "exits" but for half of the rows with a stored output, which have the x0 that DMD_TS judges.
         """
         if self.config.fake_samples == "finished":
             return trajectory.predictions[-1]
