@@ -27,6 +27,8 @@ FULL: Literal["full"] = "full"
 CANDIDATES, JOINTS, MERGED = "candidates", "joints", "merged"
 MERGED_BY, WRONG = "linear", "wrong-effect"
 """The method that the word "merged" stands for (peft's default), and the control that needs a second effect."""
+OF_TRUTH = ("truth", WRONG, "noise-floor")
+"""Controls that repeat the truth, which a teacher's pictures cannot give them."""
 WORDS = ("probes.py", "neutral.py", "general.py")
 """Where the prompts of probes and compositions are made: what they do belongs to the hash of a suite that uses them."""
 
@@ -104,22 +106,28 @@ class Suite:
         return list(dict.fromkeys(name for word in words for name in self._meant(word, world)))
 
     def controls_in(self, world: World) -> list[str]:
-        """The suite's controls, without the wrong effect where there is no second one to be wrong by."""
-        return [name for name in self.controls if name != WRONG or not self._no_wrong(world)]
+        """The suite's controls without those that cannot be made: the truth is a teacher's, or no effect is the wrong one."""
+        idle = self._idle_controls(world)
+        return [name for name in self.controls if name not in idle]
 
-    def _no_wrong(self, world: World) -> str:
-        """Why no effect can be the wrong one; "" where one can, or none is asked for."""
-        lonely = WRONG in self.controls and len(self.effects(world)) < 2
-        return "there is a single effect, so none is the wrong one" if lonely else ""
+    def _idle_controls(self, world: World) -> dict[str, str]:
+        """Control -> why it cannot be made in this world."""
+        asked, effects = [name for name in OF_TRUTH if name in self.controls], self.effects(world) if self.controls else []
+        if asked and not any(world.truth_kind(effect) in ("operator", "reference") for effect in effects):
+            return dict.fromkeys(asked, "no effect has a known operator or pairs of pictures, so no control can repeat the truth")
+        lonely = WRONG in asked and len(effects) < 2
+        return {WRONG: "there is a single effect, so none is the wrong one"} if lonely else {}
 
     def left_out(self, world: World) -> list[str]:
         """A sentence with the reason for each word of the suite's systems and controls that stands for nothing in this world."""
-        reasons = {JOINTS: self._no_joint(world), MERGED: self._not_mergeable(world), WRONG: self._no_wrong(world)}
-        meant = {
-            JOINTS: "systems joint and joint+accelerator are", MERGED: f"system merged-{MERGED_BY} is",
-            WRONG: f"control {WRONG} is",
-        }  # fmt: skip
-        return [f"suite {self.name}: {meant[word]} left out: {reason}" for word, reason in reasons.items() if reason]
+        found = {
+            "systems joint and joint+accelerator are": self._no_joint(world),
+            f"system merged-{MERGED_BY} is": self._not_mergeable(world),
+        }
+        for reason in dict.fromkeys((idle := self._idle_controls(world)).values()):
+            names = [name for name, why in idle.items() if why == reason]
+            found[f"control {names[0]} is" if len(names) == 1 else f"controls {', '.join(names)} are"] = reason
+        return [f"suite {self.name}: {what} left out: {reason}" for what, reason in found.items() if reason]
 
     def _meant(self, word: str, world: World) -> list[str]:
         if word == CANDIDATES:

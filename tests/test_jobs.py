@@ -86,6 +86,8 @@ def test_a_run_of_another_world_is_refused_before_work(suite_file, mini_world_fi
 
 def test_one_effect_has_no_wrong_one_and_no_other_trigger(suite_file, mini_world_file):
     (mini_world_file.parent / "teachers" / "upside_down.safetensors").unlink()
+    text = mini_world_file.read_text()
+    mini_world_file.write_text(text.replace('trigger = "<qx1>"', 'trigger = "<qx1>"\noperator = "sepia"'))
     suite_file.write_text(SUITE)
     given = order(suite_file, mini_world_file)
     world, suite = opened(given)

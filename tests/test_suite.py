@@ -193,6 +193,22 @@ def test_merged_is_the_linear_merge_where_teachers_can_be_merged_so(suite_file, 
     assert "has no teacher LoRA for: sepia" in suite.left_out(mini_world)[0] and suite.systems_in(mini_world) == ["teacher"]
 
 
+def test_controls_repeat_no_truth_that_only_teachers_know(suite_file, mini_world, mini_world_file):
+    suite_file.write_text(SUITE.replace('["identity"]', '["truth", "identity", "noise-floor", "wrong-effect"]'))
+    suite = load_suite(suite_file)
+    kinds = {effect: mini_world.truth_kind(effect) for effect in mini_world.effects}
+    assert set(kinds.values()) == {"teacher"}
+    assert suite.controls_in(mini_world) == ["identity"]
+    assert suite.left_out(mini_world) == [
+        "suite mine: controls truth, wrong-effect, noise-floor are left out: no effect has a known operator or pairs of pictures, "
+        "so no control can repeat the truth"
+    ]
+    text = mini_world_file.read_text()
+    mini_world_file.write_text(text.replace('trigger = "<qx1>"', 'trigger = "<qx1>"\noperator = "sepia"'))
+    world = load_world(mini_world_file)
+    assert suite.controls_in(world) == suite.controls and suite.left_out(world) == [], "one known truth is enough"
+
+
 def test_hash_of_older_suites_holds(suite_file):
     """The hash names run folders that exist; keys that came later count only where they are used."""
     from clbench.provenance import hash_value
