@@ -91,7 +91,7 @@ def test_one_effect_has_no_wrong_one_and_no_other_trigger(suite_file, mini_world
     suite_file.write_text(SUITE)
     given = order(suite_file, mini_world_file)
     world, suite = opened(given)
-    assert chosen_systems(world, suite, given) == ["teacher", "collection"]
+    assert chosen_systems(world, suite, given) == ["collection"]
     assert suite.left_out(world) == [
         "suite mine: control wrong-effect is left out: there is a single effect, so none is the wrong one"
     ]
