@@ -73,6 +73,18 @@ def readings(names: Sequence[str], found: Tensor) -> dict[str, float]:
     return logs
 
 
+def contrast(made: Tensor, targets: Tensor) -> dict[str, float]:
+    """``gauge/contrast``: how much the student's pictures vary within themselves, over what the teachers' do; 1 is as they do.
+
+    Both ``(N, S, T, C)``: the root mean square of what differs from a picture's mean, one ratio for each effect, and their
+    geometric mean. Above 1 distribution matching overshoots, below 1 pictures are pale or blurred. Without any effect whose
+    pictures vary there is no reading.
+    """
+    spread, wanted = ((each - each.mean(2, keepdim=True)).double().square().mean((1, 2, 3)).sqrt() for each in (made, targets))
+    known = (spread > 0) & (wanted > 0)
+    return {"gauge/contrast": float((spread[known] / wanted[known]).log().mean().exp())} if known.any() else {}
+
+
 @dataclass(frozen=True)
 class Gauges:
     """What a reading needs: effects with the student's `prompts`, scenes ``(S, T, C)`` and `targets` ``(N, S, T, C)``."""
@@ -87,7 +99,7 @@ class Gauges:
         """A reading of the student as it would be exported, always with equal noise; training's dice stay as they are."""
         made = self._pictures()
         change, directions = (made - self.scenes).flatten(1), (self.targets - self.scenes).flatten(1)
-        return readings(self.names, doses(change, directions))
+        return readings(self.names, doses(change, directions)) | contrast(made, self.targets)
 
     def _pictures(self) -> Tensor:
         """The student's few-step pictures ``(N, S, T, C)``."""

@@ -200,8 +200,8 @@ def test_controls_repeat_no_truth_that_only_teachers_know(suite_file, mini_world
     assert set(kinds.values()) == {"teacher"}
     assert suite.controls_in(mini_world) == ["identity"]
     assert suite.left_out(mini_world) == [
-        "suite mine: controls truth, wrong-effect, noise-floor are left out: no effect has a known operator or pairs of pictures, "
-        "so no control can repeat the truth"
+        "suite mine: controls truth, wrong-effect, noise-floor are left out: no effect has a known operator or pairs of "
+        "pictures, so no control can repeat the truth"
     ]
     text = mini_world_file.read_text()
     mini_world_file.write_text(text.replace('trigger = "<qx1>"', 'trigger = "<qx1>"\noperator = "sepia"'))

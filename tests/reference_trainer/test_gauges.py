@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from reference_trainer import held_out
 from reference_trainer.config import HabitsTable
-from reference_trainer.gauges import Gauges, doses, readings
+from reference_trainer.gauges import Gauges, contrast, doses, readings
 from reference_trainer.logs import read_log
 from reference_trainer.prompting import Prompts
 from reference_trainer.train import Extend, run
@@ -55,6 +55,18 @@ def test_a_teacher_that_changes_nothing_cannot_be_read():
     assert found[:, 1].isnan().all() and torch.allclose(found[0, [0, 2]], torch.tensor([1.0, 0.0]).double(), atol=0.01)
     logs = readings(["a", "b", "c"], found)
     assert {name for name in logs if name.endswith("/b")} == set() and logs["gauge/present_share"] == 1
+
+
+def test_contrast_is_the_spread_within_pictures_over_the_teachers():
+    targets = torch.randn(3, 2, 16, 4, generator=torch.Generator().manual_seed(0)) + 5
+    mean = targets.mean(2, keepdim=True)
+    assert contrast(targets, targets)["gauge/contrast"] == pytest.approx(1)
+    assert contrast(mean + 1.2 * (targets - mean) - 3, targets)["gauge/contrast"] == pytest.approx(1.2), "brightness is not part"
+    by_effect = torch.tensor([2.0, 0.5, 1.0])[:, None, None, None]
+    assert contrast(mean + by_effect * (targets - mean), targets)["gauge/contrast"] == pytest.approx(1)
+    flat = torch.cat([torch.full((1, 2, 16, 4), 5.0), targets[1:]])
+    assert contrast(targets, flat)["gauge/contrast"] == pytest.approx(1), "a flat target has no contrast to compare with"
+    assert contrast(flat[:1], flat[:1]) == {}
 
 
 def test_what_the_log_says():
