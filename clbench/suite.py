@@ -18,7 +18,7 @@ from clbench.provenance import hash_value
 from clbench.registry import ClbenchError, suggestion
 from clbench.sources import GROUPS
 from clbench.tables import Table, read_table, read_toml
-from clbench.types import Case, seed_from
+from clbench.types import NEUTRAL, Case, seed_from
 from clbench.world import World, shipped_folder
 
 KINDS = ("pictures", "memory")
@@ -112,7 +112,10 @@ class Suite:
 
     def _idle_controls(self, world: World) -> dict[str, str]:
         """Control -> why it cannot be made in this world."""
-        asked, effects = [name for name in OF_TRUTH if name in self.controls], self.effects(world) if self.controls else []
+        asked = [name for name in OF_TRUTH if name in self.controls]
+        if NEUTRAL in self.table.probes:  # whose right answers need no operator
+            asked = [name for name in asked if name != "truth"]
+        effects = self.effects(world) if asked else []
         if asked and not any(world.truth_kind(effect) in ("operator", "reference") for effect in effects):
             return dict.fromkeys(asked, "no effect has a known operator or pairs of pictures, so no control can repeat the truth")
         lonely = WRONG in asked and len(effects) < 2

@@ -53,7 +53,7 @@ def validated(path: Path, data: dict[str, Any], model: type[M]) -> M:
     try:
         return model.model_validate(_as_tuples(data))
     except ValidationError as error:
-        raise ClbenchError(_sentence(path, read_toml(path)[1], model, error)) from None
+        raise ClbenchError(_sentence(path, read_toml(path)[1], data, model, error)) from None
 
 
 def _as_tuples(value: Any) -> Any:
@@ -63,19 +63,35 @@ def _as_tuples(value: Any) -> Any:
     return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
-def _sentence(path: Path, text: str, model: type[BaseModel], error: ValidationError) -> str:
+def _sentence(path: Path, text: str, data: dict[str, Any], model: type[BaseModel], error: ValidationError) -> str:
     # unknown keys first: a misspelt key often causes the "missing" error beside it
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    *parents, last = first["loc"] or ("",)
+    *parents, last = _written(first["loc"], data) or ("",)
     table = "".join(f"[{part}]" for part in parents if isinstance(part, str)) or "the top level"
     where = f"{path}{_line_of(text, [str(p) for p in parents if isinstance(p, str)], str(last))}"
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key '{last}' in {table}.{suggestion(str(last), _keys(model, parents))}"
     if first["type"] == "missing":
         return f"{where}: key '{last}' is missing in {table}."
-    given = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
+    value = list(first["input"]) if isinstance(first["input"], tuple) else first["input"]
+    given = "" if isinstance(value, dict) else f", not {value!r}"
     what = f"key '{last}' in {table}" if last else table
     return f"{where}: {what}: {first['msg'].removeprefix('Value error, ')}{given}."
+
+
+def _written(place: tuple[int | str, ...], data: Any) -> list[int | str]:
+    """The part of pydantic's place that the file has, or lacks a key of; behind it come the kinds of value that were tried."""
+    found: list[int | str] = []
+    for part in place:
+        if isinstance(data, dict):
+            found.append(part)
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int):
+            found.append(part)
+            data = data[part]
+        else:
+            break
+    return found
 
 
 def _keys(model: type[BaseModel], parents: list[int | str]) -> list[str]:

@@ -55,7 +55,7 @@ def _sampling(table: FewStepTable) -> dict[str, Any]:
 class World:
     """Where questions are asked. Read-only; `hash` names its content.
 
-    Without `pictures` neither sources nor reference pictures are looked for, and asking for one is a ClbenchError.
+    Without `pictures` neither sources nor reference pictures are looked for: there are none, and no `hash`.
     """
 
     def __init__(self, file: Path, table: WorldTable, pictures: bool = True) -> None:

@@ -60,7 +60,8 @@ def test_taught_and_all(suite_file, mini_world, tmp_path):
         ('"perceptual"', '"perceptul"', "unknown metric 'perceptul'. Did you mean 'perceptual'"),
         ('"teacher"', '"teechr"', "unknown system 'teechr'. Did you mean 'teacher'"),
         ('metrics = ["perceptual"]', "metrics = []", "at least one seed and one metric"),
-        ("sources = 3", 'sources = "3"', "key .*sources.*'3'"),
+        ("sources = 3", 'sources = "3"', r"mine\.toml line 5: key 'sources' in the top level: .*valid integer, not '3'\.$"),
+        ("sources = 3", "sources = 3\nprobe_sources = [2]", r"key 'probe_sources' .*valid integer, not \[2\]\.$"),
         ("seeds = 2", "seeds = []", "at least one seed and one metric"),
     ],
 )
@@ -203,6 +204,8 @@ def test_controls_repeat_no_truth_that_only_teachers_know(suite_file, mini_world
         "suite mine: controls truth, wrong-effect, noise-floor are left out: no effect has a known operator or pairs of "
         "pictures, so no control can repeat the truth"
     ]
+    suite_file.write_text(suite_file.read_text() + 'probes = ["neutral"]\n')
+    assert load_suite(suite_file).controls_in(mini_world) == ["truth", "identity"], "neutral questions have answers of their own"
     text = mini_world_file.read_text()
     mini_world_file.write_text(text.replace('trigger = "<qx1>"', 'trigger = "<qx1>"\noperator = "sepia"'))
     world = load_world(mini_world_file)

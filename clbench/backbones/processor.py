@@ -17,12 +17,12 @@ TRANSFORMER_ROWS = ("hidden_states", "timestep", "pooled_projections", "guidance
 def suit_processor(pipe: Any, table: BackboneTable) -> None:
     """Batches in pieces for all threads of torch, GELU by the logistic function, channels last in the autoencoder.
 
-    Nothing is changed on a GPU, nor in half precision, where a picture would then depend on how many cores there are.
+    Nothing is changed on a GPU, nor where anything is rounded (half precision, `fast_products`): there a picture would depend on
+    how many cores there are.
     """
-    if pipe.device.type != "cpu" or table.dtype != "float32":
+    if pipe.device.type != "cpu" or table.precision != "float32":
         return
-    if not table.fast_products:  # else GELU sees rounded values, and torch's own does its sums in float32
-        replace_gelu(pipe.transformer)
+    replace_gelu(pipe.transformer)
     pipe.vae.to(memory_format=torch.channels_last)
     threads = torch.get_num_threads()
     transform, decode = InPieces(pipe.transformer.forward, TRANSFORMER_ROWS, threads), InPieces(pipe.vae.decode, ("z",), threads)

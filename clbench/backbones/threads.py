@@ -7,7 +7,7 @@ Rows of a batch do not depend on each other, so each thread takes some of them t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -30,16 +30,18 @@ class InPieces:
         pieces = min(self.threads, len(inputs[self.rows[0]]))
         if pieces < 2:
             return (self.call(**inputs)[0],)
+        before = torch.get_num_threads()
         work = [self._pool(pieces).submit(self._quietly, part) for part in self._cut(inputs, pieces)]
-        answer = torch.cat([each.result() for each in work])
-        torch.set_num_threads(self.threads)  # torch gives later threads the number that was set last, by whichever thread
-        return (answer,)
+        try:
+            wait(work)
+            return (torch.cat([each.result() for each in work]),)
+        finally:
+            torch.set_num_threads(before)  # torch gives later threads the number that was set last, by whichever thread
 
     def _pool(self, pieces: int) -> ThreadPoolExecutor:
         """As many threads, each with its share of the cores for what it computes."""
         if pieces not in self._pools:
-            share = max(1, self.threads // pieces)
-            self._pools[pieces] = ThreadPoolExecutor(pieces, "clbench-piece", torch.set_num_threads, (share,))
+            self._pools[pieces] = ThreadPoolExecutor(pieces, "clbench-piece", _take_share, (max(1, self.threads // pieces),))
         return self._pools[pieces]
 
     def _quietly(self, inputs: Mapping[str, Any]) -> torch.Tensor:
@@ -51,3 +53,10 @@ class InPieces:
         given = [name for name in self.rows if inputs.get(name) is not None]
         cut = {name: inputs[name].tensor_split(pieces) for name in given}
         return [{**inputs, **{name: parts[i] for name, parts in cut.items()}} for i in range(pieces)]
+
+
+def _take_share(threads: int) -> None:
+    """Let this thread compute with so many; torch would give it the common number at its first operation otherwise."""
+    torch.set_num_threads(threads)
+    torch.get_num_threads()  # from now on it counts as having a number of its own
+    torch.set_num_threads(threads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clbench import dialects
@@ -64,8 +64,8 @@ def world_base(world: World, local_only: bool = False) -> Base:
 
     The config of another hub name is fetched, without the weights, unless `local_only`; ClbenchError if it is not there.
     """
-    if world.backbone.hub in HUB_PRESETS:
-        return find_base(HUB_PRESETS[world.backbone.hub])
+    if world.backbone.hub in HUB_PRESETS:  # under the world's name: what the paper measured on the preset is not the user's
+        return replace(find_base(HUB_PRESETS[world.backbone.hub]), name=world.backbone.hub)
     from clbench.backbones import transformer_config
 
     return base_from_config(transformer_config(world, local_only))

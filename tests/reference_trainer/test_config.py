@@ -33,6 +33,8 @@ from reference_trainer.recipe import RECIPES, Recipe, load_recipe
         ("[collection]\ndistill_lr = 0", "distill_lr"),
         ("[collection]\nwarm_batch = 4", "'warm_batch' in .collection. does nothing without warm_start updates"),
         ("[collection]\nfake_samples = 'both'\n[collection.losses]\ndmd_ts = false", "'fake_samples' in .* where DMD_TS counts"),
+        ("[collection]\nfake_samples = 'finished'\nfake_updates = 0", "'fake_samples' in .* where no fake score learns"),
+        ("[collection]\nfake_samples = 'finished'\nsteps = 1", "'fake_samples' in .* where the only step is the last"),
         ("[accelerator]\nwarm_target = 'outputs'", "'warm_target' in .accelerator. does nothing"),
         ("[extension]\nwarm_time = 'uniform'", "'warm_time' in .extension. does nothing"),
         ("[collection]\nlr = 1e-3\ndistill_lr = 1e-4", "'lr' in .collection. does nothing .* distill_lr 0.0001 is the rate of"),
