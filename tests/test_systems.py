@@ -186,9 +186,9 @@ def test_identity_returns_the_source(bench):
         np.testing.assert_array_equal(edit.picture, bench.world.source_image(edit.case.source, 32))
 
 
-def test_controls_without_a_known_truth_give_none_and_say_why(bench):
+def test_controls_without_a_known_truth_fail_with_a_reason(bench):
     edits = list(open_system("truth", bench).edit(cases_of(bench.world)[:1]))
-    assert edits[0].status == "unscored" and "no operator, no reference" in edits[0].reason
+    assert edits[0].status == "failed" and "no operator, no reference" in edits[0].reason
 
 
 def test_wrong_effect_takes_the_neighbour_within_the_suite(bench):

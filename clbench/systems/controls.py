@@ -21,10 +21,6 @@ TRUTH_DRAW, FLOOR_DRAW = 100, 200
 """First draws of the controls; the scorer compares with draws 0..3, so a control never meets itself."""
 
 
-class NoTruth(ClbenchError):
-    """Nobody knows the right answer to a case, or there are many: a control has none to give, which is no failure of its."""
-
-
 class Control:
     """Makes a picture for each case by a function of the case; no sampling.
 
@@ -38,7 +34,7 @@ class Control:
         self.card, self._make, self._answers = card, make, answers
 
     def edit(self, cases: Sequence[Case]) -> Iterator[Edit]:
-        """Yield one Edit for each case; where no truth is known, one without a picture, and the reason."""
+        """Yield one Edit for each case; where no truth is known, a failed one with the reason."""
         for case in cases:
             reason = self._left_out(case)
             if reason:
@@ -47,9 +43,6 @@ class Control:
             start = time.perf_counter()
             try:
                 picture = self._make(case)
-            except NoTruth as error:
-                yield Edit(case, None, status="unscored", reason=str(error))
-                continue
             except ClbenchError as error:
                 yield Edit(case, None, status="failed", reason=str(error))
                 continue
@@ -96,14 +89,14 @@ def wrong_effects(bench: Bench) -> dict[str, str]:
 
 
 def right_answer(world: World, case: Case, draw: int) -> np.ndarray:
-    """What a perfect system returns for `case`, uint8 (R, R, 3); NoTruth where nobody knows or there are many answers."""
+    """What a perfect system returns for `case`, uint8 (R, R, 3); ClbenchError where nobody knows or there are many answers."""
     if case.second:
         return sequence_draw(world, case.effect, case.second, case.source, draw)
     if case.probe != NEUTRAL:
         return truth_draw(world, case.effect, case.source, draw)
     edit = neutral_edit(world, case)
     if edit.target is None:
-        raise NoTruth(f"the general instruction '{edit.instruction}' has many right answers")
+        raise ClbenchError(f"the general instruction '{edit.instruction}' has many right answers")
     return edit.target
 
 
@@ -126,19 +119,19 @@ def known_answer(world: World, case: Case, draw: int = 0) -> np.ndarray | None:
 def truth_draw(world: World, effect_id: str, source_id: str, draw: int) -> np.ndarray:
     """Draw `draw` of the truth, uint8 ``(resolution, resolution, 3)``: the operator's, else the reference's.
 
-    NoTruth where only the teacher knows it, which a control cannot repeat, or where it needs a mask that nobody has.
+    ClbenchError where only the teacher knows the truth: a control cannot repeat it.
     """
     effect = world.effect(effect_id)
     if effect.operator is None:
         target = world.references(effect_id, source_id)
         if target is None:
-            raise NoTruth(
+            raise ClbenchError(
                 f"no known truth of '{effect_id}' for source '{source_id}': no operator, no reference"
             )
         return target
     image, mask = world.source_image(source_id), world.mask(source_id)
     if mask is None and effect.scope != "image":
-        raise NoTruth(
+        raise ClbenchError(
             f"effect '{effect_id}' acts on the {effect.scope} and source '{source_id}' has no mask"
         )
     known = mask if mask is not None else np.zeros(image.shape[:2], np.float32)
