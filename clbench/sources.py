@@ -182,29 +182,6 @@ class SceneSources:
         )  # fmt: skip
 
 
-class NoSources:
-    """In place of the pictures of a world that was opened without them: there is none, and none can be asked for."""
-
-    size = 0
-    sources: list[Source] = []
-
-    def image(self, source_id: str) -> np.ndarray:
-        raise ClbenchError(f"source '{source_id}' was asked for, but the world was opened without its pictures")
-
-    def mask(self, source_id: str) -> np.ndarray | None:
-        self.image(source_id)
-        return None
-
-    def group(self, name: str, count: int) -> list[str]:
-        raise ClbenchError(f"group '{name}' was asked for, but the world was opened without its pictures")
-
-    def grouped(self, source_id: str) -> Source | None:
-        return None
-
-    def digest(self) -> str:
-        raise ClbenchError("the world was opened without its pictures, so it has no hash")
-
-
 class FolderSources:
     """Pictures of any shape in one folder; the id is the file stem, the largest centred square is used."""
 

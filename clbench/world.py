@@ -17,7 +17,7 @@ from clbench.images import reduce_to
 from clbench.provenance import hash_value
 from clbench.references import References
 from clbench.registry import ClbenchError, suggestion
-from clbench.sources import FolderSources, NoSources, SceneSources, SourcePool
+from clbench.sources import FolderSources, SceneSources, SourcePool
 from clbench.tables import read_table
 from clbench.types import Effect, PromptKind, Source, TruthKind
 from clbench.world_checks import check_names, located
@@ -55,7 +55,7 @@ def _sampling(table: FewStepTable) -> dict[str, Any]:
 class World:
     """Where questions are asked. Read-only; `hash` names its content.
 
-    Without `pictures` neither sources nor reference pictures are looked for: there are none, and no `hash`.
+    Without `pictures` neither sources nor reference pictures are looked for before they are asked for.
     """
 
     def __init__(self, file: Path, table: WorldTable, pictures: bool = True) -> None:
@@ -64,11 +64,20 @@ class World:
         self.backbone: BackboneTable = table.backbone
         self.encoders: EncodersTable = table.encoders
         self.effects: dict[str, Effect] = self._load_effects()
-        self._pool = self._open_sources() if pictures else NoSources()
-        self.work_size = self._pool.size
-        folder = table.references.folder if table.references is not None and pictures else None
-        self.pairs = References(self.path(folder) if folder is not None else None, self.work_size, self.source_image)
+        if pictures:
+            self._pool  # noqa: B018  a folder that is not there is said now
         check_names(self.file, table, self.effects, pictures)
+
+    @property
+    def work_size(self) -> int:
+        """Side in pixels at which sources are made and operators applied."""
+        return self._pool.size
+
+    @cached_property
+    def pairs(self) -> References:
+        """The user's reference pictures; none where the file names no folder of them."""
+        table = self.table.references
+        return References(self.path(table.folder) if table is not None else None, self.work_size, self.source_image)
 
     @property
     def sources(self) -> list[Source]:
@@ -295,7 +304,8 @@ class World:
             _check_together(effects, self.file)
         return effects
 
-    def _open_sources(self) -> SourcePool:
+    @cached_property
+    def _pool(self) -> SourcePool:
         table = self.table.sources
         folder = self.path(table.folder)
         if table.kind == "scenes":

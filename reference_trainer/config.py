@@ -189,10 +189,9 @@ class StudentConfig(Table):
     steps: int = Field(default=4, ge=1, description="sampling steps of the student; the world samples in its own few_steps")
     shift: float = Field(default=3.0, gt=0, description="shift of the student's times; the world must have it too")
     fake_updates: int = Field(default=5, ge=0, description="fake-score updates per student update")
-    fake_samples: Literal["exits", "finished", "both"] = Field(
+    fake_samples: Literal["exits", "finished"] = Field(
         default="exits",
-        description="what the fake score learns from: exits: the student's x0 at a random step, as the paper; finished: at the "
-        "last step alone; both: half exits, half what DMD_TS judges",
+        description="what the fake score learns from: the student's x0 at a random step, as the public code, or at the last one",
     )
     rollout: Literal["shared", "fresh"] = Field(
         default="shared", description="shared: one rollout serves all updates of a round; fresh: one for each"

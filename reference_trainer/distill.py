@@ -54,7 +54,7 @@ class Distillation:
             if self.config.rollout == "fresh":
                 batch = self._draw(update)
                 trajectory = self._rollout(batch)
-            samples = self.objective.fake_samples(batch, trajectory)
+            samples = self.objective.fake_samples(trajectory)
             _, logs = add_up(self.objective.fake_pieces(batch, samples), self.fake)
             logs["grad/fake_score"] = self.fake.move(update - self.config.warm_start)
         if self.config.rollout == "fresh":

@@ -51,10 +51,6 @@ class Part:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, index: Tensor) -> Part:
-        """The given rows of this part."""
-        return Part(self.rows[index], self.noisy[index], self.time[index])
-
     def cut(self, start: int, stop: int) -> Part:
         """Rows start..stop of this part; what lies outside of it is left out."""
         piece = slice(max(start, 0), max(stop, 0))
@@ -186,28 +182,16 @@ class Objective:
             yield Piece(each.sum() * processes.count() / anchored, {f"loss/{name}": mean, "loss/student": mean})
 
     # ---- fake score -------------------------------------------------------------------------------------------
-    @torch.no_grad()
-    def fake_samples(self, batch: Batch, trajectory: Trajectory) -> Tensor:
-        """What the fake score learns from ``(B, T, C)``: x0 at a random step of each row's rollout, or another choice.
+    def fake_samples(self, trajectory: Trajectory) -> Tensor:
+        """What the fake score learns from ``(B, T, C)``: x0 at a random step of each row's rollout, or at the last one.
 
-        "exits" is that mixture of all steps, the paper's. Early predictions are paler than late ones, so where the mixture
-        agrees with the teachers finished pictures have too much contrast. "finished" is the last step's alone, which is what
-        gets shipped. "both" is "exits" but for half of the rows with a stored output, which have the x0 that DMD_TS judges.
+        "exits" is the mixture of all steps, as in the public code. Early predictions are paler than late ones, so where the
+        mixture agrees with the teachers finished pictures have too much contrast. "finished" are those alone.
         """
         if self.config.fake_samples == "finished":
             return trajectory.predictions[-1]
         step, row = trajectory.exits(self.dice)
-        rolled = trajectory.predictions[step, row]
-        return rolled if self.config.fake_samples == "exits" else self._half_target_simulated(batch, rolled)
-
-    def _half_target_simulated(self, batch: Batch, rolled: Tensor) -> Tensor:
-        whole = self._target_simulated(batch, torch.arange(len(batch), device=rolled.device))
-        chosen = (batch.has_target & (self.dice.uniform(len(batch)) < 0.5)).nonzero().flatten()
-        if not len(chosen):
-            return rolled
-        part = whole.take(chosen)
-        (v,) = self._student_pass(batch, [part])
-        return rolled.index_copy(0, chosen, to_x0(part.noisy, v, part.time))
+        return trajectory.predictions[step, row]
 
     def fake_loss(self, batch: Batch, samples: Tensor) -> tuple[Tensor, Logs]:
         """Flow matching of the fake score on the student's detached samples ``(B, T, C)``, a scalar."""

@@ -97,9 +97,7 @@ def _idle(table: StudentConfig) -> Iterator[tuple[str, str]]:
             yield "lr", f"without warm_start updates, where distill_lr {table.distill_lr:g} is the rate of every update"
     if not table.fake_updates or not {"dmd_bs", "dmd_ts"} & table.losses.effective:
         yield "fake_samples", "where no fake score learns or none is asked"
-    if table.fake_samples == "both" and "dmd_ts" not in table.losses.effective:
-        yield "fake_samples", "where DMD_TS counts for nothing"
-    if table.fake_samples == "finished" and table.steps == 1:
+    if table.steps == 1:
         yield "fake_samples", "where the only step is the last one"
     if isinstance(table, CollectionConfig) and not table.p_switch:
         yield "wordings", "where p_switch is 0 and no row is of an effect"

@@ -124,7 +124,7 @@ def peak(rounds: int = 12) -> float:
 
 
 def forward_share(world: World, bench: Bench, rounds: int, compiled: bool) -> None:
-    """The transformer alone at the batch of `clbench edit`: adapters apart and folded, products in bfloat16, compiled."""
+    """The transformer alone at the batch of `clbench edit`: adapters folded and apart, or folded and compiled."""
     from torch.utils.flop_counter import FlopCounterMode
 
     backbone: Any = bench.backbone

@@ -150,9 +150,8 @@ class ThreeCopiesTraining:
         return logs
 
     def _fake_losses(self, rows: Sequence[Batch], paths: Sequence[Trajectory]) -> Iterator[Tensor]:
-        for path, (one, dice) in zip(paths, self._shares(rows), strict=True):
-            step, only = path.exits(dice)
-            yield self.objective.fake_loss(one, path.predictions[step, only])[0]
+        for path, (one, _) in zip(paths, self._shares(rows), strict=True):
+            yield self.objective.fake_loss(one, self.objective.fake_samples(path))[0]
 
     def _student_losses(self, rows: Sequence[Batch], paths: Sequence[Trajectory]) -> Iterator[Tensor]:
         for path, (one, _) in zip(paths, self._shares(rows), strict=True):

@@ -32,7 +32,6 @@ from reference_trainer.recipe import RECIPES, Recipe, load_recipe
         ("[teachers]\nhabits.keep_warm_start = true", "no warm start to keep here"),
         ("[collection]\ndistill_lr = 0", "distill_lr"),
         ("[collection]\nwarm_batch = 4", "'warm_batch' in .collection. does nothing without warm_start updates"),
-        ("[collection]\nfake_samples = 'both'\n[collection.losses]\ndmd_ts = false", "'fake_samples' in .* where DMD_TS counts"),
         ("[collection]\nfake_samples = 'finished'\nfake_updates = 0", "'fake_samples' in .* where no fake score learns"),
         ("[collection]\nfake_samples = 'finished'\nsteps = 1", "'fake_samples' in .* where the only step is the last"),
         ("[accelerator]\nwarm_target = 'outputs'", "'warm_target' in .accelerator. does nothing"),
