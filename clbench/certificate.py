@@ -12,8 +12,8 @@ from clbench import provenance
 from clbench.provenance import cache_key, card_dict, hash_value
 from clbench.types import SystemCard
 
-RUN_SCHEMA = 2
-"""2: cases may have `probe` and `second` (absent means ""); folders of schema 1 are read as they are."""
+RUN_SCHEMA = 3
+"""2: cases may have `probe` and `second` (absent means ""). 3: `among`. Folders of earlier schemas are read as they are."""
 
 
 class Named(BaseModel):
@@ -41,7 +41,9 @@ class GitInfo(BaseModel):
 
 
 class RunInfo(BaseModel):
-    """run.json. `cache_key` covers world, suite, system card, seeds, versions, device and dtype.
+    """run.json. `cache_key` covers world, suite, system card, seeds, versions, device, dtype and `among`.
+
+    `among` are the effects whose triggers stand in for each other (probe other-trigger), where the world's teachers decide them.
 
     `dtype` also says what else of the arithmetic changes a picture: rounded products, and the batch in half precision.
     """
@@ -63,6 +65,7 @@ class RunInfo(BaseModel):
     created: str
     status: Literal["running", "complete"] = "running"
     n_cases: int
+    among: list[str] = []
 
     @property
     def system_name(self) -> str:
@@ -71,7 +74,7 @@ class RunInfo(BaseModel):
 
 def describe_run(
     world: Named, suite: Named, card: SystemCard, seeds: Sequence[int], device: str, dtype: str, n_cases: int,
-    command: str | None = None,
+    command: str | None = None, among: Sequence[str] = (),
 ) -> RunInfo:  # fmt: skip
     """A new run's certificate, with git state, versions, platform and command line of this process."""
     plain = card_dict(card)
@@ -80,6 +83,8 @@ def describe_run(
         "world": world.hash, "suite": suite.hash, "system": plain, "seeds": list(seeds), "versions": versions,
         "device": device, "dtype": dtype,
     }  # fmt: skip
+    if among:
+        parts["among"] = list(among)
     key = cache_key(parts)
     return RunInfo(
         schema=RUN_SCHEMA, run=f"{suite.name}-{card.name}-{key[:12]}", world=world, suite=suite,
@@ -87,6 +92,7 @@ def describe_run(
         git=GitInfo(**provenance.git_state()), versions=versions, platform=provenance.platform_facts(),
         device=device, dtype=dtype, command=command if command is not None else provenance.command_line(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"), n_cases=n_cases,
+        among=list(among),
     )  # fmt: skip
 
 
@@ -112,6 +118,7 @@ def _pairs(held: RunInfo, asked: RunInfo) -> Iterable[tuple[str, Any, Any]]:
     yield "seeds", held.seeds, asked.seeds
     yield "device", held.device, asked.device
     yield "dtype", held.dtype, asked.dtype
+    yield "effects among which triggers are exchanged", held.among, asked.among
 
 
 def _flat(prefix: str, tree: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from clbench.images import hash_pixels
 from clbench.lock import hold
+from clbench.probes import OTHER_TRIGGER, TRIGGER
 from clbench.provenance import git_state
 from clbench.registry import ClbenchError
 from clbench.results import EditRecord, Named, RunFolder, RunInfo, describe_run
@@ -61,9 +62,14 @@ def certificate(world: World, suite: Suite, system: System, n_cases: int) -> Run
         device, dtype = pick_device(world.backbone.device), world.backbone.arithmetic
     return describe_run(
         Named(name=world.name, hash=world.hash), Named(name=suite.name, hash=suite.hash), system.card,
-        suite.seeds,
-        device, dtype, n_cases,
+        suite.seeds, device, dtype, n_cases, among=_among(world, suite, system),
     )  # fmt: skip
+
+
+def _among(world: World, suite: Suite, system: System) -> list[str]:
+    """`RunInfo.among` of a run of `system`: with another teacher in the world, an effect's neighbour may be another one."""
+    exchanged = OTHER_TRIGGER in suite.table.probes and suite.table.effects == "taught"
+    return suite.effects(world) if exchanged and getattr(system, "style", None) == TRIGGER else []
 
 
 def run(

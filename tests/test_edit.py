@@ -129,6 +129,26 @@ def test_cache_key_knows_system_dtype_and_world(mini_world, mini_world_file, sui
     assert len(keys) == 6
 
 
+def test_a_run_that_exchanges_triggers_knows_among_which_effects(mini_world, mini_world_file, tmp_path):
+    """With another teacher in the world, an effect's neighbour, and so its question, may be another one."""
+    probe, named = 'probes = ["other-trigger"]\n', 'effects = ["sepia", "upside_down"]\n'
+    found = {}
+    for name, lines in {"plain": "", "probed": probe, "named": probe + named}.items():
+        asked = f'name = "{name}"\nquestion = "q?"\nmetrics = ["success"]\nsystems = ["collection"]\nsources = 2\n'
+        (tmp_path / f"{name}.toml").write_text(asked + lines)
+        probed = load_suite(tmp_path / f"{name}.toml")
+        bench = bench_for(mini_world, probed)
+        for system in ("collection", "teacher", "identity"):
+            found[name, system] = certificate(mini_world, probed, open_system(system, bench), 4)
+    assert {key: info.among for key, info in found.items() if info.among} == {("probed", "collection"): mini_world.taught}
+    mini_world.teacher_path("sepia").unlink()
+    other = load_world(mini_world_file)
+    probed = load_suite(tmp_path / "probed.toml")
+    changed = certificate(other, probed, open_system("collection", bench_for(other, probed)), 4)
+    assert changed.cache_key != found["probed", "collection"].cache_key
+    assert "effects among which triggers are exchanged is" in differences(found["probed", "collection"], changed)[-1]
+
+
 def test_the_batch_is_part_of_a_run_in_half_precision_alone(mini_world, suite):
     """There a picture differs with it; in float32 it does not, and older keys hold."""
     found = {}

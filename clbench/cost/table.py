@@ -37,15 +37,14 @@ def _row(cost: SystemCost) -> list[str]:
 
 
 def curve_table(curve: Curve, shown: Sequence[int]) -> Rows:
-    """Bytes of adapters and expected success at some points of a curve."""
-    systems = ("cascade", "merged", "collection")
-    columns = ["effects" if curve.axis == "effects" else "teacher rank"]
-    columns += [f"{name} {what}" for what in ("adapters", "success") for name in systems]
-    found = {x: {cost.system: cost for cost in costs} for x, costs in curve.points}
-    lines = [
-        [str(x), *(binary(found[x][s].adapters) for s in systems), *(_share(found[x][s].success) for s in systems)]
-        for x in shown if x in found
-    ]  # fmt: skip
+    """Bytes of adapters, and over effects also expected success, at some points of a curve; what rank does to it nobody knows."""
+    systems, over_effects = ("cascade", "merged", "collection"), curve.axis == "effects"
+    columns = ["effects" if over_effects else "teacher rank", *(f"{name} adapters" for name in systems)]
+    columns += [f"{name} success" for name in systems] if over_effects else []
+    found = {x: {cost.system: cost for cost in costs} for x, costs in curve.points if x in shown}
+    lines = [[str(x), *(binary(costs[s].adapters) for s in systems)] for x, costs in found.items()]
+    if over_effects:
+        lines = [[*line, *(_share(costs[s].success) for s in systems)] for line, costs in zip(lines, found.values(), strict=True)]
     return f"over the {'number of effects' if curve.axis == 'effects' else 'rank of the teachers'}", columns, lines
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -149,7 +149,7 @@ def describe(world: World, suite: MemorySuite) -> MemoryFile:
     base = world_base(world)
     for name, path in files.items():
         predict(name, path, base, world.backbone.dtype)
-    adapters = {name: adapter_digest(path) for name, path in files.items()}
+    adapters = {name: adapter_digest(path) for name, path in files.items()} | _set_otherwise(world, files)
     return MemoryFile(
         schema=MEMORY_SCHEMA, world=Named(name=world.name, hash=world.hash), suite=Named(name=suite.name, hash=suite.hash),
         question=suite.question, adapters=provenance.hash_value(adapters), teachers=len(world.taught),
@@ -158,3 +158,15 @@ def describe(world: World, suite: MemorySuite) -> MemoryFile:
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"), dtype=world.backbone.precision,
         holds=who_counts(world, suite),
     )  # fmt: skip
+
+
+def _set_otherwise(world: World, files: Mapping[str, Path]) -> dict[str, str]:
+    """Weights and steps of the measured adapters that are not the usual ones; the world's hash does not cover them."""
+    few = {"accelerator": world.accelerator, "collection": world.candidate}
+    entries = {name: entry() for name, entry in few.items() if name in files}
+    found = {f"{name} weight": entry.weight for name, entry in entries.items() if entry.weight != 1.0}
+    usual = (None, world.backbone.few_steps)
+    found |= {f"{name} steps": entry.steps for name, entry in entries.items() if entry.steps not in usual}
+    if "accelerator" in files and world.teacher_weight != 1.0:
+        found["teacher weight"] = world.teacher_weight
+    return {name: str(value) for name, value in found.items()}

@@ -7,6 +7,7 @@ and a child inherits its parent's. So the mark is used where /proc has it, and w
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -74,10 +75,15 @@ def _mark() -> int | None:
 
 
 def drop_cached(path: Path) -> None:
-    """Ask the system to forget what it keeps of a file in memory, so that reading it is reading the disk."""
+    """Ask the system to forget what it keeps of a file in memory, so that reading it is reading the disk.
+
+    What was just written stays in memory until it is on the disk, so it is put there first.
+    """
     import os
 
     if not hasattr(os, "posix_fadvise"):
         return
     with path.open("rb") as stream:
+        with suppress(OSError):  # of a file system that nothing can be written to
+            os.fsync(stream.fileno())
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

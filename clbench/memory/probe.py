@@ -104,9 +104,11 @@ class Shelf:
 
 
 def _owned(info: Any) -> dict[str, Any]:
-    """Factors in memory of our own: those of `load_tensors` may be pages of the file."""
+    """Factors in memory of our own, read from the disk: those of `load_tensors` may be pages of the file."""
     from clbench.adapters import load_tensors
+    from clbench.memory.meter import drop_cached
 
+    drop_cached(info.path)
     return {name: tensor.clone() for name, tensor in load_tensors(info).items()}
 
 

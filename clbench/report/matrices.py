@@ -84,7 +84,7 @@ def _share_cell(
     ramp = "good" if seen == asked else "calm" if seen in LABELS else "bad"
     title = f"asked for {results.name(asked)}, read as {results.name(seen)}: {count} of {total}"
     if not count:
-        return Cell("", css="z") if seen != asked else Cell("0", title=title, css=heat(0, ramp) + " zero")
+        return Cell("") if seen != asked else Cell("0", title=title, css=heat(0, ramp) + " zero")
     return Cell(f"{100 * count / total:.0f}", href=link, title=title, css=heat(max(count / total, 1 / STEPS), ramp))
 
 
@@ -147,7 +147,7 @@ def _leak_cell(
     title = f"asked for {results.name(asked)}, leak of {results.name(other)}: {value:.3f}"
     text = number(value, 2).removeprefix("0") if value < 0.995 else number(value, 1)
     if value < 0.005:
-        return Cell("", css="z")  # there are thousands of these
+        return Cell("")  # there are thousands of these: an empty cell has no class
     return Cell(text, href=link, title=title, css=heat(min(value, 1.0), "bad"))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from clbench.metrics.derived import scale_of
 from clbench.probe_words import PARAPHRASE, prompt_words
-from clbench.probes import PROBES
+from clbench.probes import OTHER_TRIGGER, PROBES
 from clbench.report.cells import Cell, Head, Row, TableView, number
 from clbench.report.rows import LAST, SEED, Frame, as_made, estimate_cell, mean_of, share_of
 from clbench.stats import Ratio, paired_ratio
@@ -54,13 +54,13 @@ def probe_table(frame: Frame, neighbours: Mapping[str, str], effects: Sequence[E
 
 def _probe_row(system: str, probe: str, words: str, rows: Frame, neighbours: Mapping[str, str]) -> Row:
     own, found = rows["effect"].to_numpy(dtype=object), rows["other"].to_numpy(dtype=object)
-    beside = np.array([neighbours.get(effect, "") if probe == "other-trigger" else "" for effect in own], dtype=object)
+    beside = np.array([neighbours.get(effect, "") if probe == OTHER_TRIGGER else "" for effect in own], dtype=object)
     nothing = np.isin(found.astype(str), ("source", "none"))
     another = ~nothing & (found != own) & (found != beside)
     hits = (found == own, (found == beside) & (beside != ""), another, found == "source", found == "none")
     cells = [Cell(system), Cell(probe or "plain", title=words)]
     cells += [estimate_cell("success", share_of(rows, hit)) for hit in hits]
-    if probe != "other-trigger":
+    if probe != OTHER_TRIGGER:
         cells[3] = Cell("", title="no other trigger was given")
     return Row(cells)
 

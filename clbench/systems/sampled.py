@@ -18,7 +18,7 @@ import numpy as np
 from clbench.adapter_prompts import as_trained, prompt_kind, require_instruction
 from clbench.adapters import AdapterInfo, check_adapter, describe_adapter
 from clbench.backbones import Job, Sampler, backbone_folder
-from clbench.probes import INSTRUCTION, TRIGGER, TWICE, Style, left_out, prompt_of
+from clbench.probes import INSTRUCTION, OTHER_TRIGGER, TRIGGER, TWICE, Style, left_out, prompt_of
 from clbench.registry import ClbenchError
 from clbench.systems import Bench
 from clbench.types import NEUTRAL, Case, Edit, Effect, SystemCard, seed_from
@@ -93,7 +93,7 @@ class SampledSystem:
 
     def _refused(self, case: Case) -> str:
         """Why this system is not asked `case`; "" where it is."""
-        if case.probe == "other-trigger" and len(self.bench.effects) < 2:
+        if case.probe == OTHER_TRIGGER and len(self.bench.effects) < 2:
             return "the suite has no other effect, so there is no other trigger to ask with"
         return self.plan.refuses(case) or left_out(case, self.style)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,16 @@ from clbench.cost.answer import answer
 from clbench.cost.options import Options
 from clbench.cost.traffic import count
 from clbench.cost.worlds import predict, world_base
-from clbench.memory.meter import Meter
+from clbench.memory.measure import describe
+from clbench.memory.meter import Meter, drop_cached
 from clbench.memory.points import Point
 from clbench.memory.pool import Files, concatenated, files_of, teacher_files
 from clbench.memory.predict import last_loaded
 from clbench.memory.probe import Request, measure
 from clbench.memory.record import read_memory
+from clbench.memory.suite import load_memory_suite
 from clbench.registry import ClbenchError
+from clbench.world import load_world
 
 SEQUENCE = [0, 2, 2, 1, 0, 1, 1, 2]
 
@@ -133,6 +137,25 @@ def test_missing_adapters_are_said_before_any_process(mini_world_file, tmp_path)
     (tmp_path / "accelerator.safetensors").unlink()
     done = CliRunner().invoke(app, ["eval", "--suite", "memory", "--world", str(mini_world_file), "--out", str(tmp_path / "o")])
     assert done.exit_code == 2 and "accelerator LoRA not found" in done.stderr
+
+
+@pytest.mark.parametrize("line", ["steps = 1", "weight = 0.5", "teacher_weight = 0.5"])
+def test_measurements_of_other_weights_or_steps_are_other_ones(mini_world_file, line):
+    """The world's hash leaves them out, since no picture of other systems depends on them."""
+    suite, text = load_memory_suite("memory"), mini_world_file.read_text()
+    key = describe(load_world(mini_world_file), suite).key
+    assert describe(load_world(mini_world_file), suite).key == key
+    mini_world_file.write_text(text.replace("[accelerator]\n", f"[accelerator]\n{line}\n"))
+    assert describe(load_world(mini_world_file), suite).key != key
+
+
+def test_a_file_just_written_is_on_the_disk_before_it_is_forgotten(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(os, "fsync", lambda number: done.append("written"))
+    monkeypatch.setattr(os, "posix_fadvise", lambda *about: done.append("forgotten"), raising=False)
+    (tmp_path / "copy").write_bytes(b"factors")
+    drop_cached(tmp_path / "copy")
+    assert done == ["written", "forgotten"]
 
 
 @pytest.mark.slow
