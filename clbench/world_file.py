@@ -48,6 +48,14 @@ class BackboneTable(Table):
         """What a measurement says of its arithmetic: the dtype, and whether products are rounded."""
         return f"{self.dtype}, products in bfloat16" if self.fast_products else self.dtype
 
+    def few_step_times(self, sampler: SamplerKind | None = None, shift: float | None = None) -> tuple[bool, float | None]:
+        """Whether few-step systems sample stochastically, and with which static shift (None: the model's own schedule).
+
+        `sampler` and `shift` are what their LoRA says for itself. Euler steps that name no shift take the full-step schedule.
+        """
+        stochastic = (sampler or self.few_sampler) == "stochastic"
+        return stochastic, (self.shift if stochastic else self.full_shift) if shift is None else shift
+
     @property
     def arithmetic(self) -> str:
         """What a run's certificate says: `precision`, and the batch in half precision, where a picture differs with it."""

@@ -18,17 +18,23 @@ from reference_trainer.config import LoraTable, StudentConfig
 def check_sampling(world: World, config: StudentConfig, stage: str, tell: bool = True) -> None:
     """Whether the world will sample at the times that the recipe's `stage` trains for.
 
-    ClbenchError for a shift that is neither the world's own nor that of an entry of the adapters that `stage` makes, and where
-    all of those entries name another embedded_guidance than [backbone], whose is trained with. Other steps are no mistake,
-    since an adapter may be asked for fewer than it was trained for: they are said where `tell` is true.
+    ClbenchError for a shift that neither the world's few-step systems have nor an entry of the adapters that `stage` makes
+    (Euler steps that name none have the full-step schedule's), and where all of those entries name another embedded_guidance
+    than [backbone], whose is trained with. Other steps are no mistake, since an adapter may be asked for fewer than it was
+    trained for: they are said where `tell` is true.
     """
     one = world.table.accelerator
     entries: Sequence[FewStepTable] = world.table.candidates if stage != "accelerator" else [one] if one else []
     where = "[accelerator]" if stage == "accelerator" else "a table [[candidates]]"
     usual = world.backbone
-    if config.shift not in {usual.shift, *(entry.shift for entry in entries)}:
+    times = [usual.few_step_times(entry.sampler, entry.shift) for entry in entries]
+    times += [] if stage == "accelerator" and times else [usual.few_step_times()]  # of a candidate that has no table yet
+    if config.shift not in {shift for _, shift in times}:
+        stochastic, shift = times[0]
+        how = "" if stochastic else "by Euler steps "
+        how += f"with shift {shift:g}" if shift is not None else "over the model's own schedule"
         raise ClbenchError(
-            f"[{stage}] shift of the recipe is {config.shift:g}, but {world.file} samples with shift {usual.shift:g}: "
+            f"[{stage}] shift of the recipe is {config.shift:g}, but {world.file} samples {how}: "
             f"make them equal, or name shift = {config.shift:g} in {where} there"
         )
     trained, named = usual.embedded_guidance, [entry.embedded_guidance for entry in entries]

@@ -152,7 +152,7 @@ def _assumptions(asked: Deployment, options: Options) -> list[str]:
     if not asked.bcr:
         said.append("no failure rate is known for this base; give --bcr SYSTEM=SHARE to get expected success")
     elif not options.bcr:
-        said.append("the published failure rates were measured at 50 effects and rank 128, and stand here for any number and rank")
+        said.append("the published failure rates were measured at 50 effects and rank 128; here they stand for all")
     if asked.cache.kind != "all" and math.isnan(asked.load_seconds):
         said.append("no time of a load is known here; give --load-seconds to get the time spent loading")
     elif asked.cache.kind != "all":

@@ -264,9 +264,7 @@ def few_sampler(bench: Bench, fast: Adapter) -> Sampler:
     the full-step schedule, or with the static shift that `fast` was distilled with.
     """
     table = bench.world.backbone
-    stochastic = (fast.sampler or table.few_sampler) == "stochastic"
-    usual = table.shift if stochastic else table.full_shift
-    shift = usual if fast.shift is None else fast.shift
+    stochastic, shift = table.few_step_times(fast.sampler, fast.shift)
     return Sampler(fast.steps or table.few_steps, 1.0, stochastic, shift, fast.embedded_guidance)
 
 

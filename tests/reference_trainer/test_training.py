@@ -20,6 +20,7 @@ from reference_trainer.config import LoraTable
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.objective import Objective
+from reference_trainer.starts import check_sampling
 from reference_trainer.train import Extend, run
 
 
@@ -402,6 +403,17 @@ def test_a_shift_that_the_world_does_not_sample_with_is_refused(shop_floor, stag
     if stage == "collection":
         entry = {"candidates": [candidate.model_copy(update={"shift": 2.0})]}
     run(stage, other, with_world(world, **entry), None, out)
+
+
+def test_euler_steps_over_another_schedule_are_refused(shop_floor):
+    """The template's accelerator is a published one; an own one there would be asked at times that it never saw."""
+    world, recipe, _ = shop_floor
+    euler = {"accelerator": world.table.accelerator.model_copy(update={"sampler": "euler"})}
+    said = r"recipe is 3, but .* samples by Euler steps over the model's own schedule: .* name shift = 3 in \[accelerator\]"
+    with pytest.raises(ClbenchError, match=said):
+        check_sampling(with_world(world, **euler), recipe.accelerator, "accelerator")
+    check_sampling(with_world(world, {"full_shift": 3.0}, **euler), recipe.accelerator, "accelerator")
+    check_sampling(with_world(world, **euler), recipe.collection, "collection")
 
 
 @pytest.mark.parametrize("stage", ["accelerator", "collection"])
