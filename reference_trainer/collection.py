@@ -21,7 +21,7 @@ from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import STUDENT, Backbone, target_modules
 from reference_trainer.prompting import coherence, gram, trigger_fact, wordings_fact
-from reference_trainer.starts import require_modules, require_prompt, require_room, require_size, require_times
+from reference_trainer.starts import require_modules, require_prompt, require_room, require_size, require_times, tell_repeated
 from reference_trainer.streams import Router
 from reference_trainer.taught import Taught, add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.workshop import Workshop
@@ -49,6 +49,7 @@ def train_collection(
     modules = target_modules(backbone.transformer, config.lora.modules)
     if start is not None:  # said before any long work
         require_size(start, config.lora, modules, "collection")
+        tell_repeated(start.path, seed, "collection")
     if config.warm_start_from == "merged":
         require_mergeable([item.teacher for item in taught], config.lora, modules)
     names = add_teachers(backbone, taught)
@@ -66,7 +67,7 @@ def train_collection(
     if config.warm_start_from != "base" and config.fake_start == "student":
         training.fake.copy(training.student)  # as after a warm start
     facts = {
-        "stage": "collection", "guidance": guidance, "effects": " ".join(t.effect.id for t in taught),
+        "stage": "collection", "seed": seed, "guidance": guidance, "effects": " ".join(t.effect.id for t in taught),
         "prompt": config.prompt, "triggers": trigger_fact([t.effect for t in taught]),
         "prompt_coherence": round(coherence(gram(stream.plain_prompts)), 6), **wordings_fact(config.wordings),
     }  # fmt: skip

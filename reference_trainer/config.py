@@ -292,7 +292,8 @@ class CollectionConfig(StudentConfig):
     )
     warm_start_from: str = Field(
         default="base",
-        description="where the student begins: base (plain), merged (the mean of all teachers, by SVD), or an adapter's file",
+        description="where the student begins: base (plain), merged (the mean of all teachers, by SVD), or an adapter's file; "
+        "a training that goes on from another draws anew with another seed only",
     )
 
     _routing = field_validator("routing")(lambda name: _known(ROUTING, name))

@@ -26,7 +26,7 @@ from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, target_modules
 from reference_trainer.prompting import Prompts, coherence, gram, student_prompt, trigger_fact, wordings_fact
-from reference_trainer.starts import require_prompt, require_size, require_times
+from reference_trainer.starts import require_prompt, require_size, require_times, tell_repeated
 from reference_trainer.streams import Replay, Router, Stream
 from reference_trainer.taught import add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.workshop import Workshop
@@ -104,6 +104,7 @@ def train_extension(
         return
     backbone = shop.backbone(config.lora_forward, config.precision, config.rows, config.checkpoint_blocks)
     start_roles(backbone, config, origin.info, seed)
+    tell_repeated(origin.info.path, seed, "extension")
     names = add_teachers(backbone, [*taught, *known])
     store = target_store(shop, config, backbone, out)
     stream = yield from effect_stream(shop, config, taught, names[: len(taught)], store)
@@ -117,7 +118,7 @@ def train_extension(
     training = prepare(backbone, config, router, shop.prompts.unconditional(), guidance, dice)
     prompts = shop.prompts.many([student_prompt(effect, config.prompt) for effect in [*old, *new]])
     facts = {
-        "stage": "extension", "guidance": guidance, "extends": origin.info.sha256, "replay": config.replay,
+        "stage": "extension", "seed": seed, "guidance": guidance, "extends": origin.info.sha256, "replay": config.replay,
         "effects": _ids([*old, *new]), "old_effects": _ids(old), "new_effects": _ids(new),
         "prompt": config.prompt, "triggers": trigger_fact([*old, *new]), "prompt_coherence": round(coherence(gram(prompts)), 6),
         **wordings_fact(config.wordings),

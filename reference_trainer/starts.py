@@ -66,6 +66,13 @@ def require_prompt(path: Path, prompt: PromptKind, stage: str) -> None:
         raise ClbenchError(f"{path} was trained with prompt = '{trained}', but [{stage}] has prompt = '{prompt}'")
 
 
+def tell_repeated(path: Path, seed: int, stage: str) -> None:
+    """Say it where the adapter was trained by the same stage from the same seed, whose draws would come once more."""
+    header = read_header(path).get("__metadata__", {})
+    if (header.get("clbench.stage"), header.get("clbench.seed")) == (stage, str(seed)) and processes.first():
+        say(f"{path} was trained with seed {seed} too, so its scenes and noise come again: give the recipe another", "yellow")
+
+
 def require_size(info: AdapterInfo, lora: LoraTable, modules: Sequence[str], stage: str) -> None:
     """ClbenchError unless the adapter has rank, alpha and modules of `lora`; `modules` are the names those mean here."""
     for what, mine, wanted in (("rank", info.ranks, lora.rank), ("alpha", info.alphas, lora.alpha_value)):

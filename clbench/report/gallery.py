@@ -149,27 +149,36 @@ def _steps(entry: Entry) -> str:
 
 
 def strips(results: Results, album: Album) -> dict[str, Strip]:
-    """What lies behind off-diagonal cells, by id, the candidate's first: source, output, truth as asked and as read."""
-    order = sorted(results.entries, key=lambda e: (e is not results.candidate, e.control, e.system != results.about.reference))
-    found: dict[str, Strip] = {}
-    for entry in order:
-        for cell in behind(entry):
-            if album.full:
-                return found
-            found[cell.id] = _strip(cell, results, album)
-    return found
+    """What lies behind off-diagonal cells, by id: source, output, truth as asked and as read.
+
+    In rounds, one picture of every cell first, until the budget of pictures is used up: candidates before the system that they
+    are compared with and all others, the base and controls last, since most of what they make is read as something else.
+    """
+    cells = [cell for entry in sorted(results.entries, key=lambda one: _rank(one, results)) for cell in behind(entry)]
+    rows: dict[str, list[list[Figure]]] = {}
+    for turn in range(max(PICTURES_PER_STRIP.values())):
+        for cell in cells:
+            if turn < min(len(cell.cases), PICTURES_PER_STRIP["control" if cell.entry.control else "system"]) and not album.full:
+                rows.setdefault(cell.id, []).append(_strip_row(cell, cell.cases[turn], results, album))
+    return {cell.id: _strip(cell, rows[cell.id], results) for cell in cells if cell.id in rows}
 
 
-def _strip(cell: Behind, results: Results, album: Album) -> Strip:
-    asked, seen = results.name(cell.asked), results.name(cell.seen)
-    rows = []
-    for case in cell.cases[: PICTURES_PER_STRIP["control" if cell.entry.control else "system"]]:
-        figures = [source(case, results, album), edited(cell.entry, case, results, album)]
-        figures.append(truth(case, results, album, "asked for"))
-        if cell.seen in results.about.effects:
-            other = Case(cell.seen, case.source, case.seed, case.steps)
-            figures.append(truth(other, results, album, "read as"))
-        rows.append(figures)
-    words = f"{cell.entry.label}: asked for {asked}, read as {seen}"
-    left = len(cell.cases) - len(rows)
-    return Strip(cell.id, words, rows, left, f"#g-{anchor(cell.asked)}")
+def _rank(entry: Entry, results: Results) -> tuple[bool, bool, bool, bool, bool]:
+    """Sort key of an entry by how much its pictures are looked for."""
+    base = entry.info.system.card["kind"] == "base"
+    reference = entry.system == results.about.reference
+    return entry.control, base, entry is not results.candidate, not entry.collection, not reference
+
+
+def _strip_row(cell: Behind, case: Case, results: Results, album: Album) -> list[Figure]:
+    figures = [source(case, results, album), edited(cell.entry, case, results, album)]
+    figures.append(truth(case, results, album, "asked for"))
+    if cell.seen in results.about.effects:
+        other = Case(cell.seen, case.source, case.seed, case.steps)
+        figures.append(truth(other, results, album, "read as"))
+    return figures
+
+
+def _strip(cell: Behind, rows: list[list[Figure]], results: Results) -> Strip:
+    words = f"{cell.entry.label}: asked for {results.name(cell.asked)}, read as {results.name(cell.seen)}"
+    return Strip(cell.id, words, rows, len(cell.cases) - len(rows), f"#g-{anchor(cell.asked)}")

@@ -61,10 +61,9 @@ def attribution(entry: Entry, results: Results, linked: set[str]) -> TableView |
             cells.append(_share_cell(effect.id, seen, counts, totals, link if known else "", results))
         rows.append(Row(cells))
     heads = [Head("asked for ↓ read as →", numeric=False), *(Head(results.name(seen)) for seen in columns)]
-    note = (
-        "Per cent of a row's pictures. On the diagonal: read as what was asked for. Elsewhere: bleeding. "
-        "A coloured cell leads to its pictures."
-    )
+    note = "Per cent of a row's pictures. On the diagonal: read as what was asked for. Elsewhere: bleeding. "
+    whole = all(cell_id(entry, *pair) in linked for pair in counts if pair[0] != pair[1])
+    note += "A coloured cell leads to its pictures." if whole else "An underlined cell leads to its pictures."
     caption = f"{entry.label}: what its pictures were read as"
     return TableView(anchor("t-attribution", entry.label), caption, heads, rows, note, "matrix", sortable=False)
 
@@ -112,8 +111,11 @@ def _coded(names: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return np.array([distinct[name] for name in names.tolist()], dtype=np.int64), list(distinct)
 
 
-def leak(entry: Entry, results: Results, shown_cases: set[str]) -> TableView | None:
-    """N x N: mean leak of the column's effect into pictures asked for the row's; None without leak scores."""
+def leak(entry: Entry, results: Results, shown_cases: set[str], linked: set[str]) -> TableView | None:
+    """N x N: mean leak of the column's effect into pictures asked for the row's; None without leak scores.
+
+    `shown_cases` are the rows of the gallery, `linked` the strips behind cells of `attribution`.
+    """
     means = leak_means(entry)
     if not means:
         return None
@@ -122,28 +124,32 @@ def leak(entry: Entry, results: Results, shown_cases: set[str]) -> TableView | N
     for effect in results.effects:
         cells = [Cell(effect.name, href=f"#g-{anchor(effect.id)}", css="name")]
         for other in ids:
-            cells.append(_leak_cell(effect.id, other, means, results, shown_cases))
+            cells.append(_leak_cell(entry, (effect.id, other), means, results, shown_cases | linked))
         rows.append(Row(cells))
     heads = [Head("asked for ↓ leaking in →", numeric=False), *(Head(results.name(other)) for other in ids)]
-    note = "1 = as much of the column's effect as in its own truth. A cell leads to its worst case."
+    note = (
+        "1 = as much of the column's effect as in its own truth. A cell leads to its worst case or to pictures read as the "
+        "column's effect, where those are shown, else to all shown pictures of the row's."
+    )
     caption = f"{entry.label}: how much of another effect leaks in (mean)"
     return TableView(anchor("t-leak", entry.label), caption, heads, rows, note, "matrix", sortable=False)
 
 
 def _leak_cell(
-    asked: str,
-    other: str,
+    entry: Entry,
+    pair: tuple[str, str],
     means: dict[tuple[str, str], tuple[float, Case]],
     results: Results,
     shown: set[str],
 ) -> Cell:
+    asked, other = pair
     if asked == other:
         return Cell("·", css="self")
-    if (asked, other) not in means:
+    if pair not in means:
         return Cell(MISSING, title="no leak was scored here", css="missing")
-    value, case = means[asked, other]
-    name = case_anchor(case)
-    link = f"#{name}" if name in shown else f"#g-{anchor(asked)}"
+    value, case = means[pair]
+    near = [name for name in (case_anchor(case), cell_id(entry, asked, other)) if name in shown]
+    link = f"#{near[0]}" if near else f"#g-{anchor(asked)}"
     title = f"asked for {results.name(asked)}, leak of {results.name(other)}: {value:.3f}"
     text = number(value, 2).removeprefix("0") if value < 0.995 else number(value, 1)
     if value < 0.005:

@@ -18,7 +18,8 @@ from clbench.types import Case
 
 LARGEST_SIDE = 192
 BYTES_FOR_PICTURES = 7_500_000
-"""Budget of base64 text; rows and strips stop there, so that the page stays under 15 MB."""
+"""Budget of base64 text; rows and strips stop there, so that a page of 5,000 cases stays under 15 MB (matrices of many systems
+and effects come on top: half of the page of fifty effects and twenty systems)."""
 
 
 @dataclass(frozen=True)

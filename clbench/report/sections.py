@@ -55,7 +55,7 @@ def bleeding(material: Material) -> Section | None:
         return None
     lead = (
         "A picture bleeds when it was asked for one effect and shows another. Rows are what was asked for, columns are what "
-        "the picture shows. Pick a coloured cell to see the pictures behind it."
+        "the picture shows. Pick a cell to see the pictures behind it."
     )
     return Section("bleeding", "Bleeding", lead, [*folds, *there([pairs])])
 
@@ -63,7 +63,8 @@ def bleeding(material: Material) -> Section | None:
 def _matrices(entry: Entry, material: Material, behind: dict[str, Strip]) -> Fold | None:
     """Both matrices of one entry and the pictures behind their cells; the candidate's are unfolded."""
     results = material.results
-    views = [matrices.attribution(entry, results, set(behind)), matrices.leak(entry, results, material.gallery.shown)]
+    linked, shown = set(behind), material.gallery.shown
+    views = [matrices.attribution(entry, results, linked), matrices.leak(entry, results, shown, linked)]
     kept, name = there(views), anchor("m", entry.label, "matrix")
     if not kept:
         return None

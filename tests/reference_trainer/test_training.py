@@ -20,7 +20,7 @@ from reference_trainer.config import LoraTable
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.objective import Objective
-from reference_trainer.starts import check_sampling
+from reference_trainer.starts import check_sampling, tell_repeated
 from reference_trainer.train import Extend, run
 
 
@@ -269,8 +269,8 @@ def test_beside_a_merged_start_the_fake_score_starts_as_the_student(shop_floor, 
     assert seen[0]
 
 
-def test_a_student_can_start_from_a_finished_adapter(shop_floor, tmp_path):
-    """A copy of it, known by its content: the same file elsewhere is the same training."""
+def test_a_student_can_start_from_a_finished_adapter(shop_floor, tmp_path, capsys):
+    """A copy of it, known by its content: the same file elsewhere is the same training. That the seed repeats is said."""
     from clbench.adapters import describe_adapter, load_tensors
 
     world, recipe, out = shop_floor
@@ -281,6 +281,10 @@ def test_a_student_can_start_from_a_finished_adapter(shop_floor, tmp_path):
         copy.write_bytes(path.read_bytes())
     still = {"warm_start": 0, "lr": 1e-12, "ema": 0.0, "updates": 1}
     (again,) = run("collection", changed(recipe, "collection", warm_start_from=str(first), **still), world, None, tmp_path)
+    assert f"was trained with seed {recipe.seed} too" in " ".join(capsys.readouterr().err.split())
+    for seed, stage in ((recipe.seed + 1, "collection"), (recipe.seed, "extension")):
+        tell_repeated(first, seed, stage)
+    assert not capsys.readouterr().err
     start, end = (load_tensors(describe_adapter(file)) for file in (first, again))
     assert all(torch.allclose(start[key].float(), end[key].float(), atol=1e-6) for key in start)
     made = again.read_bytes(), again.stat().st_mtime_ns

@@ -20,8 +20,11 @@ from clbench.registry import ClbenchError
 from clbench.report import ReportInput, build, build_all, palette
 from clbench.report.blocks import Section
 from clbench.report.cells import Cell, Head, Row, TableView
+from clbench.report.gallery import strips
 from clbench.report.load import load_results
+from clbench.report.matrices import behind
 from clbench.report.numbers import compute
+from clbench.report.pictures import Album
 from clbench.report.rows import as_made
 from clbench.report.tables import per_effect
 from clbench.results import RunFolder
@@ -152,6 +155,23 @@ def test_coloured_cells_lead_to_the_pictures_behind_them(made: tuple[str, str]) 
     outline = parse(made[0])
     strips = {name for name in outline.ids if name.startswith("b-collection-") and not re.search(r"-\d$", name)}
     assert strips and strips <= {link[1:] for link in outline.links}
+
+
+def test_pictures_behind_cells_are_dealt_out_in_rounds(runs: list[RunFolder]) -> None:
+    """However small the budget: a cell has a second picture only once every cell has one, and controls come last."""
+    results = load_results(runs, synthetic.about())
+    everything = strips(results, Album(limit=1e9))
+    assert set(everything) == {cell.id for entry in results.entries for cell in behind(entry)}
+    assert max(len(strip.rows) for strip in everything.values()) > 1
+    seen = set()
+    for limit in range(0, 60_000, 6_000):
+        found = strips(results, Album(limit=limit))
+        rows = [len(strip.rows) for strip in found.values()]
+        seen.add(len(found))
+        assert max(rows, default=1) == 1 or len(found) == len(everything)
+        if 0 < len(found) < len(everything):
+            assert list(found) == list(everything)[: len(found)], "in their order, none left out"
+    assert 0 in seen and len(seen) > 2
 
 
 def test_what_is_missing_has_a_reason_and_is_never_nan(made: tuple[str, str]) -> None:
