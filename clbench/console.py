@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
+from clbench.notices import say
 from clbench.registry import ClbenchError
 
 P = ParamSpec("P")
@@ -70,14 +71,6 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(UNEXPECTED) from None
 
     return wrapped
-
-
-def say(sentence: str, style: str = "") -> None:
-    """One line on stderr, never wrapped in the middle of a path."""
-    from rich.console import Console
-    from rich.text import Text
-
-    Console(stderr=True).print(Text(sentence, style=style), soft_wrap=True)
 
 
 def show(text: str) -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clbench.console import print_table, progress, say, show
+from clbench.console import print_table, progress, show
+from clbench.notices import say
 from clbench.order import Order, check, checked, folder_of, names, notes, require_alike
 from clbench.registry import ClbenchError
 from clbench.suite import Suite, find_suite, load_suite, shipped_suites, suite_kind

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clbench.console import print_table, say, show
+from clbench.console import print_table, show
+from clbench.notices import say
 from clbench.order import names
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from clbench.console import progress, say, show
+from clbench.console import progress, show
 from clbench.disk import check_possible
+from clbench.notices import say
 from clbench.order import names
 from clbench.registry import ClbenchError
 from clbench.world import load_world

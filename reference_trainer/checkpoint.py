@@ -18,8 +18,8 @@ from typing import Any, Protocol
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clbench.console import say
 from clbench.hashing import code_digest, file_digest
+from clbench.notices import say
 from clbench.registry import ClbenchError
 from reference_trainer.dice import Dice
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from clbench.adapter_prompts import require_instruction
 from clbench.adapters import describe_adapter
-from clbench.console import say
 from clbench.hashing import file_digest
+from clbench.notices import say
 from clbench.registry import ClbenchError
 from clbench.types import Effect
 from clbench.world import World

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clbench.adapters import AdapterInfo, read_header
-from clbench.console import say
+from clbench.notices import say
 from clbench.registry import ClbenchError
 from clbench.types import PromptKind
 from clbench.world import World

@@ -36,7 +36,7 @@ ROOMS = {
         "clbench.images", "clbench.photos", "clbench.backbones.qwen", "clbench.preview", "clbench.effects", "clbench.report",
     ),
     "typer": ("clbench.cli", "clbench.console"),
-    "rich": ("clbench.console",),
+    "rich": ("clbench.console", "clbench.notices"),
     "matplotlib": ("clbench.report",),
     "torch": (
         "clbench.backbones", "clbench.adapters", "clbench.metrics", "clbench.encoders", "clbench.truth",
@@ -52,7 +52,8 @@ QUICK = (
     "clbench.sources", "clbench.results", "clbench.systems", "clbench.backbones", "clbench.edit",
     "clbench.adapters", "clbench.factors", "clbench.dialects", "clbench.tensor_file", "clbench.hashing", "clbench.tables",
     "clbench.world_file", "clbench.world_checks", "clbench.types",
-    "clbench.registry", "clbench.doctor", "clbench.source_check", "clbench.backbones.hub", "clbench.backbones.parts",
+    "clbench.registry", "clbench.notices", "clbench.doctor", "clbench.source_check",
+    "clbench.backbones.hub", "clbench.backbones.parts",
     "clbench.merging", "clbench.merging_peft", "clbench.systems.merged", "clbench.systems.baselines",
     "clbench.cost.answer", "clbench.cost.table", "clbench.cost.curves",
     "clbench.cost.bases", "clbench.cost.worlds", "clbench.cost.deployment", "clbench.cost.traffic",
@@ -159,6 +160,12 @@ def test_the_instrument_knows_nothing_of_training(name):
         }
     else:
         assert not used
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "reference_trainer").rglob("*.py")), ids=lambda path: path.stem)
+def test_training_stands_on_the_lower_floors(path):
+    used = own(imported(ast.parse(path.read_text(encoding="utf-8"))))
+    assert not {name for name in used if floor(name) > 2}
 
 
 @pytest.mark.parametrize("name", modules())

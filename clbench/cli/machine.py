@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from clbench.cli.options import WorldName
-from clbench.console import print_table, say, show, told
+from clbench.console import print_table, show, told
+from clbench.notices import say
 
 
 @told
