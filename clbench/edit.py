@@ -10,14 +10,14 @@ import numpy as np
 
 from clbench.images import hash_pixels
 from clbench.lock import hold
-from clbench.probes import OTHER_TRIGGER, TRIGGER
+from clbench.probes import TRIGGER
 from clbench.provenance import git_state
 from clbench.registry import ClbenchError
 from clbench.results import EditRecord, Named, RunFolder, RunInfo, describe_run
 from clbench.sources import group_of
 from clbench.suite import Suite
 from clbench.systems import BY_BACKBONE, Bench
-from clbench.types import Case, Checking, Edit, System
+from clbench.types import OTHER_TRIGGER, Case, Checking, Edit, System
 from clbench.world import World
 
 

@@ -23,7 +23,7 @@ BOTH: frozenset[Style] = frozenset({INSTRUCTION, TRIGGER})
 Wish = Literal["effect", "other", "no other", "base", "both"]
 """Whose picture a success shows: the asked effect, the effect of the trigger, any but another effect, the base, both effects."""
 
-TWICE, OTHER_TRIGGER = "twice", "other-trigger"
+TWICE = "twice"
 UNKNOWN_TRIGGERS = ("<qanev07>", "<wixoz38>", "<jurep65>")
 """Triggers that were made up; the first that no effect of the world has is used."""
 INSTRUCTION_FORMS = ("please {}", "edit the picture: {}", "change this picture, {}", "{} please")
@@ -51,7 +51,7 @@ for _probe in (
     Probe("caption-only", "the effect's caption without its trigger", "the effect appears: what a caption carries", "effect"),
     Probe("trigger-only", "the effect's trigger without its caption", "the effect appears: what a trigger carries", "effect"),
     Probe(
-        OTHER_TRIGGER, "the trigger of the effect's first neighbour in the suite, with this effect's caption",
+        "other-trigger", "the trigger of the effect's first neighbour in the suite, with this effect's caption",
         "the trigger decides: the neighbour's effect appears, not a mixture", "other",
     ),
     Probe(
@@ -106,7 +106,7 @@ def prompt_of(
         "trigger-only": effect.trigger,
         "unknown-trigger": f"{unknown_trigger(effects)} {effect.caption}",
     }
-    if case.probe == OTHER_TRIGGER:
+    if case.probe == "other-trigger":
         return f"{effects[neighbour_in(effect, suite)].trigger} {effect.caption}"
     return words[case.probe]
 

@@ -20,8 +20,8 @@ Scope = Literal["image", "subject", "background"]
 PromptKind = Literal["aop", "caption", "instruction"]
 """What a student sees: trigger and caption (asymmetric orthogonal prompting), the caption alone, the teacher's instruction."""
 Question = Literal["effect", "neutral", "composed"]
-NEUTRAL = "neutral"
-"""The probe that asks for no effect at all (see `clbench.probes`)."""
+NEUTRAL, OTHER_TRIGGER = "neutral", "other-trigger"
+"""The probe that asks for no effect at all, and the one with the trigger of another effect (see `clbench.probes`)."""
 Direction = Literal["higher", "lower", "neutral"]
 TruthKind = Literal["operator", "reference", "teacher"]
 

@@ -9,14 +9,18 @@ import numpy as np
 from clbench.metrics.capacity import BreakEven, break_even
 from clbench.metrics.cards import METRICS
 from clbench.metrics.derived import scale_of
-from clbench.report.cells import MISSING, Cell, Head, Row, TableView, metric_value
+from clbench.report.cells import MISSING, Cell, Head, Row, TableView
+from clbench.report.differences import compared_cell, reach
+from clbench.report.numbers import Compared, judged
 from clbench.report.rows import LAST, SEED, Frame, as_made, estimate_cell, is_share, mean_of
 from clbench.report.tables import head, short
-from clbench.stats import NO_VARIATION, few_differ
+from clbench.stats import NO_VARIATION, Difference, few_differ, paired_difference
 
 Held = Mapping[str, Collection[str]]
 """Adapter -> the effects that it was trained on, as its card says (see `trained_effects`)."""
-GAP = "difference on the cases of both, as measured"
+GAP = "paired difference on the cases of both"
+PAIRED = "Differences are on the cases of both, with 95 % interval and Holm-corrected p (over the adapters of the column)."
+NO_GAP = Cell(MISSING, sort=LAST, title="no case that both were scored on", css="missing")
 
 
 def plain(frame: Frame, metric: str) -> Frame:
@@ -52,25 +56,28 @@ def _paired_means(rows: Frame, reference: Frame) -> Frame:
 
 
 def capacity_table(frame: Frame, held: Held, metric: str, reference: str = "cascade") -> TableView | None:
-    """One row per candidate by its number of effects: quality on its own effects, and on those that all of them hold, there also
+    """One row per candidate by its number of effects: quality on its own effects, and on those that all of them hold, each also
     minus the reference; N* in the note.
     """
     rows, counts = plain(frame, metric), {name: len(effects) for name, effects in held.items()}
     if not counts or rows.empty:
         return None
-    names, gaps, shared = common_gaps(frame, counts, metric, reference)
-    gap = dict(zip(names, gaps.mean(axis=1), strict=True)) if shared else {}
+    names, _, shared = common_gaps(frame, counts, metric, reference)
+    there = names if shared else []
+    own_gaps = gap_cells(judged_gaps(rows, {name: (reference, held[name]) for name in names}, metric), metric)
+    gaps = gap_cells(judged_gaps(rows, dict.fromkeys(there, (reference, shared)), metric), metric)
     body = []
     for name in sorted(counts, key=lambda name: counts[name]):
         own = _own(rows, name, held)
         size, quality = Cell(str(counts[name]), sort=counts[name]), estimate_cell(metric, mean_of(own, scale_of(metric)))
         common = estimate_cell(metric, mean_of(own[own["effect"].isin(shared)], scale_of(metric)))
-        body.append(Row([Cell(name), size, quality, common, _gap_cell(metric, gap.get(name))]))
-    among = f"{len(shared)} common effects"
+        body.append(Row([Cell(name), size, quality, own_gaps.get(name, NO_GAP), common, gaps.get(name, NO_GAP)]))
+    among, alone = f"{len(shared)} common effects", "its own effects"
     label = head(METRICS.get(metric)).label
-    heads = [Head("Adapter", numeric=False), Head("Effects in it"), Head(label, sub="its own effects")]
-    heads += [Head(label, sub=among), Head(f"minus {reference}", GAP, sub=among)]
-    note = break_even_words(capacity_break_even(frame, counts, metric, reference), reference)
+    heads = [Head("Adapter", numeric=False), Head("Effects in it")]
+    for effects in (alone, among):
+        heads += [Head(label, sub=effects), Head(f"minus {reference}", GAP, sub=effects)]
+    note = f"{PAIRED} {break_even_words(capacity_break_even(frame, counts, metric, reference), reference)}"
     return TableView(f"t-capacity-{metric}", f"{short(metric)} by number of effects in one adapter", heads, body, note)
 
 
@@ -81,16 +88,16 @@ def rank_table(
     rows = plain(frame, metric)
     if rows.empty:
         return None
-    names, gaps, shared = common_gaps(frame, ranks, metric, reference)
-    gap = dict(zip(names, gaps.mean(axis=1), strict=True)) if shared else {}
+    names, _, shared = common_gaps(frame, ranks, metric, reference)
+    gaps = gap_cells(judged_gaps(rows, dict.fromkeys(names if shared else [], (reference, shared)), metric), metric)
     body = []
     for name in sorted(ranks, key=lambda name: ranks[name]):
         own = _own(rows, name, held)
         quality, rank = estimate_cell(metric, mean_of(own, scale_of(metric))), Cell(str(ranks[name]), sort=ranks[name])
-        body.append(Row([Cell(name), rank, quality, _gap_cell(metric, gap.get(name))]))
+        body.append(Row([Cell(name), rank, quality, gaps.get(name, NO_GAP)]))
     heads = [Head("Adapter", numeric=False), Head("Rank"), head(METRICS.get(metric))]
     heads.append(Head(f"minus {reference}", GAP, sub=f"{len(shared)} common effects"))
-    return TableView(f"t-ranks-{metric}", f"{short(metric)} by rank of the adapter", heads, body)
+    return TableView(f"t-ranks-{metric}", f"{short(metric)} by rank of the adapter", heads, body, PAIRED)
 
 
 def _own(rows: Frame, name: str, held: Held) -> Frame:
@@ -102,11 +109,26 @@ def _own(rows: Frame, name: str, held: Held) -> Frame:
     return mine[mine["effect"].isin(held[name])] if name in held else mine
 
 
-def _gap_cell(metric: str, gap: float | None) -> Cell:
-    """A difference as it was measured, in the metric's own notation."""
-    if gap is None:
-        return Cell(MISSING, sort=LAST, title="no case that both were scored on", css="missing")
-    return Cell(metric_value(metric, gap, signed=True), sort=float(gap))
+def gap_on(rows: Frame, name: str, other: str, effects: Collection[str], metric: str) -> Difference:
+    """`name` minus `other` on their common cases of `effects`; `rows` are the plain ones of `metric`."""
+    mine, theirs = (rows[(rows["system"] == system) & rows["effect"].isin(effects)] for system in (name, other))
+    both = as_made(mine).merge(theirs, on=["effect", "source", "seed", "steps"], suffixes=("", "_other"))
+    first = both["value"].where(both["status"] == "ok").to_numpy()
+    second = both["value_other"].where(both["status_other"] == "ok").to_numpy()
+    drawn = np.random.default_rng(SEED)
+    return paired_difference(first, second, both["effect"].tolist(), both["source"].tolist(), drawn, scale_of(metric))
+
+
+def judged_gaps(rows: Frame, on: Mapping[str, tuple[str, Collection[str]]], metric: str) -> dict[str, Compared]:
+    """`gap_on` of each adapter, to the system and on the effects that `on` gives it; the correction is over these adapters."""
+    gaps = {name: gap_on(rows, name, other, effects, metric) for name, (other, effects) in on.items()}
+    return judged(gaps, METRICS.get(metric).direction)
+
+
+def gap_cells(found: Mapping[str, Compared], metric: str) -> dict[str, Cell]:
+    """The differences of one column, on a common scale."""
+    half = reach(found.values())
+    return {name: compared_cell(one, METRICS.get(metric), half) for name, one in found.items()}
 
 
 def capacity_break_even(frame: Frame, counts: Mapping[str, int], metric: str, reference: str = "cascade") -> BreakEven:

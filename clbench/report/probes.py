@@ -8,11 +8,11 @@ import numpy as np
 
 from clbench.metrics.derived import scale_of
 from clbench.probe_words import PARAPHRASE, prompt_words
-from clbench.probes import OTHER_TRIGGER, PROBES
+from clbench.probes import PROBES
 from clbench.report.cells import Cell, Head, Row, TableView, number
 from clbench.report.rows import LAST, SEED, Frame, as_made, estimate_cell, mean_of, share_of
 from clbench.stats import Ratio, paired_ratio
-from clbench.types import NEUTRAL, Effect
+from clbench.types import NEUTRAL, OTHER_TRIGGER, Effect
 
 NOTE = (
     "Read by attribution on the same sources: which effect a picture shows. «plain» is each system's own prompt. «trigger's» "

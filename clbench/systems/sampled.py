@@ -18,10 +18,10 @@ import numpy as np
 from clbench.adapter_prompts import as_trained, prompt_kind, require_instruction
 from clbench.adapters import AdapterInfo, check_adapter, describe_adapter
 from clbench.backbones import Job, Sampler, backbone_folder
-from clbench.probes import INSTRUCTION, OTHER_TRIGGER, TRIGGER, TWICE, Style, left_out, prompt_of
+from clbench.probes import INSTRUCTION, TRIGGER, TWICE, Style, left_out, prompt_of
 from clbench.registry import ClbenchError
 from clbench.systems import Bench
-from clbench.types import NEUTRAL, Case, Edit, Effect, SystemCard, seed_from
+from clbench.types import NEUTRAL, OTHER_TRIGGER, Case, Edit, Effect, SystemCard, seed_from
 from clbench.world import Adapter
 
 Adapters = tuple[tuple[Path, float], ...]

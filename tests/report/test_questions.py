@@ -171,7 +171,10 @@ def test_capacity_compares_common_effects_and_finds_the_break_even():
     assert found.value == pytest.approx(np.sqrt(24)) and np.isnan([found.low, found.high]).all()
     assert "no interval from 2 effects" in found.reason  # a bootstrap over two would end at the smaller and the larger
     table = capacity_table(rows, HELD, "vsa")
-    assert [line.cells[4].text for line in table.rows] == ["+0.20", "+0.10", "−0.10"]
+    gaps = ["+0.20 open", "+0.10 open", "−0.10 open"]
+    assert [line.cells[5].text for line in table.rows] == [line.cells[3].text for line in table.rows] == gaps
+    assert [line.cells[5].title for line in table.rows] == ["8 pairs, 0 dropped, 2 effects"] * 3
+    assert [line.cells[3].title for line in table.rows] == [f"{4 * n} pairs, 0 dropped, {n} effects" for n in (2, 4, 6)]
     assert "at about 4.9 effects (no interval from 2 effects, fewer than 6)" in table.note
     assert "No break-even" in break_even_words(capacity_break_even(rows[rows.system != "cascade"], counts, "vsa"), "cascade")
     assert capacity_table(rows, {}, "vsa") is None
@@ -182,9 +185,9 @@ def test_less_leak_than_the_reference_is_a_minus_in_tables_and_better_in_the_bre
     rows, counts = candidates()
     leak = rows.assign(metric="leak_total", value=1 - rows["value"])
     capacity, ranks = capacity_table(leak, HELD, "leak_total"), rank_table(leak, counts, HELD, "leak_total")
-    assert [line.cells[4].text for line in capacity.rows] == ["−0.200", "−0.100", "+0.100"]
-    assert [line.cells[3].text for line in ranks.rows] == ["−0.200", "−0.100", "+0.100"]
-    assert [line.cells[4].sort for line in capacity.rows] == pytest.approx([-0.2, -0.1, 0.1])
+    assert [line.cells[5].text for line in capacity.rows] == ["−0.200 open", "−0.100 open", "+0.100 open"]
+    assert [line.cells[3].text for line in ranks.rows] == ["−0.200 open", "−0.100 open", "+0.100 open"]
+    assert [line.cells[5].sort for line in capacity.rows] == pytest.approx([-0.2, -0.1, 0.1])
     assert capacity.heads[2].label == ranks.heads[2].label == "Leak ↓"
     np.testing.assert_allclose(common_gaps(leak, counts, "leak_total")[1].mean(axis=1), [-0.2, -0.1, 0.1])
     good = capacity_break_even(rows.assign(metric="vsa"), counts, "vsa")
@@ -199,7 +202,7 @@ def test_cases_of_its_own_effects_that_have_no_score_are_counted():
     rows.loc[mine, "status"] = rows.loc[mine, "source"].map(state)
     rows.loc[mine & (rows["status"] != "ok"), "value"] = np.nan
     (own, *_), (rank,) = capacity_table(rows, HELD, "success").rows, rank_table(rows, {"c2": 8}, HELD, "success").rows
-    assert own.cells[2].title == own.cells[3].title == rank.cells[2].title == "2 of 8 scored, 2 failed"
+    assert own.cells[2].title == own.cells[4].title == rank.cells[2].title == "2 of 8 scored, 2 failed"
     unsaid = rank_table(rows, {"c2": 8}, {}, "success").rows[0].cells[2]
     assert unsaid.title == "2 of 24 scored, 2 failed", "a card that does not name its effects leaves all that it was asked for"
 
@@ -220,7 +223,7 @@ def test_an_adapter_stands_on_its_own_effects_and_on_those_of_all():
     rows += [row("c6", e, s, "success", float(e in easy)) for e in (*easy, *hard) for s in SOURCES]
     table = capacity_table(frame(rows), {"c2": easy, "c6": EFFECTS}, "success")
     assert [[cell.text for cell in line.cells] for line in table.rows] == [
-        ["c2", "2", "100 %", "100 %", "0 pt"], ["c6", "6", "33 %", "100 %", "0 pt"],
+        ["c2", "2", "100 %", "0 pt open", "100 %", "0 pt open"], ["c6", "6", "33 %", "−67 pt open", "100 %", "0 pt open"],
     ]  # fmt: skip
 
 
@@ -233,7 +236,7 @@ def test_an_adapter_and_the_reference_are_compared_on_the_cases_of_both():
     _, gaps, shared = common_gaps(frame(rows), {"c6": 6}, "vsa")
     assert shared == EFFECTS
     np.testing.assert_allclose(gaps, np.full((1, 6), 0.5 / 3), err_msg="seeds within a source, then sources")
-    assert rank_table(frame(rows), {"c6": 8}, {"c6": EFFECTS}, "vsa").rows[0].cells[3].text == "+0.17"
+    assert rank_table(frame(rows), {"c6": 8}, {"c6": EFFECTS}, "vsa").rows[0].cells[3].text == "+0.17 open"
     assert common_gaps(frame(rows).query("system == 'c6' or source == 's3'"), {"c6": 6}, "vsa")[2] == [], "no case of both"
 
 
@@ -281,7 +284,7 @@ def test_a_reference_is_taken_at_the_steps_of_what_it_is_compared_with():
     both = pd.concat([at_steps(mine, 4, 8), at_steps([{**one, "value": 0.1} for one in other], 4), at_steps(other, 8)])
     both["made"] = both["steps"] == both["system"].map({"c6": 4, "cascade": 8})
     np.testing.assert_allclose(common_gaps(both, {"c6": 6}, "success")[1], np.full((1, 6), 0.3))
-    assert incremental_table(both, {"c6": (EFFECTS, EFFECTS[4:])}, "success").rows[0].cells[5].text.startswith("+30 pt")
+    assert incremental_table(both, {"c6": (EFFECTS, EFFECTS[4:])}, "success").rows[0].cells[6].text.startswith("+30 pt")
 
 
 def test_a_break_even_of_shares_needs_effects_that_differ():
@@ -296,7 +299,7 @@ def test_ranks_stand_in_their_order_beside_the_reference():
     rows, _ = candidates()
     table = rank_table(rows[rows.system != "c2"], {"c6": 8, "c4": 32}, HELD, "success")
     assert [[cell.text for cell in line.cells] for line in table.rows] == [
-        ["c6", "8", "40 %", "−10 pt"], ["c4", "32", "60 %", "+10 pt"],
+        ["c6", "8", "40 %", "−10 pt open"], ["c4", "32", "60 %", "+10 pt open"],
     ]  # fmt: skip
     assert rank_table(rows, {"c6": 8, "c4": 32}, HELD, "leak_total") is None
 
@@ -305,15 +308,20 @@ def test_old_and_new_effects_stand_apart():
     rows, _ = candidates()
     table = incremental_table(rows, {"c6": (EFFECTS, EFFECTS[4:]), "c2": (EFFECTS[:2], [])}, "success")
     assert [[cell.text for cell in line.cells] for line in table.rows] == [
-        ["c6", "4", "40 %", "2", "40 %", "−10 pt open"], ["cascade", "4", "50 %", "2", "50 %", ""],
+        ["c6", "4", "40 %", "", "2", "40 %", "−10 pt open"], ["cascade", "4", "50 %", "", "2", "50 %", ""],
     ]  # fmt: skip
-    assert table.rows[0].cells[5].title == "8 pairs, 0 dropped, 2 effects"
+    assert table.rows[0].cells[6].title == "8 pairs, 0 dropped, 2 effects"
     two = incremental_table(rows, {"c6": (EFFECTS, EFFECTS[4:]), "c4": (EFFECTS[:4], EFFECTS[:2])}, "success")
     assert [(line.cells[0].text, line.cells[0].sub, line.cells[1].text) for line in two.rows] == [
         ("c6", "", "4"), ("c4", "", "2"), ("cascade", "on those of c6", "4"), ("cascade", "on those of c4", "2"),
     ]  # fmt: skip
     alone = incremental_table(rows[rows.system == "c6"], {"c6": (EFFECTS, EFFECTS[4:])}, "success")
-    assert [[cell.text for cell in line.cells] for line in alone.rows] == [["c6", "4", "40 %", "2", "40 %", ""]]
+    assert [[cell.text for cell in line.cells] for line in alone.rows] == [["c6", "4", "40 %", "", "2", "40 %", ""]]
+    kept = incremental_table(rows, {"c6": (EFFECTS, EFFECTS[4:]), "c4": (EFFECTS[:4], [])}, "success").rows
+    assert [[cell.text for cell in line.cells[:5]] for line in kept[:2]] == [
+        ["c6", "4", "40 %", "−20 pt open", "2"], ["c4", "4", "60 %", "", "0"],
+    ]  # fmt: skip
+    assert kept[0].cells[3].title == "16 pairs, 0 dropped, 4 effects"
     assert incremental_table(rows, {}, "success") is None
     assert trained_effects({"settings": {"effects": ["a", "b"], "new effects": ["b"]}}) == (["a", "b"], ["b"])
     assert trained_effects({"settings": {}}) is None
