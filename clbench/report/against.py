@@ -33,9 +33,10 @@ LEAD = (
     "of leak."
 )
 PARTS = (
-    f"What the paper ({PAPER}) says of the parts of the method, measured here: failure rates with a part and without it. Its "
-    "figures are of a base of 20B parameters and the judgement of a language model, so signs and ratios can be compared, values "
-    "cannot. The target of 0 % is reached where the part does no harm."
+    f"What the paper ({PAPER}) says of the parts of the method, measured here: failure rates and VSA with a part and without it. "
+    "Its figures are of a base of 20B parameters and the judgement of a language model, so signs and ratios can be compared, "
+    "values cannot. The target of 0 % is reached where the part does no harm. What prompting does the paper tells of routing "
+    "alone (with it and without); here it is taken from the whole method."
 )
 NOTE = (
     "Ratio of the nested means on the cases that both systems have, each at its usual number of steps, with a 95 % interval over "
