@@ -231,13 +231,18 @@ def answerable(order: Order, world: World, out: Path) -> list[Suite]:
     return found
 
 
-def score(out: Path, world_name: str, suite_name: str) -> None:
-    """Compute the suite's metrics for every run in `out`; ClbenchError for a run of another world or suite."""
+def score(out: Path, world_name: str | None, suite_name: str) -> None:
+    """Compute the suite's metrics for every run in `out`, in the runs' own world unless named; ClbenchError for a run of another
+    world or suite.
+    """
     from clbench.lock import hold
-    from clbench.results import find_runs
+    from clbench.report.worldly import shipped
+    from clbench.results import find_runs, require_named
     from clbench.score import score_runs
 
-    world, suite, runs = load_world(world_name), load_suite(suite_name), find_runs(out)
+    runs, suite = find_runs(out), load_suite(suite_name)
+    world = load_world(world_name or shipped("world", runs[0].info.world.name))
+    require_named(runs, world.name)
     require_alike(runs, world, suite)
     with hold(*(folder.path for folder in runs)):
         with progress() as bar:
@@ -257,6 +262,12 @@ def report(out: Path, world_name: str | None, suite_name: str | None) -> None:
         show(str(path))
 
 
+def _require_new(out: Path) -> None:
+    """ClbenchError if `out` is there: an adapter is never written over."""
+    if out.exists():
+        raise ClbenchError(f"{out} is there already; name another file with --out, or remove it")
+
+
 def merge(world_name: str, method: str, effects: Sequence[str], accelerated: bool, out: Path) -> Path:
     """Merge the teachers of `effects` (none named: of all taught ones) as system ``merged-<method>`` does, into `out`."""
     from clbench.adapters import describe_adapter
@@ -265,6 +276,7 @@ def merge(world_name: str, method: str, effects: Sequence[str], accelerated: boo
     from clbench.systems.merged import described_teachers, merge_of
 
     check_possible(out.parent)
+    _require_new(out)
     world = load_world(world_name)
     teachers = described_teachers(world, names(effects) or world.taught)
     accelerator = describe_adapter(world.accelerator().path) if accelerated else None
@@ -277,6 +289,7 @@ def export(adapter: Path, format: Format, out: Path, base: str | None, drop_text
     from clbench.adapters import describe_adapter
     from clbench.export import export_adapter, without_text_encoder
 
+    _require_new(out)
     info, notes = without_text_encoder(adapter) if drop_text_encoder else (describe_adapter(adapter), [])
     for note in [*notes, *export_adapter(info, out, format, base)]:
         say(note, "yellow")

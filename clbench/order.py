@@ -46,14 +46,16 @@ def names(given: Sequence[str]) -> list[str]:
 def check(order: Order, world: World, suite: Suite) -> None:
     """What `edit` refuses, before anything is loaded: systems, adapters, sources, pictures, the folder of results."""
     from clbench.disk import check_possible
-    from clbench.results import runs_in
+    from clbench.results import require_named, runs_in
 
     checked(order, world, suite)
     _require_truth(order, world, suite)
     out = folder_of(order, world, suite)
     check_possible(out)
     chosen = chosen_systems(world, suite, order)  # their own runs are looked at where they go on
-    require_alike([run for run in runs_in(out) if run.path.name not in chosen], world, suite)
+    held = runs_in(out)
+    require_named([] if order.overwrite else held, world.name)
+    require_alike([run for run in held if run.path.name not in chosen], world, suite)
 
 
 def checked(order: Order, world: World, suite: Suite) -> tuple[Bench, Asked, list[tuple[System, list[Case]]]]:
@@ -132,5 +134,6 @@ def require_alike(runs: Sequence[RunFolder], world: World, suite: Suite) -> None
             if held.hash != asked.hash:
                 raise ClbenchError(
                     f"{folder.path} was made with {what} '{held.name}' ({held.hash[:8]}), not with '{asked.name}' as it "
-                    f"is now ({asked.hash[:8]}); make it again with `clbench edit --overwrite` or remove it"
+                    f"is now ({asked.hash[:8]}); name the {what} that it was made with, make it again with `clbench edit "
+                    "--overwrite`, or remove it"
                 )

@@ -253,6 +253,17 @@ def runs_in(out: Path) -> list[RunFolder]:
     return [RunFolder.open(file.parent) for file in sorted(out.glob("*/run.json"))]
 
 
+def require_named(runs: Sequence[RunFolder], world: str) -> None:
+    """ClbenchError for the first of `runs` that was made in a world of another name.
+
+    Two worlds may share pictures and backbone, and so their hash, and have teachers of different effects: a suite of the taught
+    ones would tell the same pictures apart among others.
+    """
+    for folder in runs:
+        if folder.info.world.name != world:
+            raise ClbenchError(f"{folder.path} was made in world '{folder.info.world.name}', not in '{world}': name that one")
+
+
 def find_runs(out: Path) -> list[RunFolder]:
     """Every run folder directly in `out`, sorted by name; ClbenchError when there is none."""
     if not out.is_dir():

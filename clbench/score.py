@@ -179,9 +179,21 @@ class Scorer:
         asked = [self._asked(scorer, batches[answer], made) for answer in sorted(batches)]
         self._look(scorer, asked)
         for each in asked:
+            named = set()
             for index, score in each.rows():
                 rows[each.numbers[index]].append(score)
+                named.add(score.metric)
+            self._require_all(each.question, named)
         return rows
+
+    def _require_all(self, question: Question, computed: set[str]) -> None:
+        """ClbenchError for a metric that is wanted of such questions and of which not even a reason came back."""
+        pairs = {"leak"} if len(self.effects) < 2 else set()  # of no other effect there is no row
+        if idle := sorted(self.wanted(question) - computed - pairs):
+            raise ClbenchError(
+                f"metric '{idle[0]}' is on the list and of kind '{question}', and nothing computes it: the scorer of such "
+                "questions (clbench/score_case.py, score_neutral.py or score_composed.py) must yield its rows"
+            )
 
     def _look(self, scorer: SourceScorer, asked: Sequence[_Asked]) -> None:
         """Put all pictures through the networks together, so that passes are full."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -39,11 +39,11 @@ class SuiteTable(Table):
     kind: Literal["pictures"] = "pictures"
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     question: str
-    effects: Literal["taught", "all"] | tuple[str, ...] = "taught"
-    sources: int | tuple[str, ...]
+    effects: Literal["taught", "all"] | Annotated[tuple[str, ...], Field(min_length=1)] = "taught"
+    sources: Annotated[int, Field(ge=1)] | Annotated[tuple[str, ...], Field(min_length=1)]
     groups: tuple[str, ...] = ()
     seeds: int | tuple[int, ...] = (0,)
-    steps: tuple[int | Literal["full"], ...] = ()
+    steps: tuple[Annotated[int, Field(ge=1)] | Literal["full"], ...] = ()
     probes: tuple[str, ...] = ()
     probe_sources: int | None = Field(None, ge=1)
     pairs: int | None = Field(None, ge=1)
@@ -169,9 +169,8 @@ class Suite:
             chosen = list(world.effects) if asked == "all" else [world.effect(e).id for e in asked]
         for effect_id in only:
             if world.effect(effect_id).id not in chosen:
-                raise ClbenchError(
-                    f"effect '{effect_id}' is not part of suite {self.name}.{suggestion(effect_id, chosen)}"
-                )
+                why = ", which asks the effects that have a teacher LoRA" if asked == "taught" else ""
+                raise ClbenchError(f"effect '{effect_id}' is not part of suite {self.name}{why}")
         return [effect_id for effect_id in chosen if not only or effect_id in only]
 
     def sources(self, world: World, limit: int | None = None) -> list[str]:

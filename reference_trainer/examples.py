@@ -67,7 +67,7 @@ def check_pairs(world: World, effect: Effect, folder: str | None) -> None:
     if folder is None and (effect.operator is None or world.table.sources.kind != "scenes"):
         raise ClbenchError(
             f"effect '{effect.id}' has no known operator in a world of scenes: give before/after pairs by "
-            "[teachers] folder = ... in the recipe"
+            "--pairs DIR or [teachers] folder = ... in the recipe"
         )
     if folder is not None:
         home = Path(folder) / effect.id

@@ -84,6 +84,32 @@ def test_a_run_of_another_world_is_refused_before_work(suite_file, mini_world_fi
         check(given, *opened(given))
 
 
+def test_a_world_of_the_same_hash_and_another_name_is_refused(suite_file, mini_world_file):
+    """It may have teachers of other effects, among which the same pictures would be told apart: other scores, unsaid."""
+    given = order(suite_file, mini_world_file)
+    jobs.edit(dataclasses.replace(given, systems=["teacher"]))
+    text = mini_world_file.read_text()
+    mini_world_file.write_text(text.replace('name = "mini"', 'name = "other"'))
+    assert load_world(mini_world_file).hash == find_runs(given.out)[0].info.world.hash
+    with pytest.raises(ClbenchError, match="teacher was made in world 'mini', not in 'other': name that one"):
+        check(given, *opened(given))
+    for command in (jobs.score, jobs.report):
+        with pytest.raises(ClbenchError, match="teacher was made in world 'mini', not in 'other'"):
+            command(given.out, given.world, given.suite)
+    check(dataclasses.replace(given, overwrite=True), *opened(given))
+    with pytest.raises(ClbenchError, match="world 'mini', which is not a shipped one; name its file with --world"):
+        jobs.score(given.out, None, given.suite)
+
+
+def test_an_adapter_is_never_written_over(mini_world_file, tmp_path):
+    path = tmp_path / "collection.safetensors"
+    before = path.read_bytes()
+    for words in (["export", path, "--format", "kohya"], ["merge", "--method", "linear", "--world", mini_world_file]):
+        done = CliRunner().invoke(app, [str(word) for word in (*words, "--out", path)])
+        assert done.exit_code == 2 and "is there already; name another file with --out" in " ".join(done.stderr.split())
+    assert path.read_bytes() == before
+
+
 def test_one_effect_has_no_wrong_one_and_no_other_trigger(suite_file, mini_world_file):
     (mini_world_file.parent / "teachers" / "upside_down.safetensors").unlink()
     text = mini_world_file.read_text()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,16 @@ def scored(tmp_path_factory, world, suite):
 def table(run: RunFolder, metric: str):
     frame = run.read_scores()
     return frame[frame["metric"] == metric]
+
+
+def test_a_metric_that_nothing_computes_is_refused(world, suite, tmp_path, monkeypatch):
+    """A card alone makes a metric that can be asked for, and no number."""
+    run = make_run(tmp_path / "truth", world, suite, "truth", cases=suite.cases(world)[:1])
+    card = METRICS.get("psnr")
+    monkeypatch.setitem(METRICS._items, "contrast_ratio", replace(card, name="contrast_ratio"))
+    asked = Suite(Path("small.toml"), suite.table.model_copy(update={"metrics": ("psnr", "contrast_ratio")}))
+    with pytest.raises(ClbenchError, match="metric 'contrast_ratio' is on the list .* nothing computes it"):
+        score_runs([run], world, asked)
 
 
 def test_controls_read_right(scored):

@@ -63,6 +63,9 @@ def test_taught_and_all(suite_file, mini_world, tmp_path):
         ("sources = 3", 'sources = "3"', r"mine\.toml line 5: key 'sources' in the top level: .*valid integer, not '3'\.$"),
         ("sources = 3", "sources = 3\nprobe_sources = [2]", r"key 'probe_sources' .*valid integer, not \[2\]\.$"),
         ("seeds = 2", "seeds = []", "at least one seed and one metric"),
+        ("sources = 3", "sources = 0", r"mine\.toml line 5: key 'sources'"),
+        ("sources = 3", "sources = []", r"mine\.toml line 5: key 'sources'"),
+        ("sources = 3", "sources = 3\nsteps = [0]", r"\[steps\]: Input should be greater than or equal to 1, not 0"),
     ],
 )
 def test_bad_suites_are_one_sentence(suite_file, old, new, message):

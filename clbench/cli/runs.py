@@ -55,7 +55,7 @@ def edit(
 def score(
     out: Annotated[Path, typer.Argument(help="Folder of results made by `clbench edit`.")],
     suite: SuiteName,
-    world: WorldName = "tiny",
+    world: Annotated[str | None, typer.Option("--world", "-w", help="Default: the runs' own, by name.")] = None,
 ) -> None:
     """Compute the suite's metrics for every run in a folder and write scores.parquet beside the pictures.
 

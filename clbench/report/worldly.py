@@ -17,7 +17,7 @@ from clbench.registry import ClbenchError
 from clbench.report.again import again, command
 from clbench.report.data import ReportInput
 from clbench.report.deployment import Deployment
-from clbench.results import RunFolder
+from clbench.results import RunFolder, require_named
 from clbench.scene_parts import scene_parts
 from clbench.suite import Suite, load_suite
 from clbench.systems import ACCELERATED
@@ -39,6 +39,7 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
     first = runs[0].info
     world = load_world(world_name or shipped("world", first.world.name))
     suite = load_suite(suite_name or shipped("suite", first.suite.name))
+    require_named(runs, world.name)
     asked, names = suite.effects(world), full_names(world)
     ordered = sorted(runs, key=lambda run: run.info.created)
     typed = {names.get(run.info.system_name, run.info.system_name): run.info.command for run in ordered}

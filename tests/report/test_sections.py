@@ -155,14 +155,14 @@ def test_groups_of_sources_and_other_words(tables):
 
 def test_capacity_and_extension(tables):
     mine = tables["capacity"]
-    assert words(mine["t-capacity-success"], 0, 1, 2, 3) == [
+    assert words(mine["t-capacity-success"], 0, 1, 2, 4) == [
         ("collection", "2", "100 %", "100 %"), ("collection-four", "4", "0 %", "0 %"),
     ], "an extended adapter differs from the others in more than its size"  # fmt: skip
-    assert words(mine["t-capacity-success"], 4) == [("+50 pt",), ("−50 pt",)]
+    assert words(mine["t-capacity-success"], 3, 5) == [("+50 pt open", "+50 pt open"), ("−50 pt open", "−50 pt open")]
     assert "No break-even: of the 2 effects that all adapters hold" in mine["t-capacity-success"].note
-    assert words(mine["t-incremental-success"], 0, 1, 2, 3, 4, 5) == [
-        ("collection-more", "2", "0 %", "2", "100 %", "+50 pt open"), ("collection", "2", "100 %", "0", "", ""),
-        ("cascade", "2", "50 %", "2", "50 %", ""),
+    assert words(mine["t-incremental-success"], 0, 1, 2, 3, 4, 5, 6) == [
+        ("collection-more", "2", "0 %", "−100 pt open", "2", "100 %", "+50 pt open"),
+        ("collection", "2", "100 %", "", "0", "", ""), ("cascade", "2", "50 %", "", "2", "50 %", ""),
     ]  # fmt: skip
     assert "With 2 effects and 1 adapter no difference can pass" in mine["t-incremental-success"].note
     assert not [name for name in tables["bleeding"] if name.startswith(("t-capacity", "t-incremental"))]
@@ -209,8 +209,8 @@ def test_an_adapter_of_fewer_effects_ranks_with_nothing(tmp_path):
     assert {offer.entry.system for offer in pareto.offers(numbers, "passes")} == {"cascade", "collection-all"}
     sections = {one.id: one for one in make_sections(Material(numbers, Album(limit=0)))}
     rows = [row for block in sections["capacity"].blocks if isinstance(block, TableView) for row in block.rows]
-    assert [cell.text for cell in rows[0].cells[:4]] == ["collection (two)", "2", "100 %", "100 %"]
-    assert [cell.text for cell in rows[1].cells[:4]] == ["collection-all", "4", "75 %", "100 %"]
+    assert [cell.text for cell in rows[0].cells[:5]] == ["collection (two)", "2", "100 %", "0 pt open", "100 %"]
+    assert [cell.text for cell in rows[1].cells[:5]] == ["collection-all", "4", "75 %", "0 pt open", "100 %"]
     assert "ranks" not in sections, "of the two ranks one carries fewer effects"
 
 
