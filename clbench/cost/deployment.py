@@ -87,7 +87,7 @@ class Deployment:
             raise ClbenchError(f"effects and capacity must be at least 1, not {self.effects} and {self.capacity}")
         for system, value in self.bcr.items():
             if system not in SYSTEMS or not 0 <= value <= 1:
-                raise ClbenchError(f"a failure rate is SYSTEM=SHARE, from 0 to 1, of one of {', '.join(SYSTEMS)}, not {system}={value}")
+                raise ClbenchError(f"a failure rate is SYSTEM=SHARE (0 to 1) of {', '.join(SYSTEMS)}, not {system}={value}")
 
 
 @dataclass(frozen=True, slots=True)

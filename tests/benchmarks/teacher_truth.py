@@ -1,0 +1,92 @@
+"""How far a judgement by one teacher's pictures, what a user's own world has, agrees with that by known operators.
+
+On the pictures of finished runs: the same outputs are read twice, among truths from operators (as they were scored) and among the
+teacher's own pictures of the same sources, one draw each. Agreement of labels is Cohen's kappa, of leak Spearman's correlation
+over cases; for all effects, and for those without randomness whose teacher has at least `GOOD` success.
+
+    python -m tests.benchmarks.teacher_truth runs/tiny/headline --world tiny --sources 4
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from clbench.calibration import to_tensor
+from clbench.metrics.bleeding import BleedingMeter, SourceFrame
+from clbench.results import RunFolder
+from clbench.selftest.meter import kappa
+from clbench.selftest.readings import Laboratory
+from clbench.world import World, load_world
+
+GOOD = 0.85
+Key = tuple[str, str]
+"""Effect and source."""
+
+
+def pictures(run: RunFolder) -> dict[Key, np.ndarray]:
+    """The finished pictures of plain questions."""
+    records = (record for record in run.read_edits().values() if record.status == "ok" and not record.case.probe)
+    return {(record.case.effect, record.case.source): run.read_picture(record) for record in records}
+
+
+def scored(run: RunFolder, metric: str) -> dict[Key, object]:
+    """What the scores say by operators: labels of `attributed`, values of every other metric."""
+    rows = run.read_scores().query("metric == @metric and status == 'ok'")
+    values = rows["other"] if metric == "attributed" else rows["value"]
+    return dict(zip(zip(rows["effect"], rows["source"], strict=True), values, strict=True))
+
+
+def by_teacher(meter: BleedingMeter, frame: SourceFrame, asked: list[str], outputs: list[np.ndarray]) -> list[tuple[str, float]]:
+    """Label and total leak of each output among the truths of `frame`; no operator, so no composed form."""
+    seen = meter.see(to_tensor(outputs))
+    labels = meter.attribute(frame, meter.distances(frame, seen))
+    leaks = [float(meter.leak(meter.leak_frame(frame, name, {}), row[None]).sum()) for name, row in zip(asked, seen, strict=True)]
+    return list(zip(labels, leaks, strict=True))
+
+
+def read_again(world: World, out: Path, systems: list[str], count: int) -> dict[str, dict[Key, tuple[str, float]]]:
+    """Readings by the teacher's pictures of each system, by effect and source."""
+    laboratory, truth = Laboratory(world), pictures(RunFolder.open(out / "teacher"))
+    effects, sources = (sorted({key[place] for key in truth}) for place in (0, 1))
+    made = {name: pictures(RunFolder.open(out / name)) for name in systems}
+    found: dict[str, dict[Key, tuple[str, float]]] = {name: {} for name in systems}
+    for source in sources[:count]:
+        truths = {effect: to_tensor([truth[effect, source]]) for effect in effects}
+        frame = laboratory.meter.source_frame(laboratory.source(source), truths)
+        for name, held in made.items():
+            read = by_teacher(laboratory.meter, frame, effects, [held[effect, source] for effect in effects])
+            found[name] |= {(effect, source): one for effect, one in zip(effects, read, strict=True)}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder of runs with scores, one of system teacher among them")
+    parser.add_argument("--world", default="tiny")
+    parser.add_argument("--systems", default="collection,cascade")
+    parser.add_argument("--sources", type=int, default=4)
+    given = parser.parse_args()
+    world, systems = load_world(given.world), given.systems.split(",")
+    success = RunFolder.open(given.out / "teacher").read_scores().query("metric == 'success'").groupby("effect")["value"].mean()
+    good = {name for name, share in success.items() if share >= GOOD}
+    plain = {name for name in good if not world.effect(str(name)).random}
+    for name, read in read_again(world, given.out, systems, given.sources).items():
+        run = RunFolder.open(given.out / name)
+        labels, leaks = scored(run, "attributed"), scored(run, "leak_total")
+        for words, kept in (("all effects", set(success.index)), ("good teachers", good), ("good teachers, not random", plain)):
+            keys = [key for key in read if key[0] in kept]
+            first, second = [str(labels.get(key, "")) for key in keys], [read[key][0] for key in keys]
+            rank = spearmanr([leaks[key] for key in keys], [read[key][1] for key in keys]).statistic
+            same = np.mean([one == two for one, two in zip(first, second, strict=True)])
+            print(
+                f"{name}, {words} ({len(kept)}), {len(keys)} pictures: kappa {kappa(first, second):.2f}, "
+                f"{100 * same:.0f} % alike, leak's rank correlation {rank:.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
