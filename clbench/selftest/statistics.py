@@ -163,6 +163,9 @@ def difference_bounds(first: Counts, second: Counts, sources: int, rng: np.rando
 COVERED = tuple(Pair(0.1, 0.15, within, 0.8) for within in WITHIN)
 RARE = tuple(Pair(0.02, 0.05, within, 0.8) for within in WITHIN)
 FOUND = Pair(0.05, 0.1, 0.1, 0.8)
+AS_SHIPPED = Pair(0.35, 0.4, 0.7, 0.9)
+"""About what the systems of reports/tiny.md have: most of the shipped fifty effects work, or fail, as a whole."""
+TOO_FEW = "where most effects work or fail as a whole, fifty show about 12 points; cases of the same effects do not help"
 ALSO_TRIED = (
     Pair(0.1, 0.15, 0.1, 0.8), Pair(0.2, 0.25, 0.1, 0.8), Pair(0.1, 0.15, 0.0, 0.0), Pair(0.1, 0.15, 0.1, 0.5),
     Pair(0.1, 0.15, 0.1, 0.0), Pair(0.1, 0.15, 0.3, 0.8),
@@ -182,13 +185,14 @@ def difference_coverage() -> Iterator[Check]:
 def power() -> Iterator[Check]:
     """How often a true difference of 5 points in the failure rate is found at 50 effects x 20 sources, paired."""
     effects, sources = SIZES[-1]
-    for pair in (FOUND, *ALSO_TRIED):
+    for pair in (FOUND, AS_SHIPPED, *ALSO_TRIED):
         rng = _generator("power", pair.words)
         first, second = draw_pair(pair, effects, sources, rng)
         p = stats.sign_flip_ps((second - first) / sources, rng, draws=RESAMPLES)
         name = f"power, 5 points: {pair.words}"
         about = f"{effects} effects x {sources} sources, paired, two-sided p < .05, one comparison"
-        yield Check(name, float(np.mean(p < 0.05)), 0.8, about=about, reported=pair is not FOUND)
+        known = TOO_FEW if pair is AS_SHIPPED else ""
+        yield Check(name, float(np.mean(p < 0.05)), 0.8, about=about, reported=pair in ALSO_TRIED, known=known)
 
 
 def false_alarms() -> Iterator[Check]:
