@@ -215,5 +215,5 @@ def test_the_command_writes_what_the_system_measures(world, bench, tmp_path):
     assert describe_adapter(out).rank == 8 and all(torch.equal(mine[name], measured[name]) for name in measured)
     mistakes = {"unknown merging method 'tise'": ["--method", "tise"], "Did you mean 'sepia'": ["--effect", "sepai"]}
     for sentence, wrong in mistakes.items():
-        result = CliRunner().invoke(app, [str(part) for part in command + wrong])
+        result = CliRunner().invoke(app, [str(part) for part in [*command[:-1], tmp_path / "other.safetensors", *wrong]])
         assert result.exit_code == 2 and sentence in result.stderr
