@@ -4,7 +4,7 @@ On the pictures of finished runs: the same outputs are read twice, among truths 
 teacher's own pictures of the same sources, one draw each. Agreement of labels is Cohen's kappa, of leak Spearman's correlation
 over cases; for all effects, and for those without randomness whose teacher has at least `GOOD` success.
 
-    python -m tests.benchmarks.teacher_truth runs/tiny/headline --world tiny --sources 4
+    python tests/benchmarks/teacher_truth.py runs/tiny/headline --world tiny --sources 4
 """
 
 from __future__ import annotations
