@@ -33,8 +33,12 @@ class Finding:
 
 def examine(world_name: str) -> list[Finding]:
     """All findings, in order: machine, libraries, the world's files, the network."""
-    world = load_world(world_name)
-    return [*_machine(), *_libraries(), *_files(world), *_prompts(world), *_gpu_memory(world), _network(world)]
+    lacking = ""
+    try:
+        world = load_world(world_name)
+    except ClbenchError as error:  # of pictures alone that is one finding among others
+        world, lacking = load_world(world_name, pictures=False), str(error)
+    return [*_machine(), *_libraries(), *_files(world, lacking), *_prompts(world), *_gpu_memory(world), _network(world)]
 
 
 def _machine() -> list[Finding]:
@@ -72,21 +76,24 @@ def _libraries() -> list[Finding]:
     return [Finding("libraries", "ok", ", ".join(f"{k} {v}" for k, v in versions.items())), *absent]
 
 
-def _files(world: World) -> list[Finding]:
+def _files(world: World, lacking: str = "") -> list[Finding]:
+    """Of every file that the world names; `lacking` says what is wrong with its folders of pictures."""
     shapes = _shapes(world)
     found = [_look("backbone", lambda: _backbone(world)), _look("teachers", lambda: _teachers(world, shapes))]
     if world.table.accelerator is not None:
         found.append(_look("accelerator", lambda: _adapter(world, world.accelerator().path, shapes)))
     for candidate in world.table.candidates:
         what = f"candidate {candidate.name}"
-        found.append(_look(what, lambda name=candidate.name: _adapter(world, world.candidate(name).path, shapes)))
+        found.append(_look(what, lambda name=candidate.name: _candidate(world, name, shapes)))
     if world.table.joint is not None:
         found.append(_look("joint", lambda: _adapter(world, world.joint().path, shapes)))
-    found.append(_sources(world))
-    if world.table.references is not None:
-        found.append(_references(world))
+    found += [Finding("pictures", "missing", lacking)] if lacking else _pictures(world)
     found.append(_look("encoders", lambda: _encoders(world)))
     return found
+
+
+def _pictures(world: World) -> list[Finding]:
+    return [_sources(world), *([_references(world)] if world.table.references is not None else [])]
 
 
 def _look(what: str, see: Callable[[], str]) -> Finding:
@@ -165,6 +172,20 @@ def _adapter(world: World, path: Path, shapes: Shapes) -> str:
     if shapes:
         check_adapter(info, shapes, f"the backbone of world {world.name}")
     return f"rank {info.rank}, {len(info.modules)} modules, {info.bytes / 2**20:.2f} MiB"
+
+
+def _candidate(world: World, name: str, shapes: Shapes) -> str:
+    """The adapter, and where it is asked in words of its own."""
+    from clbench.adapter_prompts import as_trained, other_words, prompt_kind
+    from clbench.adapters import describe_adapter
+
+    candidate = world.candidate(name)
+    told, info = _adapter(world, candidate.path, shapes), describe_adapter(candidate.path)
+    kind = prompt_kind(info, candidate.prompt)
+    asked = {effect: world.effects[effect] for effect in candidate.effects} or world.effects
+    differ = other_words(asked, as_trained(info, asked, kind), kind)
+    own = [f"{what} of its own for {len(ids)} effects ({ids[0]}{', ...' * (len(ids) > 1)})" for what, ids in differ.items()]
+    return f"{told}; asked with {' and '.join(own)}" if own else told
 
 
 def _prompts(world: World) -> list[Finding]:

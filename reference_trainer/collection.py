@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from clbench.adapter_prompts import own_triggers
+from clbench.adapter_prompts import own_triggers, words_of
 from clbench.adapters import AdapterInfo, describe_adapter, load_tensors
 from clbench.merging import Merge, Part, merged_file, usual_weight
 from clbench.provenance import hash_value
@@ -20,7 +20,7 @@ from reference_trainer.examples import general_examples
 from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import STUDENT, Backbone, target_modules
-from reference_trainer.prompting import coherence, gram, trigger_fact, wordings_fact
+from reference_trainer.prompting import coherence, gram, wordings_fact
 from reference_trainer.starts import require_modules, require_prompt, require_room, require_size, require_times, tell_repeated
 from reference_trainer.streams import Router
 from reference_trainer.taught import Taught, add_teachers, describe_taught, effect_stream, first_rows, lessons
@@ -68,7 +68,7 @@ def train_collection(
         training.fake.copy(training.student)  # as after a warm start
     facts = {
         "stage": "collection", "seed": seed, "guidance": guidance, "effects": " ".join(t.effect.id for t in taught),
-        "prompt": config.prompt, "triggers": trigger_fact([t.effect for t in taught]),
+        "prompt": config.prompt, **words_of([t.effect for t in taught], config.prompt),
         "prompt_coherence": round(coherence(gram(stream.plain_prompts)), 6), **wordings_fact(config.wordings),
     }  # fmt: skip
     rows = first_rows(stream, max(config.habits.sheet_rows, 1))

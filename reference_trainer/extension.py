@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from clbench.adapter_prompts import words_of
 from clbench.adapters import AdapterInfo, describe_adapter, load_tensors, read_header
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
@@ -25,7 +26,7 @@ from reference_trainer.examples import distillation_sources, general_examples
 from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, target_modules
-from reference_trainer.prompting import Prompts, coherence, gram, student_prompt, trigger_fact, wordings_fact
+from reference_trainer.prompting import Prompts, coherence, gram, student_prompt, wordings_fact
 from reference_trainer.starts import require_prompt, require_size, require_times, tell_repeated
 from reference_trainer.streams import Replay, Router, Stream
 from reference_trainer.taught import add_teachers, describe_taught, effect_stream, first_rows, lessons
@@ -120,8 +121,8 @@ def train_extension(
     facts = {
         "stage": "extension", "seed": seed, "guidance": guidance, "extends": origin.info.sha256, "replay": config.replay,
         "effects": _ids([*old, *new]), "old_effects": _ids(old), "new_effects": _ids(new),
-        "prompt": config.prompt, "triggers": trigger_fact([*old, *new]), "prompt_coherence": round(coherence(gram(prompts)), 6),
-        **wordings_fact(config.wordings),
+        "prompt": config.prompt, **words_of([*old, *new], config.prompt), **wordings_fact(config.wordings),
+        "prompt_coherence": round(coherence(gram(prompts)), 6),
     }  # fmt: skip
     rows = _sheet_rows(shop, training, config, stream, old)
     gauge = yield from make_gauges(shop, config, [*taught, *known], names, store, training)

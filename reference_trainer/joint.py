@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from clbench.adapter_prompts import words_of
 from clbench.adapters import save_adapter
 from clbench.provenance import hash_value
 from clbench.types import Effect, seed_from
@@ -90,10 +91,11 @@ def train_joint(
     for update, logs in train(job, work, key, config.habits, resume):
         yield Progress("joint", update + 1, config.updates, logs)
     ids = " ".join(effect.id for effect in effects)
-    facts = {"clbench.stage": "joint", "clbench.effects": ids, "clbench.prompt": config.prompt}
+    facts = {"stage": "joint", "seed": str(seed), "effects": ids, "prompt": config.prompt, **words_of(effects, config.prompt)}
     if processes.first():
         values = training.learner.weights()
-        save_adapter(adapter, values, training.backbone.config(STUDENT).to_dict(), facts, config.lora.dtype)
+        header = {f"clbench.{key}": value for key, value in facts.items()}
+        save_adapter(adapter, values, training.backbone.config(STUDENT).to_dict(), header, config.lora.dtype)
         finish(work / "complete.json", key, adapter, {"effects": ids, "pairs": len(training.stream.source)})
     processes.wait()
 

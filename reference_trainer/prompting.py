@@ -65,11 +65,6 @@ def with_triggers(
     return [replace(effect, trigger=trigger) for effect, trigger in zip(effects, chosen, strict=True)]
 
 
-def trigger_fact(effects: Sequence[Effect]) -> str:
-    """The triggers as an adapter's header keeps them (``clbench.triggers``): JSON, effect id to trigger."""
-    return json.dumps({effect.id: effect.trigger for effect in effects})
-
-
 def wordings_fact(wordings: Sequence[str]) -> dict[str, str]:
     """The wordings as an adapter's header keeps them (``clbench.wordings``): JSON; nothing where there is the plain one alone."""
     return {"wordings": json.dumps(list(wordings))} if len(wordings) > 1 else {}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from clbench.adapter_prompts import as_trained, own_triggers, prompt_kind
+from clbench.adapter_prompts import as_trained, other_words, own_triggers, prompt_kind, words_of
 from clbench.adapters import describe_adapter, load_tensors, save_adapter
 from clbench.registry import ClbenchError
 from clbench.systems import Bench, open_system
 from clbench.types import Case
 from clbench.world import load_world
+from reference_trainer.prompting import student_prompt
 from tests.test_systems import EFFECTS, Recorder, cases_of
 
 
@@ -55,6 +57,34 @@ def test_triggers_of_the_file_stand_in_for_the_worlds(mini_world_file, own):
     assert opened.card.settings["triggers"] == "the adapter's own"
 
 
+def test_captions_of_the_file_stand_in_for_the_worlds(mini_world_file, own):
+    """A world file that says it in other words would ask the adapter in words that it never saw."""
+    rewritten(own, prompt="aop", captions=json.dumps({"sepia": "a photo in brown tones"}))
+    opened, prompts = asked(mini_world_file, own)
+    assert prompts == {"<qx1> a photo in brown tones", "<qx2> turn it upside down"}
+    assert opened.card.settings["captions"] == "the adapter's own" and "triggers" not in opened.card.settings
+
+
+@pytest.mark.parametrize("kind", ["caption", "instruction"])
+def test_words_of_the_file_without_a_trigger(mini_world_file, own, kind):
+    rewritten(own, prompt=kind, captions=json.dumps({"sepia": "brown"}), triggers=json.dumps({"sepia": "<new01>"}))
+    opened, prompts = asked(mini_world_file, own)
+    assert prompts == {"brown", getattr(opened.bench.world.effect("upside_down"), kind)}
+    assert opened.card.settings["captions"] == "the adapter's own" and "triggers" not in opened.card.settings, "it has no trigger"
+
+
+@pytest.mark.parametrize("kind", ["aop", "caption", "instruction"])
+def test_what_training_writes_is_what_is_read(mini_world, own, kind):
+    effects = list(mini_world.effects.values())
+    info = rewritten(own, prompt=kind, **words_of(effects, kind))
+    assert not other_words(mini_world.effects, as_trained(info, mini_world.effects, kind), kind)
+    renamed = {e.id: replace(e, trigger="<z>", caption="z", instruction="Z") for e in effects}
+    back = as_trained(info, renamed, kind)
+    assert [student_prompt(back[e.id], kind) for e in effects] == [student_prompt(e, kind) for e in effects]
+    told = other_words(renamed, back, kind)
+    assert list(told) == (["triggers", "captions"] if kind == "aop" else ["captions"]) and told["captions"] == list(renamed)
+
+
 def test_probes_use_the_triggers_of_the_file(mini_world_file, own):
     rewritten(own, triggers=json.dumps({"sepia": "<new01>"}))
     probes = lambda world: [Case("sepia", world.sources[0].id, 0, probe="trigger-only")]  # noqa: E731
@@ -82,7 +112,7 @@ def test_contradictions_and_broken_headers_are_refused(own):
     info = rewritten(own, prompt="caption", triggers="[1]")
     with pytest.raises(ClbenchError, match="trained with prompt = 'caption', but the world file says prompt = 'aop'"):
         prompt_kind(info, "aop")
-    with pytest.raises(ClbenchError, match="not a JSON table of effect ids and triggers"):
+    with pytest.raises(ClbenchError, match="not a JSON table of effect ids and texts"):
         own_triggers(info)
     with pytest.raises(ClbenchError, match=r"clbench\.prompt is .poem.; expected one of aop, caption, instruction"):
         prompt_kind(rewritten(own, prompt="poem"))

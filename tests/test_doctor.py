@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -57,6 +58,24 @@ def test_adapters_are_held_against_a_hubs_snapshot_too(mini_world_file, flux_fol
     now, told = state(mini_world_file, "accelerator")
     assert now == "missing" and "is a LoRA of another base" in told
     assert set(asked) == {("some/model", True)}, "nothing is fetched"
+
+
+def test_a_candidates_own_words_are_told(mini_world_file):
+    file = mini_world_file.parent / "collection.safetensors"
+    factors, metadata = random_lora(build_flux_pipeline(), 9)
+    captions = {"sepia": "a photo in brown tones", "upside_down": "turn it upside down"}
+    save_adapter(file, factors, metadata, {"clbench.captions": json.dumps(captions)})
+    now, told = state(mini_world_file, "candidate collection")
+    assert now == "ok" and told.endswith("; asked with captions of its own for 1 effects (sepia)")
+
+
+def test_a_missing_folder_of_pictures_is_one_finding_among_others(mini_world_file):
+    """As in a template that was copied and not yet filled in."""
+    shutil.rmtree(mini_world_file.parent / "pictures")
+    (mini_world_file.parent / "accelerator.safetensors").unlink()
+    found = {finding.what: finding for finding in examine(str(mini_world_file))}
+    assert found["pictures"].state == "missing" and "pictures" in found["pictures"].detail
+    assert found["accelerator"].state == "missing" and found["backbone"].state == "ok" and "sources" not in found
 
 
 def test_another_pipeline_and_an_impossible_resolution_are_said(mini_world_file, flux_folder, tmp_path):

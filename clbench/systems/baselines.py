@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clbench.adapter_prompts import as_trained, prompt_kind
+from clbench.adapter_prompts import as_trained, other_words, prompt_kind
 from clbench.backbones import backbone_folder
 from clbench.probes import TRIGGER
 from clbench.systems import ACCELERATED, Bench
@@ -59,7 +59,9 @@ def open_joint(bench: Bench, name: str) -> SampledSystem:
         adapters += ((fast.path, accelerator.weight),)
         hashes, weights = hashes | {"accelerator": fast.sha256}, weights | {"accelerator_weight": accelerator.weight}
     kind = prompt_kind(info)
+    effects = as_trained(info, bench.world.effects, kind)
+    weights |= dict.fromkeys(other_words(bench.world.effects, effects, kind), "the adapter's own")
     card = SystemCard(name, "joint", hashes, card_settings(bench, sampler, TRIGGER if kind == "aop" else kind) | weights)
     prompt = lambda effect: effect.student_prompt if kind == "aop" else effect.instruction  # noqa: E731
-    plan = Plan(lambda effect: adapters, prompt, effects=as_trained(info, bench.world.effects, kind))
+    plan = Plan(lambda effect: adapters, prompt, effects=effects)
     return SampledSystem(bench, card, plan, sampler)

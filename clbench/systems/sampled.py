@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from clbench.adapter_prompts import as_trained, prompt_kind, require_instruction
+from clbench.adapter_prompts import as_trained, other_words, prompt_kind, require_instruction
 from clbench.adapters import AdapterInfo, check_adapter, describe_adapter
 from clbench.backbones import Job, Sampler, backbone_folder
 from clbench.probes import INSTRUCTION, TRIGGER, TWICE, Style, left_out, prompt_of
@@ -231,8 +231,7 @@ def _collection(bench: Bench, name: str) -> SampledSystem:
     kind = prompt_kind(info, candidate.prompt)
     effects = as_trained(info, bench.world.effects, kind)
     settings = card_settings(bench, sampler, TRIGGER if kind == "aop" else kind) | {"candidate_weight": candidate.weight}
-    if any(effect.trigger != bench.world.effects[name].trigger for name, effect in effects.items()):
-        settings |= {"triggers": "the adapter's own"}
+    settings |= dict.fromkeys(other_words(bench.world.effects, effects, kind), "the adapter's own")
     if candidate.effects:
         settings |= {"effects": list(candidate.effects), "new effects": list(candidate.new)}
     card = SystemCard(name, "collection", {"collection": info.sha256}, settings)
