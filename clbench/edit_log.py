@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from clbench.types import Case, Status
@@ -59,3 +60,7 @@ def whole_lines(data: bytes) -> bytes:
     except ValueError:
         return data[:start]
     return data
+
+def about(records: Iterable[EditRecord]) -> list[list[str]]:
+    """What of edits decides what is made from them: their cases, pictures and ends."""
+    return [[record.id, record.sha256, record.status, record.reason] for record in sorted(records, key=lambda r: r.id)]

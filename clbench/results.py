@@ -203,13 +203,13 @@ class RunFolder:
         self._write_info()
 
     def write_scores(
-        self, scores: Iterable[Score], competing: Iterable[str] = (), encoders: Networks | None = None
+        self, scores: Iterable[Score], competing: Iterable[str] = (), encoders: Networks | None = None, made_from: str = ""
     ) -> int:
-        """Write scores.parquet for this run (replacing an older one), with the effects told apart and the networks that scored;
-        returns the number of rows.
+        """Write scores.parquet for this run (replacing an older one), with the effects told apart, the networks that scored and
+        the hash of what decides the rows; returns their number.
         """
         about = self.info.run, self.info.system_name, self.info.suite.name
-        return write_score_table(self.scores_file, scores, *about, competing, encoders)
+        return write_score_table(self.scores_file, scores, *about, competing, encoders, made_from)
 
     def read_scores(self) -> pd.DataFrame:
         """The rows of scores.parquet, see `score_table.read_score_table`."""

@@ -20,18 +20,22 @@ import torch
 from torch import Tensor
 
 from clbench.calibration import RoundTrip, fit_meter, round_trip_of, to_tensor
+from clbench.edit_log import about
 from clbench.encoders import Encoders, open_encoders
 from clbench.metrics import METRICS
 from clbench.metrics.bleeding import BleedingMeter
+from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.results import EditRecord, RunFolder
 from clbench.score_case import Row, SourceScorer
 from clbench.score_composed import ComposedScorer
+from clbench.score_kept import code_key
 from clbench.score_looks import Pair
 from clbench.score_memory import fitting
 from clbench.score_neutral import NeutralScorer
 from clbench.score_order import in_order, one_thread_each
 from clbench.score_parts import ScoreParts
+from clbench.score_table import read_made_from
 from clbench.suite import Suite
 from clbench.truth import DRAWS, Truths
 from clbench.types import Case, Question, Score
@@ -47,11 +51,6 @@ class _Work:
 
     folder: RunFolder
     records: list[EditRecord]
-
-    @property
-    def about(self) -> list[list[str]]:
-        """What the rows are made from."""
-        return [[record.id, record.sha256, record.status, record.reason] for record in self.records]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +119,18 @@ class Scorer:
                     progress(work.folder, done[name], totals[name])
         encoders = {role: (card.name, card.sha256) for role, card in self.encoders.cards().items()}
         for folder in folders:
-            folder.write_scores(rows[str(folder.path)], self.competing(folder), encoders)
+            folder.write_scores(rows[str(folder.path)], self.competing(folder), encoders, self.made_from(folder))
             parts[str(folder.path)].clear()
+
+    def made_from(self, folder: RunFolder) -> str:
+        """The hash of everything that decides the rows of a run: equal ones have equal rows."""
+        records = list(folder.read_edits().values())
+        about_run = [folder.info.run, folder.info.system_name, folder.info.suite.name]
+        return hash_value([code_key(), about_run, self._key(), self._about(_Work(folder, records)), self.truths.made_from])
+
+    def is_scored(self, folder: RunFolder) -> bool:
+        """Whether the run's scores.parquet is what `score` would write."""
+        return read_made_from(folder.scores_file) == self.made_from(folder)
 
     def competing(self, folder: RunFolder) -> list[str]:
         """The suite's effects among which the outputs of a run are told apart: those whose truth is known for any of its sources.
@@ -237,7 +246,7 @@ class Scorer:
         """What the rows of `work` are made from; for neutral questions also the base's pictures."""
         neutral = [record.id for record in work.records if record.case.question == "neutral"]
         bases = [self._base_records[case_id] for case_id in neutral if case_id in self._base_records]
-        return work.about + [["base", record.id, record.sha256, record.status] for record in bases]
+        return about(work.records) + [["base", *what] for what in about(bases)]
 
     def _picture(self, folder: RunFolder, record: EditRecord) -> np.ndarray:
         picture, side = folder.read_picture(record), self.world.resolution
@@ -284,10 +293,19 @@ class Scorer:
         return [self.world.hash, self.effects, self._sources(), versions, cards, self.truths.teacher_key]
 
 
-def score_runs(folders: Sequence[RunFolder], world: World, suite: Suite, progress: Progress | None = None) -> None:
-    """Score `folders` together (the fast way); where only teachers know the truth, a run of `teacher` among them is it."""
+def score_runs(
+    folders: Sequence[RunFolder], world: World, suite: Suite, progress: Progress | None = None, keep: bool = False
+) -> list[RunFolder]:
+    """Score `folders` together (the fast way); where only teachers know the truth, a run of `teacher` among them is it.
+
+    With `keep`, runs that have these very scores already are left alone, and returned.
+    """
     named = {folder.info.system_name: folder for folder in folders}
-    Scorer(world, suite, named.get("teacher"), named.get("base")).score(folders, progress)
+    scorer = Scorer(world, suite, named.get("teacher"), named.get("base"))
+    kept = [folder for folder in folders if scorer.is_scored(folder)] if keep else []
+    if pending := [folder for folder in folders if folder not in kept]:
+        scorer.score(pending, progress)
+    return kept
 
 
 def score_run(folder: RunFolder, world: World, suite: Suite, progress: Callable[[int, int], None] | None = None) -> None:

@@ -10,13 +10,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from clbench.calibration import to_tensor
+from clbench.edit_log import about
 from clbench.encoders import ClipEncoder, open_encoders
+from clbench.metrics import SET_METRICS
+from clbench.provenance import hash_value
 from clbench.results import EditRecord, RunFolder
-from clbench.set_table import DIGITS, SetRow, write_sets
+from clbench.score_kept import code_key
+from clbench.set_table import DIGITS, SetRow, read_made_from, write_sets
 from clbench.suite import Suite
 from clbench.truth import Truths
 from clbench.world import World
@@ -35,13 +40,30 @@ def set_metrics(names: Sequence[str]) -> dict[str, SetMetric]:
     return {name: known[name] for name in names}
 
 
-def score_sets(folders: Sequence[RunFolder], world: World, suite: Suite) -> list[Path]:
-    """Write sets.json of every run in `folders`; the truths are embedded once for all of them."""
+def score_sets(folders: Sequence[RunFolder], world: World, suite: Suite, keep: bool = False) -> list[Path]:
+    """Write sets.json of every run in `folders`; the truths are embedded once for all of them.
+
+    With `keep`, a run that has this very file already is left alone. Returns the files that were written.
+    """
     metrics = set_metrics(suite.table.sets)
     clip = open_encoders(world, ["clip_image"]).clip
     teacher = next((folder for folder in folders if folder.info.system_name == "teacher"), None)
     truths = _Truths(Truths(world, teacher), clip)
-    return [_write(folder, _rows(folder, metrics, clip, truths), clip) for folder in folders]
+    written = []
+    for folder in folders:
+        key = _made_from(folder, world, suite, clip, truths)
+        if not keep or read_made_from(folder) != key:
+            features = None if clip is None else {"name": clip.card.name, "sha256": clip.card.sha256}
+            written.append(write_sets(folder, _rows(folder, metrics, clip, truths), features, key))
+    return written
+
+
+def _made_from(folder: RunFolder, world: World, suite: Suite, clip: ClipEncoder | None, truths: _Truths) -> str:
+    """The hash of everything that decides the rows of a run."""
+    versions = {name: SET_METRICS.get(name).version for name in suite.table.sets}
+    network = None if clip is None else [clip.card.name, clip.card.sha256]
+    asked = about(folder.read_edits().values())
+    return hash_value([code_key(), folder.info.run, world.hash, versions, network, asked, truths.truths.made_from])
 
 
 def rows_of(
@@ -96,16 +118,12 @@ def _embedded(
     folder: RunFolder, records: Sequence[EditRecord], clip: ClipEncoder, truths: _Truths
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Embedded outputs (N, D) and truths (M, D) by effect; the truth of a source once, however many seeds were asked."""
-    outputs: dict[str, list[Tensor]] = {}
+    outputs: dict[str, list[np.ndarray]] = {}
     right: dict[str, dict[str, Tensor]] = {}
     for record in sorted(records, key=lambda record: record.id):
         truth = truths.embedded(record.case.effect, record.case.source)
         if truth is not None:
-            outputs.setdefault(record.case.effect, []).append(clip.embed_image(to_tensor([folder.read_picture(record)])))
+            outputs.setdefault(record.case.effect, []).append(folder.read_picture(record))
             right.setdefault(record.case.effect, {})[record.case.source] = truth
-    seen = {effect: torch.cat(found) for effect, found in outputs.items()}
+    seen = {effect: clip.embed_image(to_tensor(pictures)) for effect, pictures in outputs.items()}
     return seen, {effect: torch.cat([*found.values()]) for effect, found in right.items()}
-
-
-def _write(folder: RunFolder, rows: Sequence[SetRow], clip: ClipEncoder | None) -> Path:
-    return write_sets(folder, rows, None if clip is None else {"name": clip.card.name, "sha256": clip.card.sha256})

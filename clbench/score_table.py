@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SCORE_SCHEMA = 2
 ADDED = {"probe": 2, "second": 2}
 """Text columns that older files lack, with the schema that brought them; they read as ""."""
-COMPETING, ENCODERS = b"clbench.effects", b"clbench.encoders"
+COMPETING, ENCODERS, MADE_FROM = b"clbench.effects", b"clbench.encoders", b"clbench.made_from"
 Networks = Mapping[str, tuple[str, str]]
 """Role of an encoder ("perceptual", "clip") -> its name and the sha256 of its weights."""
 COLUMNS: dict[str, str] = {
@@ -68,11 +68,12 @@ def _rows(scores: Iterable[Score], run: str, system: str, suite: str) -> list[di
 
 def write_score_table(
     path: Path, scores: Iterable[Score], run: str, system: str, suite: str, competing: Iterable[str] = (),
-    encoders: Networks | None = None,
+    encoders: Networks | None = None, made_from: str = "",
 ) -> int:  # fmt: skip
     """Write `scores` sorted and checked, by an atomic rename; returns the number of rows.
 
-    `competing`: the effects among which the meter told outputs apart, kept in the file's own header, as are the `encoders`.
+    `competing`: the effects among which the meter told outputs apart, kept in the file's own header, as are the `encoders` and
+    `made_from`, the hash of everything that decides the rows.
     Raises ClbenchError for a value that is missing without a reason and for two scores of one thing.
     """
     import pyarrow as pa
@@ -81,7 +82,7 @@ def write_score_table(
     rows = _rows(scores, run, system, suite)
     kinds = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
     schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
-    told = {COMPETING: sorted(competing), ENCODERS: dict(sorted((encoders or {}).items()))}
+    told = {COMPETING: sorted(competing), ENCODERS: dict(sorted((encoders or {}).items())), MADE_FROM: made_from}
     schema = schema.with_metadata({key: json.dumps(value) for key, value in told.items() if value} or None)
     table = pa.Table.from_pylist(rows, schema=schema)
     part = path.with_name(f".{path.name}.part")
@@ -98,6 +99,16 @@ def read_competing(path: Path) -> list[str]:
 def read_encoders(path: Path) -> Networks:
     """The networks that `write_score_table` was given for a readable file; empty in a file of an older clbench."""
     return {role: (name, sha256) for role, (name, sha256) in _told(path, ENCODERS, {}).items()}
+
+
+def read_made_from(path: Path) -> str:
+    """The hash that `write_score_table` was given; empty where there is no readable file, or an older clbench wrote it."""
+    import pyarrow as pa
+
+    try:
+        return _told(path, MADE_FROM, "")
+    except (pa.ArrowException, OSError, ValueError):
+        return ""
 
 
 def other_encoders(one: Networks, other: Networks) -> list[str]:

@@ -30,12 +30,27 @@ class SetRow:
     reason: str = ""
 
 
-def write_sets(folder: RunFolder, rows: Sequence[SetRow], features: Mapping[str, str] | None) -> Path:
-    """Write sets.json of a run; `features` are name and sha256 of the embedding network."""
-    content = {"schema": SETS_SCHEMA, "run": folder.info.run, "features": features, "rows": [asdict(row) for row in rows]}
+def write_sets(
+    folder: RunFolder, rows: Sequence[SetRow], features: Mapping[str, str] | None, made_from: str = ""
+) -> Path:
+    """Write sets.json of a run; `features` are name and sha256 of the embedding network, `made_from` the hash of what decides
+    the rows.
+    """
+    content = {
+        "schema": SETS_SCHEMA, "run": folder.info.run, "features": features, "made_from": made_from,
+        "rows": [asdict(row) for row in rows],
+    }  # fmt: skip
     target = folder.path / FILE
     replace_bytes(target, (json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode())
     return target
+
+
+def read_made_from(folder: RunFolder) -> str:
+    """The hash that `write_sets` was given; empty where there is no readable file, or an older clbench wrote it."""
+    try:
+        return str(json.loads((folder.path / FILE).read_text(encoding="utf-8")).get("made_from", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def read_sets(folder: RunFolder) -> list[SetRow]:

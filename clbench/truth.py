@@ -14,8 +14,10 @@ import cv2
 import numpy as np
 
 from clbench.composition import mask_after, sequence_draw, why_unknown
+from clbench.edit_log import about
 from clbench.effects import apply_operator
 from clbench.images import reduce_mask, reduce_to
+from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.results import RunFolder
 from clbench.types import Effect, Source, TruthKind, seed_from
@@ -72,6 +74,14 @@ class Truths:
     def teacher_key(self) -> str:
         """The cache key of the teacher run that serves as truth, or the empty string."""
         return "" if self._teacher_folder is None else self._teacher_folder.info.cache_key
+
+    @property
+    def made_from(self) -> str:
+        """The hash of the teachers' pictures where they are the truth of an effect; "" where the world's own hash says it all."""
+        by_teacher = any(self.world.truth_kind(effect) == "teacher" for effect in self.world.effects)
+        if self._teacher_folder is None or not by_teacher:
+            return ""
+        return hash_value(about(self._teacher_folder.read_edits().values()))
 
     def truth(self, effect_id: str, source_id: str) -> Truth:
         """The truth of this pair at the world's resolution; remembered. Never raises for a missing one: see `reason`."""

@@ -56,6 +56,7 @@ def score(
     out: Annotated[Path, typer.Argument(help="Folder of results made by `clbench edit`.")],
     suite: SuiteName,
     world: Annotated[str | None, typer.Option("--world", "-w", help="Default: the runs' own, by name.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also where pictures and code are those of the scores.")] = False,
 ) -> None:
     """Compute the suite's metrics for every run in a folder and write scores.parquet beside the pictures.
 
@@ -63,7 +64,7 @@ def score(
     """
     from clbench import jobs
 
-    jobs.score(out, world, suite)
+    jobs.score(out, world, suite, again)
     show(str(out))
 
 
