@@ -1,7 +1,8 @@
 """The bleeding meter against planted answers: leak by dose, false alarms, attribution, agreement without operators.
 
-The pictures are the tiny world's: the first scenes of its evaluation split and the effects of the shipped bleeding suite (all of
-their ordered pairs), or, for attribution, every effect of the catalogue. No adapter is needed.
+The pictures are the tiny world's: the first scenes of its evaluation split and the effects of world tiny-8 (all of their ordered
+pairs; tests/benchmarks/meter_fifty.py has those of fifty effects), or, for attribution, every effect of the catalogue. No adapter
+is needed.
 """
 
 from __future__ import annotations
@@ -60,11 +61,10 @@ def cells_of(readings: Sequence[Sequence[Reading]]) -> Cells:
     clean: dict[Pair, list[np.ndarray]] = {}
     planted: dict[tuple[Pair, Kind], list[float]] = {}
     for reading in (r for source in readings for r in source):
-        outputs = reading.outputs
         for other, values in reading.leak.items():
-            clean.setdefault((outputs.asked, other), []).append(values[:CLEAN])
-        for number, (other, form, dose) in enumerate(outputs.kinds[CLEAN:], CLEAN):
-            planted.setdefault(((outputs.asked, other), (form, dose)), []).append(reading.leak[other][number])
+            clean.setdefault((reading.asked, other), []).append(values[:CLEAN])
+        for number, (other, form, dose) in enumerate(reading.kinds[CLEAN:], CLEAN):
+            planted.setdefault(((reading.asked, other), (form, dose)), []).append(reading.leak[other][number])
     return Cells({k: np.stack(v) for k, v in clean.items()}, {k: np.array(v) for k, v in planted.items()})
 
 
@@ -168,7 +168,7 @@ def agreement_checks(
     """The meter without known operators against the meter with them, on the same outputs."""
     for name in found[0][1]:
         both = [(one, two) for known, others in found for one, two in zip(known, others[name], strict=True)]
-        plain = [pair for pair in both if not world.effect(pair[0].outputs.asked).random]
+        plain = [pair for pair in both if not world.effect(pair[0].asked).random]
         known = KNOWN.get(name, "")
         yield from _agreement(f"truth from {name}", both, known)
         if known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,7 +23,7 @@ EFFECTS = (
     "background_popart_rays", "colour_frame", "cyanotype", "gameboy_palette",
     "night_vision", "oil_painting", "pixelate", "subject_ice",
 )  # fmt: skip
-"""Effects of the shipped bleeding suite, by name: the checks need no adapters."""
+"""The effects of world tiny-8, by name: the checks need no adapters."""
 CLEAN = 3
 """Clean outputs per asked effect and source, each with nuisance of its own."""
 SEEN_DOSE = 0.2
@@ -34,10 +34,13 @@ Pair = tuple[str, str]
 
 
 class Laboratory:
-    """The tiny world with its meter, opened once; the meter is fitted as scoring fits it."""
+    """The tiny world with its meter, opened once; the meter is fitted as scoring fits it.
 
-    def __init__(self, world: World) -> None:
-        self.world, self.truths = world, Truths(world, subjects=False)
+    `effects` are those that are asked for, planted in each other's answers and told apart.
+    """
+
+    def __init__(self, world: World, effects: Sequence[str] = EFFECTS) -> None:
+        self.world, self.effects, self.truths = world, tuple(effects), Truths(world, subjects=False)
 
     @cached_property
     def round_trip(self) -> RoundTrip:
@@ -62,7 +65,7 @@ class Laboratory:
 
     def composed(self, source: str, asked: str) -> dict[str, Tensor]:
         """Operators of the other effects on the truth of `asked`, as scoring makes them."""
-        pairs = {name: self.truths.composed(asked, name, source, LEAK_DRAWS) for name in EFFECTS}
+        pairs = {name: self.truths.composed(asked, name, source, LEAK_DRAWS) for name in self.effects}
         return {name: to_tensor(list(found)) for name, found in pairs.items() if found is not None}
 
     def returned(self, frame: SourceFrame) -> dict[str, Tensor]:
@@ -96,57 +99,66 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """Leak (n,) of every other effect into `outputs`, and their labels (n,), empty where nobody asked for them."""
+class Seen:
+    """The same outputs as the meter sees them: whitened features (n, D)."""
 
-    outputs: Outputs
+    asked: str
+    kinds: list[tuple[str, str, float]]
+    features: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Leak (n,) of every other effect into such outputs, and their labels (n,), empty where nobody asked for them."""
+
+    asked: str
+    kinds: list[tuple[str, str, float]]
     leak: dict[str, np.ndarray]
     labels: list[str]
 
 
 def read_source(laboratory: Laboratory, source: str, curve: bool) -> tuple[list[Reading], dict[str, list[Reading]]]:
     """Readings of the outputs of one source, per asked effect: by the meter, and (for `curve`) by those without operators."""
-    frame, meter = laboratory.frame(source, EFFECTS), laboratory.meter
-    made = [(out, meter.see(out.pictures)) for out in outputs_of(laboratory, source, DOSES if curve else (SEEN_DOSE,))]
-    known = read_all(laboratory, frame, {asked: laboratory.composed(source, asked) for asked in EFFECTS}, made, curve)
+    frame, meter = laboratory.frame(source, laboratory.effects), laboratory.meter
+    outputs = outputs_of(laboratory, source, DOSES if curve else (SEEN_DOSE,))
+    made = [Seen(out.asked, out.kinds, meter.see(out.pictures)) for out in outputs]
+    known = read_all(laboratory, frame, lambda asked: laboratory.composed(source, asked), made, curve)
     if not curve:
         return known, {}
     draws = references(laboratory, source, max(REFERENCES.values()))
     others = {}
     for name, count in REFERENCES.items():
         plain = meter.source_frame(laboratory.source(source), {effect: found[:count] for effect, found in draws.items()})
-        others[name] = read_all(laboratory, plain, {}, made, True)
+        others[name] = read_all(laboratory, plain, lambda asked: {}, made, True)
     return known, others
 
 
 def read_all(
-    laboratory: Laboratory, frame: SourceFrame, composed: Mapping[str, Mapping[str, Tensor]],
-    made: Sequence[tuple[Outputs, Tensor]], label: bool,
+    laboratory: Laboratory, frame: SourceFrame, composed: Callable[[str], Mapping[str, Tensor]], made: Sequence[Seen],
+    label: bool,
 ) -> list[Reading]:  # fmt: skip
-    """Leak and, if asked for, labels of outputs of one source, given with what the meter sees of them.
-
-    `composed` holds pictures per asked effect, as far as they are known.
-    """
+    """Leak and, if asked for, labels of outputs of one source; `composed` has pictures for an asked effect, as far as known."""
     meter, returned = laboratory.meter, laboratory.returned(frame)
     readings = []
-    for outputs, seen in made:
-        leaks = meter.leak_frame(frame, outputs.asked, composed.get(outputs.asked, {}), returned[outputs.asked])
-        table = meter.leak(leaks, seen).numpy()
-        labels = meter.attribute(frame, meter.distances(frame, seen)) if label else []
-        readings.append(Reading(outputs, {name: table[:, number] for number, name in enumerate(leaks.others)}, labels))
+    for seen in made:
+        leaks = meter.leak_frame(frame, seen.asked, composed(seen.asked), returned[seen.asked])
+        table = meter.leak(leaks, seen.features).numpy()
+        labels = meter.attribute(frame, meter.distances(frame, seen.features)) if label else []
+        found = {name: table[:, number] for number, name in enumerate(leaks.others)}
+        readings.append(Reading(seen.asked, seen.kinds, found, labels))
     return readings
 
 
-def outputs_of(laboratory: Laboratory, source: str, doses: Sequence[float]) -> list[Outputs]:
+def outputs_of(laboratory: Laboratory, source: str, doses: Sequence[float]) -> Iterator[Outputs]:
     """Clean and planted outputs of `source` for every asked effect, all with nuisance."""
     planter = Planter(laboratory.world, source, laboratory.round_trip)
-    answers = planter.answers(EFFECTS)
-    return [_outputs(planter, answers[asked], doses) for asked in EFFECTS]
+    answers = planter.answers(laboratory.effects)
+    yield from (_outputs(planter, answers[asked], laboratory.effects, doses) for asked in laboratory.effects)
 
 
-def _outputs(planter: Planter, answer: Answer, doses: Sequence[float]) -> Outputs:
+def _outputs(planter: Planter, answer: Answer, effects: Sequence[str], doses: Sequence[float]) -> Outputs:
     kinds, pictures = [("", "clean", 0.0)] * CLEAN, [answer.returned] * CLEAN
-    for other in EFFECTS:
+    for other in effects:
         if other != answer.effect and not why_unknown(planter.world, answer.effect, other, planter.source):
             for (form, dose), picture in planter.plant(answer, other, doses).items():
                 kinds.append((other, form, dose))
@@ -157,7 +169,7 @@ def _outputs(planter: Planter, answer: Answer, doses: Sequence[float]) -> Output
 
 def references(laboratory: Laboratory, source: str, count: int) -> dict[str, Tensor]:
     """Per effect `count` right answers (count, 3, R, R) as a model would have made them: truths without known operators."""
-    planter = Planter(laboratory.world, source, laboratory.round_trip)
-    draws = [planter.answers(EFFECTS, REFERENCE_DRAW + k) for k in range(count)]
-    seeds = {effect: [seed_from("reference", source, effect, k) for k in range(count)] for effect in EFFECTS}
-    return {effect: finish(torch.stack([draw[effect].returned for draw in draws]), seeds[effect]) for effect in EFFECTS}
+    planter, effects = Planter(laboratory.world, source, laboratory.round_trip), laboratory.effects
+    draws = [planter.answers(effects, REFERENCE_DRAW + k) for k in range(count)]
+    seeds = {effect: [seed_from("reference", source, effect, k) for k in range(count)] for effect in effects}
+    return {effect: finish(torch.stack([draw[effect].returned for draw in draws]), seeds[effect]) for effect in effects}

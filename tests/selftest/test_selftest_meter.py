@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clbench.selftest import meter, planted, scoring
-from clbench.selftest.readings import CLEAN, Outputs, Reading, once_each
+from clbench.selftest.readings import CLEAN, Reading, once_each
 from clbench.truth import Truths
 from clbench.world import load_world
 
@@ -59,8 +59,7 @@ def test_kappa_is_one_for_the_same_and_zero_for_chance():
 
 def test_cells_are_sorted_by_pair_form_and_dose():
     kinds = [("", "clean", 0.0)] * CLEAN + [("b", "add", 0.2)]
-    outputs = Outputs("a", kinds, torch.zeros((CLEAN + 1, 3, 4, 4)))
-    reading = Reading(outputs, {"b": np.array([0.0, 0.0, 0.1, 0.3])}, ["a"] * (CLEAN + 1))
+    reading = Reading("a", kinds, {"b": np.array([0.0, 0.0, 0.1, 0.3])}, ["a"] * (CLEAN + 1))
     cells = meter.cells_of([[reading], [reading]])
     assert cells.clean["a", "b"].shape == (2, CLEAN)
     assert cells.planted[("a", "b"), ("add", 0.2)].tolist() == [0.3, 0.3]
