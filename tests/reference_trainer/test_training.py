@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mini_parts import converter_of_width
-from mini_training import changed, interrupted
+from mini_training import Stop, changed, interrupted
 from safetensors.torch import load_file
 
 from clbench.registry import ClbenchError
@@ -36,6 +37,34 @@ def test_resumed_run_ends_with_the_same_weights(shop_floor, stage):
     assert set(whole) == set(resumed)
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     assert any(float(t.abs().sum()) > 0 for key, t in whole.items() if "lora_B" in key)
+
+
+def test_killed_at_any_write_a_collection_ends_with_the_same_weights(shop_floor, monkeypatch):
+    """Each attempt dies one write of a file later than the one before it, just before or just after that file is in place.
+
+    So targets, checkpoints and adapter are torn apart at every place, and each attempt starts from what the others left.
+    """
+    world, recipe, out = shop_floor
+    (whole,) = run("collection", recipe, world, None, out / "whole")
+    real, attempts, finished = os.replace, 0, []
+    while not finished:
+        attempts, left = attempts + 1, [attempts + 1]
+
+        def replace(source, target, *, left=left, after=attempts % 2):
+            left[0] -= 1
+            if left[0] or after:
+                real(source, target)
+            if not left[0]:
+                raise Stop
+
+        monkeypatch.setattr(os, "replace", replace)
+        try:
+            finished = run("collection", recipe, world, None, out / "killed")
+        except Stop:
+            assert attempts < 40, "no attempt gets anywhere"
+    first, second = load_file(whole), load_file(finished[0])
+    assert attempts > 4 and set(first) == set(second)
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_files_of_a_collection_and_what_its_header_says(shop_floor):
