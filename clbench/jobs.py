@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from clbench.console import print_table, progress, show
 from clbench.notices import say
-from clbench.order import Order, check, checked, folder_of, names, notes, require_alike
+from clbench.order import Order, check, check_given, checked, folder_of, names, notes, require_alike
 from clbench.registry import ClbenchError
-from clbench.suite import Suite, find_suite, load_suite, shipped_suites, suite_kind
+from clbench.suite import Suite, find_suite, load_suite, require_shipped, shipped_suites, suite_kind
 from clbench.world import World, load_world
 
 if TYPE_CHECKING:
@@ -210,8 +210,10 @@ def measurable(world: World) -> list[str]:
 def answerable(order: Order, world: World, out: Path) -> list[Suite]:
     """The shipped suites for which this world has cases and adapters; each of the others is said, with what it lacks.
 
-    ClbenchError where none is left: with the reason, if all have the same one.
+    ClbenchError where none is left: with the reason, if all have the same one. A name that nothing has is one mistake, not one of
+    every suite.
     """
+    check_given(order, world)
     found, reasons = [], set()
     for name in shipped_suites():
         if name in NOT_IN_ALL:
@@ -219,8 +221,6 @@ def answerable(order: Order, world: World, out: Path) -> list[Suite]:
         suite = load_suite(name)
         try:
             check(replace(order, suite=name, out=out / name), world, suite)
-            if suite.table.pairs and not any(world.effect(effect).operator for effect in suite.effects(world)):
-                raise ClbenchError(f"the right answer of two effects in turn needs known operators, which {world.name} lacks")
         except ClbenchError as error:
             say(f"suite {name} is left out: {error}", "yellow")
             reasons.add(str(error))
@@ -231,27 +231,31 @@ def answerable(order: Order, world: World, out: Path) -> list[Suite]:
     return found
 
 
-def score(out: Path, world_name: str | None, suite_name: str) -> None:
+def score(out: Path, world_name: str | None, suite_name: str, again: bool = False) -> None:
     """Compute the suite's metrics for every run in `out`, in the runs' own world unless named; ClbenchError for a run of another
-    world or suite.
+    world or suite. Runs that have these scores already keep them, unless `again`.
     """
     from clbench.lock import hold
-    from clbench.report.worldly import shipped
     from clbench.results import find_runs, require_named
     from clbench.score import score_runs
 
     runs, suite = find_runs(out), load_suite(suite_name)
-    world = load_world(world_name or shipped("world", runs[0].info.world.name))
+    world = load_world(world_name or require_shipped("world", runs[0].info.world.name))
     require_named(runs, world.name)
     require_alike(runs, world, suite)
     with hold(*(folder.path for folder in runs)):
         with progress() as bar:
             tasks = {f.path: bar.add_task(f"score {f.path.name}", total=len(f.read_edits())) for f in runs}
-            score_runs(runs, world, suite, lambda folder, done, total: bar.update(tasks[folder.path], completed=done))
+            told = lambda folder, done, _: bar.update(tasks[folder.path], completed=done)  # noqa: E731
+            kept = score_runs(runs, world, suite, told, keep=not again)
+            for folder in kept:
+                told(folder, len(folder.read_edits()), 0)
+        if kept:
+            say(f"{len(kept)} of {len(runs)} runs have these scores already; `clbench score --again` computes them anew")
         if suite.table.sets:
             from clbench.score_sets import score_sets
 
-            score_sets(runs, world, suite)
+            score_sets(runs, world, suite, keep=not again)
 
 
 def report(out: Path, world_name: str | None, suite_name: str | None) -> None:

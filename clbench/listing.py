@@ -58,9 +58,9 @@ def list_triggers(world: World) -> list[Rows]:
 
 
 def list_systems() -> Rows:
-    from clbench.systems import ABOUT
+    from clbench.systems import ABOUT, SYSTEMS
 
-    return "systems", ["name", "is"], [[name, about] for name, about in ABOUT.items()]
+    return "systems", ["name", "is"], [[name, ABOUT.get(name, "(no words in ABOUT)")] for name in SYSTEMS]
 
 
 def list_probes() -> Rows:

@@ -49,6 +49,7 @@ def check(order: Order, world: World, suite: Suite) -> None:
     from clbench.results import require_named, runs_in
 
     checked(order, world, suite)
+    _require_operators(world, suite)
     _require_truth(order, world, suite)
     out = folder_of(order, world, suite)
     check_possible(out)
@@ -113,6 +114,25 @@ def _require_truth(order: Order, world: World, suite: Suite) -> None:
         raise ClbenchError(
             f"what '{effect}' should look like is known from its teacher's pictures alone (no operator, no reference pairs), "
             f"and {folder} holds no run of {TEACHER}: name {TEACHER} among the systems as well"
+        )
+
+
+def check_given(order: Order, world: World) -> None:
+    """ClbenchError for a system or an effect that was typed and that no suite can know."""
+    from clbench.systems import check_system_name
+
+    for name in names(order.systems):
+        check_system_name(name, "--system")
+    for effect in names(order.effects):
+        world.effect(effect)
+
+
+def _require_operators(world: World, suite: Suite) -> None:
+    """ClbenchError where pairs of effects are asked and nobody can know what any two of them in turn look like."""
+    if suite.table.pairs and not any(world.effect(effect).operator for effect in suite.effects(world)):
+        raise ClbenchError(
+            f"suite {suite.name} asks for two effects in turn, whose right answer only known operators can tell, and no effect "
+            f"of world {world.name} has one"
         )
 
 

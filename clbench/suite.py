@@ -5,7 +5,7 @@ Every key is documented in ``suites/bleeding.toml``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,7 +19,7 @@ from clbench.registry import ClbenchError, suggestion
 from clbench.sources import GROUPS
 from clbench.tables import Table, read_table, read_toml
 from clbench.types import NEUTRAL, Case, seed_from
-from clbench.world import World, shipped_folder
+from clbench.world import World, shipped_folder, shipped_worlds
 
 KINDS = ("pictures", "memory")
 """What a suite can be about: pictures of systems, or what deploying them costs (`clbench.memory`)."""
@@ -95,15 +95,18 @@ class Suite:
         """The suite's systems, with those that a word stands for in its place.
 
         "candidates": every candidate of the world whose file is there, ClbenchError if there is none. "joints": the joint
-        LoRA without and with the accelerator; none of them in a world that names no joint LoRA. "merged": merged-linear, in
-        a world whose teachers can be merged so. What is left out for such a reason is said by `left_out`.
+        LoRA without and with the accelerator; none of them in a world that names no joint LoRA. "merged": merged-linear. A
+        merge for which the world's teachers do not fit is left out too, and `left_out` says what is.
         """
-        return list(dict.fromkeys(name for word in self.systems for name in self._meant(word, world)))
+        return self._opened(self.systems, world)
 
     def merged_in(self, world: World) -> list[str]:
         """Those of `systems_in` that merge the teachers."""
-        words = [word for word in self.systems if word.partition("-")[0] == MERGED]
-        return list(dict.fromkeys(name for word in words for name in self._meant(word, world)))
+        return self._opened(self._merges, world)
+
+    def _opened(self, words: Sequence[str], world: World) -> list[str]:
+        unfit = self._not_mergeable(world)
+        return list(dict.fromkeys(name for word in words for name in self._meant(word, world) if name not in unfit))
 
     def controls_in(self, world: World) -> list[str]:
         """The suite's controls without those that cannot be made: the truth is a teacher's, or no effect is the wrong one."""
@@ -123,34 +126,41 @@ class Suite:
 
     def left_out(self, world: World) -> list[str]:
         """A sentence with the reason for each word of the suite's systems and controls that stands for nothing in this world."""
-        found = {
-            "systems joint and joint+accelerator are": self._no_joint(world),
-            f"system merged-{MERGED_BY} is": self._not_mergeable(world),
-        }
-        for reason in dict.fromkeys((idle := self._idle_controls(world)).values()):
+        joints = dict.fromkeys(("joint", "joint+accelerator"), self._no_joint(world))
+        kinds = {"system": joints | self._not_mergeable(world), "control": self._idle_controls(world)}
+        return [sentence for kind, idle in kinds.items() for sentence in self._told(kind, idle)]
+
+    def _told(self, kind: str, idle: Mapping[str, str]) -> Iterator[str]:
+        """One sentence for each reason; "" is none."""
+        for reason in filter(None, dict.fromkeys(idle.values())):
             names = [name for name, why in idle.items() if why == reason]
-            found[f"control {names[0]} is" if len(names) == 1 else f"controls {', '.join(names)} are"] = reason
-        return [f"suite {self.name}: {what} left out: {reason}" for what, reason in found.items() if reason]
+            listed = ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+            is_are = "is" if len(names) == 1 else "are"
+            yield f"suite {self.name}: {kind}{'s' * (len(names) > 1)} {listed} {is_are} left out: {reason}"
 
     def _meant(self, word: str, world: World) -> list[str]:
         if word == CANDIDATES:
             return _candidates(world, self.name)
         if word == JOINTS:
             return [] if self._no_joint(world) else ["joint", "joint+accelerator"]
-        if word == MERGED:
-            return [] if self._not_mergeable(world) else [f"merged-{MERGED_BY}"]
-        return [word]
+        return [f"{MERGED}-{MERGED_BY}" if word == MERGED else word]
 
     def _no_joint(self, world: World) -> str:
         """Why "joints" stands for nothing; "" where it does, or is not asked for."""
         absent = JOINTS in self.systems and world.table.joint is None
         return f"world {world.name} names no joint LoRA ([joint] in {world.file})" if absent else ""
 
-    def _not_mergeable(self, world: World) -> str:
-        """Why "merged" stands for nothing; "" where it does, or is not asked for. ClbenchError for a broken teacher file."""
+    @property
+    def _merges(self) -> list[str]:
+        return [word for word in self.systems if word.partition("-")[0] == MERGED]
+
+    def _not_mergeable(self, world: World) -> dict[str, str]:
+        """Merges among the suite's systems that cannot be made -> why. ClbenchError for a broken teacher file."""
         from clbench.systems.merged import why_not_merged
 
-        return why_not_merged(world, MERGED_BY, self.effects(world)) if MERGED in self.systems else ""
+        names = list(dict.fromkeys(name for word in self._merges for name in self._meant(word, world)))
+        reasons = why_not_merged(world, names, self.effects(world)) if names else {}
+        return {name: why for name, why in reasons.items() if why}
 
     def effects(self, world: World, only: Sequence[str] = ()) -> list[str]:
         """Effect ids of this suite in `world`, in catalogue order, kept to `only` if given.
@@ -303,3 +313,10 @@ def shipped_suites(kind: str = "pictures") -> dict[str, Path]:
     """Name -> file of every shipped suite of a kind."""
     found = sorted(shipped_folder().glob("*.toml"))
     return {path.stem: path for path in found if suite_kind(path) == kind}
+
+
+def require_shipped(what: Literal["world", "suite"], name: str) -> str:
+    """`name` if a shipped world or suite has it, so that runs can be read by it alone; ClbenchError otherwise."""
+    if name not in (shipped_worlds() if what == "world" else shipped_suites()):
+        raise ClbenchError(f"the runs are of {what} '{name}', which is not a shipped one; name its file with --{what}")
+    return name

@@ -286,9 +286,15 @@ def test_suite_all_runs_what_the_world_can_answer(mini_world_file, tmp_path, mon
     files["composed"].write_text(SUITE.replace('"small"', '"composed"') + "pairs = 2\n")
     assert "suite joined is left out" in result.output + (result.stderr or "")
     result = clbench("eval", "--suite", "all", "--world", mini_world_file, "--out", out)
-    assert "suite composed is left out: the right answer" in (result.output + (result.stderr or "")).replace("\n", " ")
+    told = (result.output + (result.stderr or "")).replace("\n", " ")
+    assert "suite composed is left out: suite composed asks for two effects in turn" in told
     result = clbench("eval", "--suite", "all", "--world", mini_world_file, "--out", out, "--system", "teechr", code=2)
-    assert "Did you mean 'teacher'" in result.output + (result.stderr or "")
+    told = result.output + (result.stderr or "")
+    assert "Did you mean 'teacher'" in told and "left out" not in told, "one mistake, said once"
+    result = clbench("eval", "--suite", "all", "--world", mini_world_file, "--out", out, "--effect", "sepiaa", code=2)
+    assert "Did you mean 'sepia'" in result.output + (result.stderr or "")
+    result = clbench("eval", "--suite", files["composed"], "--world", mini_world_file, "--out", tmp_path / "pairs", code=2)
+    assert "no effect of world mini has one" in (result.output + (result.stderr or "")).replace("\n", " ")
     clbench("edit", "--suite", "all", "--world", mini_world_file, code=2)
 
 

@@ -197,6 +197,24 @@ def test_merged_is_the_linear_merge_where_teachers_can_be_merged_so(suite_file, 
     assert "has no teacher LoRA for: sepia" in suite.left_out(mini_world)[0] and suite.systems_in(mini_world) == ["teacher"]
 
 
+def test_merges_for_which_the_teachers_do_not_fit_are_left_out(suite_file, mini_world):
+    """One that needs equal ranks is no reason to leave the others out."""
+    from mini_parts import build_flux_pipeline, random_lora
+
+    from clbench.adapters import save_adapter
+
+    named = '["merged-ties", "merged-cat", "merged-linear+accelerator", "merged-ties+accelerator", "teacher"]'
+    suite_file.write_text(SUITE.replace('["teacher"]', named))
+    suite = load_suite(suite_file)
+    assert len(suite.systems_in(mini_world)) == 5 and suite.left_out(mini_world) == []
+    save_adapter(mini_world.root / "teachers" / "sepia.safetensors", *random_lora(build_flux_pipeline(), 5, rank=2))
+    assert suite.systems_in(mini_world) == ["merged-cat", "teacher"] and suite.merged_in(mini_world) == ["merged-cat"]
+    told = suite.left_out(mini_world)
+    assert len(told) == 2, "a reason for each method"
+    assert told[0].startswith("suite mine: systems merged-ties and merged-ties+accelerator are left out: ")
+    assert told[1].startswith("suite mine: system merged-linear+accelerator is left out: ") and "equal ranks" in told[1]
+
+
 def test_controls_repeat_no_truth_that_only_teachers_know(suite_file, mini_world, mini_world_file):
     suite_file.write_text(SUITE.replace('["identity"]', '["truth", "identity", "noise-floor", "wrong-effect"]'))
     suite = load_suite(suite_file)
@@ -204,7 +222,7 @@ def test_controls_repeat_no_truth_that_only_teachers_know(suite_file, mini_world
     assert set(kinds.values()) == {"teacher"}
     assert suite.controls_in(mini_world) == ["identity"]
     assert suite.left_out(mini_world) == [
-        "suite mine: controls truth, wrong-effect, noise-floor are left out: no effect has a known operator or pairs of "
+        "suite mine: controls truth, wrong-effect and noise-floor are left out: no effect has a known operator or pairs of "
         "pictures, so no control can repeat the truth"
     ]
     suite_file.write_text(suite_file.read_text() + 'probes = ["neutral"]\n')

@@ -243,6 +243,19 @@ def test_folder_layouts(mini_world, tmp_path, layout):
     system.check(cases[1:])
 
 
+def test_a_misspelt_folder_of_an_effect_is_named(mini_world, tmp_path):
+    """Its pictures would count as failed edits, each for a picture that is there."""
+    made, cases = tmp_path / "made", cases_of(mini_world)
+    for case in cases:
+        folder = {"sepia": "seppia"}.get(case.effect, case.effect)
+        write_png(made / folder / f"{case.source}.png", np.zeros((32, 32, 3), np.uint8))
+    write_png(made / "notes" / "p0.png", np.zeros((32, 32, 3), np.uint8))  # of no effect, and like none
+    system = open_system("folder", Bench(mini_world, EFFECTS, made))
+    with pytest.raises(ClbenchError, match=r"made.seppia is of no effect of world mini, and 'sepia' has no picture"):
+        system.check(cases)
+    system.check([case for case in cases if case.effect != "sepia"])
+
+
 def test_folder_card_knows_its_pixels(mini_world, tmp_path):
     made = tmp_path / "made"
     case = cases_of(mini_world)[0]

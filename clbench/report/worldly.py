@@ -19,7 +19,7 @@ from clbench.report.data import ReportInput
 from clbench.report.deployment import Deployment
 from clbench.results import RunFolder, require_named
 from clbench.scene_parts import scene_parts
-from clbench.suite import Suite, load_suite
+from clbench.suite import Suite, load_suite, require_shipped
 from clbench.systems import ACCELERATED
 from clbench.systems.merged import stored_bytes
 from clbench.types import Case
@@ -37,8 +37,8 @@ KINDS = {
 def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, suite_name: str | None) -> ReportInput:
     """Open the world and the suite of `runs`, by the given names or by those in the first run folder."""
     first = runs[0].info
-    world = load_world(world_name or shipped("world", first.world.name))
-    suite = load_suite(suite_name or shipped("suite", first.suite.name))
+    world = load_world(world_name or require_shipped("world", first.world.name))
+    suite = load_suite(suite_name or require_shipped("suite", first.suite.name))
     require_named(runs, world.name)
     asked, names = suite.effects(world), full_names(world)
     ordered = sorted(runs, key=lambda run: run.info.created)
@@ -75,7 +75,7 @@ def deployment(folder: Path, world_name: str | None) -> Deployment:
     ClbenchError if it was measured in another world than the one of that name now is.
     """
     found = read_memory(folder)
-    world = load_world(world_name or shipped("world", found.world.name))
+    world = load_world(world_name or require_shipped("world", found.world.name))
     if found.world.hash != world.hash:
         raise ClbenchError(
             f"{folder / FILE} was measured in world '{found.world.name}' ({found.world.hash[:8]}), not in '{world.name}' as it "
@@ -85,16 +85,6 @@ def deployment(folder: Path, world_name: str | None) -> Deployment:
     published = answer(Options())
     costs.append((f"{published.deployment.effects} effects on {published.base.name}", published))
     return Deployment(found, command(found.command, found.suite.name, world_name or world.name, folder), costs)
-
-
-def shipped(what: str, name: str) -> str:
-    """`name` if it is that of a shipped world or suite; ClbenchError otherwise."""
-    from clbench.suite import shipped_suites
-    from clbench.world import shipped_worlds
-
-    if name not in (shipped_worlds() if what == "world" else shipped_suites()):
-        raise ClbenchError(f"the runs are of {what} '{name}', which is not a shipped one; name its file with --{what}")
-    return name
 
 
 def _truth(world: World, runs: Sequence[RunFolder]):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from clbench import photos
@@ -46,12 +47,22 @@ class FolderSystem:
         there = [case for case in cases if self._find(case) is not None]
         if cases and not there:
             raise ClbenchError(f"{self.folder} holds none of the {len(cases)} pictures asked for, such as {_place(cases[0])}.png")
+        self._check_names({case.effect for case in cases if not case.probe} - {case.effect for case in there})
         if missing and self.strict:
             raise ClbenchError(f"{self.folder} lacks {len(missing)} of {len(cases)} pictures: {_some(missing)}")
         bad = [] if self.skip_bad else [edit for edit in map(self._edit, there) if edit.status == "failed"]
         if bad:
             others = f"; not to be used either: {_some([_place(edit.case) for edit in bad[1:]])}" if bad[1:] else ""
             raise ClbenchError(f"{bad[0].reason}{others} (--skip-bad leaves such pictures out)")
+
+    def _check_names(self, absent: Collection[str]) -> None:
+        """ClbenchError for a folder that is no effect's and whose name is nearly that of an effect without any picture."""
+        for name in sorted({stem.partition("/")[0] for stem in self._files if "/" in stem} - {*self.world.effects}):
+            if near := get_close_matches(name, sorted(absent), 1):
+                raise ClbenchError(
+                    f"{self.folder / name} is of no effect of world {self.world.name}, and '{near[0]}' has no picture: "
+                    "name the folder after the effect"
+                )
 
     def _edit(self, case: Case) -> Edit:
         path = self._find(case)

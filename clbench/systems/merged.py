@@ -5,7 +5,7 @@ One of the things a user would try instead of a distilled collection. The merge 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -74,17 +74,21 @@ def merge_of(
     return Merge(method, parts, table.density, table.rank, table.seed, joined, world.teacher_weight if joined else 1.0)
 
 
-def why_not_merged(world: World, method: str, effects: Sequence[str]) -> str:
-    """Why the teachers of `effects` cannot be merged so, in a sentence; "" where they can.
+def why_not_merged(world: World, names: Sequence[str], effects: Sequence[str]) -> dict[str, str]:
+    """For each of these systems why the teachers of `effects` cannot be merged so, in a sentence; "" where they can.
 
     ClbenchError for a teacher file that cannot be read: that is no property of the method.
     """
     absent = [effect for effect in effects if world.teacher_path(effect) is None]
     if absent:
-        return f"world {world.name} has no teacher LoRA for: {', '.join(absent)}"
+        return dict.fromkeys(names, f"world {world.name} has no teacher LoRA for: {', '.join(absent)}")
     teachers = described_teachers(world, effects)
+    return {name: _mistake(lambda name=name: merge_of(world, split_name(name)[0], teachers)) for name in names}
+
+
+def _mistake(make: Callable[[], object]) -> str:
     try:
-        merge_of(world, method, teachers)
+        make()
     except ClbenchError as error:
         return str(error)
     return ""
