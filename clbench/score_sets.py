@@ -7,10 +7,9 @@ and over all effects. They have no value per case, so they stand apart from the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,7 +47,7 @@ def score_sets(folders: Sequence[RunFolder], world: World, suite: Suite, keep: b
     metrics = set_metrics(suite.table.sets)
     clip = open_encoders(world, ["clip_image"]).clip
     teacher = next((folder for folder in folders if folder.info.system_name == "teacher"), None)
-    truths = _Truths(Truths(world, teacher), clip)
+    truths = _Truths(Truths(world, teacher, draws=1, subjects=False), clip)
     written = []
     for folder in folders:
         key = _made_from(folder, world, suite, clip, truths)
@@ -93,14 +92,16 @@ class _Truths:
         self.truths, self.clip = truths, clip
         self._known: dict[tuple[str, str], Tensor | None] = {}
 
-    def embedded(self, effect: str, source: str) -> Tensor | None:
-        """(1, D), or None where there is no truth."""
-        key = effect, source
-        if key not in self._known:
-            truth = self.truths.truth(effect, source)
+    def embedded(self, effect: str, sources: Iterable[str]) -> dict[str, Tensor]:
+        """(D,) for each of `sources` that has a truth, in their order; those that are new are embedded together."""
+        asked = list(dict.fromkeys(sources))
+        fresh = {source: self.truths.truth(effect, source) for source in asked if (effect, source) not in self._known}
+        self._known |= {(effect, source): None for source in fresh}
+        if known := {source: truth.draws[0] for source, truth in fresh.items() if truth.known}:
             assert self.clip is not None
-            self._known[key] = self.clip.embed_image(to_tensor([truth.draws[0]])) if truth.known else None
-        return self._known[key]
+            rows = self.clip.embed_image(to_tensor(list(known.values())))
+            self._known |= {(effect, source): row for source, row in zip(known, rows, strict=True)}
+        return {source: row for source in asked if (row := self._known[effect, source]) is not None}
 
 
 def _rows(folder: RunFolder, metrics: Mapping[str, SetMetric], clip: ClipEncoder | None, truths: _Truths) -> list[SetRow]:
@@ -118,12 +119,12 @@ def _embedded(
     folder: RunFolder, records: Sequence[EditRecord], clip: ClipEncoder, truths: _Truths
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Embedded outputs (N, D) and truths (M, D) by effect; the truth of a source once, however many seeds were asked."""
-    outputs: dict[str, list[np.ndarray]] = {}
-    right: dict[str, dict[str, Tensor]] = {}
+    asked: dict[str, list[EditRecord]] = {}
     for record in sorted(records, key=lambda record: record.id):
-        truth = truths.embedded(record.case.effect, record.case.source)
-        if truth is not None:
-            outputs.setdefault(record.case.effect, []).append(folder.read_picture(record))
-            right.setdefault(record.case.effect, {})[record.case.source] = truth
-    seen = {effect: clip.embed_image(to_tensor(pictures)) for effect, pictures in outputs.items()}
-    return seen, {effect: torch.cat([*found.values()]) for effect, found in right.items()}
+        asked.setdefault(record.case.effect, []).append(record)
+    outputs, right = {}, {}
+    for effect, mine in asked.items():
+        if known := truths.embedded(effect, (record.case.source for record in mine)):
+            pictures = [folder.read_picture(record) for record in mine if record.case.source in known]
+            outputs[effect], right[effect] = clip.embed_image(to_tensor(pictures)), torch.stack([*known.values()])
+    return outputs, right
