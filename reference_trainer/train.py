@@ -75,32 +75,43 @@ def run(
         return _extension(recipe, world, effects, extend, out, resume, report)
     chosen = choose_effects(world, effects)
     _check_writable(out)
-    if stage in ("base", "encoders") and processes.count() > 1:
-        raise ClbenchError(f"stage '{stage}' trains in one process: start it without a launcher")
     if stage in ("base", "encoders"):
         return _from_scenes(stage, recipe, world, out, resume, report)
     if stage == "teachers":
         return _teachers(recipe, world, chosen, out / "teachers", resume, report)
     if stage == "accelerator":
-        check_sampling(world, recipe.accelerator, stage)
-        with _alone(out / "accelerator"):
-            for progress in train_accelerator(Workshop(world), recipe.accelerator, recipe.seed, out, resume):
-                report(progress)
-        return [out / "accelerator.safetensors"]
+        return _accelerator(recipe, world, out, resume, report)
     if stage == "joint":
         return _joint(recipe, world, chosen if effects is not None else taught_or_all(world, chosen, out), out, resume, report)
-    if stage != "collection":
-        raise ClbenchError(f"unknown stage '{stage}'; expected one of {', '.join(STAGES)}")
-    check_sampling(world, recipe.collection, stage)
+    if stage == "collection":
+        return _collection(recipe, world, chosen, effects is not None, out, resume, report)
+    raise ClbenchError(f"unknown stage '{stage}'; expected one of {', '.join(STAGES)}")
+
+
+def _accelerator(
+    recipe: Recipe, world: World, out: Path, resume: bool, report: Callable[[Progress], None]
+) -> list[Path]:
+    check_sampling(world, recipe.accelerator, "accelerator")
+    with _alone(out / "accelerator"):
+        for progress in train_accelerator(Workshop(world), recipe.accelerator, recipe.seed, out, resume):
+            report(progress)
+    return [out / "accelerator.safetensors"]
+
+
+def _collection(
+    recipe: Recipe, world: World, chosen: Sequence[Effect], named: bool, out: Path, resume: bool,
+    report: Callable[[Progress], None],
+) -> list[Path]:  # fmt: skip
+    """Of effects that nobody `named`, those that have a teacher."""
+    check_sampling(world, recipe.collection, "collection")
     teachers = teacher_files(world, chosen, out / "teachers")
-    if effects is None:
-        chosen = [effect for effect in chosen if effect.id in teachers]
-    if not chosen:
+    effects = [effect for effect in chosen if named or effect.id in teachers]
+    if not effects:
         raise ClbenchError("there is no teacher to distil: run `clbench train --stage teachers` first")
     tell_preferred(world, teachers, out / "teachers")
-    chosen = with_triggers(world, chosen, recipe.collection.triggers)
+    effects = with_triggers(world, effects, recipe.collection.triggers)
     with _alone(out / "collection"):
-        for progress in train_collection(Workshop(world), chosen, teachers, recipe.collection, recipe.seed, out, resume):
+        for progress in train_collection(Workshop(world), effects, teachers, recipe.collection, recipe.seed, out, resume):
             report(progress)
     return [out / "collection.safetensors"]
 
@@ -168,6 +179,8 @@ def _from_scenes(
     from reference_trainer.encoders import train_clip
     from reference_trainer.pretrain import train_base
 
+    if processes.count() > 1:
+        raise ClbenchError(f"stage '{stage}' trains in one process: start it without a launcher")
     table = world.table.sources
     if table.kind != "scenes":
         raise ClbenchError(f"stage '{stage}' needs composed scenes, but {world.file} has [sources] kind = '{table.kind}'")
