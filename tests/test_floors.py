@@ -51,7 +51,7 @@ QUICK = (
     "clbench.training", "clbench.listing", "clbench.lock", "clbench.world", "clbench.suite",
     "clbench.sources", "clbench.results", "clbench.systems", "clbench.backbones", "clbench.edit",
     "clbench.adapters", "clbench.factors", "clbench.dialects", "clbench.tensor_file", "clbench.hashing", "clbench.tables",
-    "clbench.world_file", "clbench.world_checks", "clbench.types",
+    "clbench.world_file", "clbench.world_checks", "clbench.world_adapters", "clbench.types",
     "clbench.registry", "clbench.notices", "clbench.doctor", "clbench.source_check",
     "clbench.backbones.hub", "clbench.backbones.parts",
     "clbench.merging", "clbench.merging_peft", "clbench.systems.merged", "clbench.systems.baselines",

@@ -22,7 +22,7 @@ from clbench.probes import INSTRUCTION, TRIGGER, TWICE, Style, left_out, prompt_
 from clbench.registry import ClbenchError
 from clbench.systems import Bench
 from clbench.types import NEUTRAL, OTHER_TRIGGER, Case, Edit, Effect, SystemCard, seed_from
-from clbench.world import Adapter
+from clbench.world_adapters import Adapter
 
 Adapters = tuple[tuple[Path, float], ...]
 NOT_FINITE = "the sampler returned values that are not finite"

@@ -1,10 +1,11 @@
 """How far a judgement by one teacher's pictures, what a user's own world has, agrees with that by known operators.
 
 On the pictures of finished runs: the same outputs are read twice, among truths from operators (as they were scored) and among the
-teacher's own pictures of the same sources, one draw each. Agreement of labels is Cohen's kappa, of leak Spearman's correlation
+teacher's own pictures of the same sources, one draw each, or `--draws` of them, what a suite with so many seeds has; further
+draws are made now, in `teacher-draws` beside the runs. Agreement of labels is Cohen's kappa, of leak Spearman's correlation
 over cases; for all effects, and for those without randomness whose teacher has at least `GOOD` success.
 
-    python tests/benchmarks/teacher_truth.py runs/tiny/headline --world tiny --sources 4
+    python tests/benchmarks/teacher_truth.py runs/tiny/headline --world tiny --sources 4 --draws 4
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from clbench.calibration import to_tensor
+from clbench.edit import bench_for, edit
 from clbench.metrics.bleeding import BleedingMeter, SourceFrame
 from clbench.results import RunFolder
 from clbench.selftest.meter import kappa
 from clbench.selftest.readings import Laboratory
+from clbench.suite import Suite, SuiteTable
+from clbench.systems import open_system
 from clbench.world import World, load_world
 
 GOOD = 0.85
@@ -48,14 +52,33 @@ def by_teacher(meter: BleedingMeter, frame: SourceFrame, asked: list[str], outpu
     return list(zip(labels, leaks, strict=True))
 
 
-def read_again(world: World, out: Path, systems: list[str], count: int) -> dict[str, dict[Key, tuple[str, float]]]:
+def further_draws(world: World, out: Path, sources: list[str], draws: int) -> dict[Key, list[np.ndarray]]:
+    """What the teachers make from `draws` - 1 other seeds, by effect and source."""
+    if draws < 2:
+        return {}
+    table = SuiteTable(
+        name="teacher-draws", question="How much do right answers of one teacher differ?", sources=tuple(sources),
+        seeds=tuple(range(1, draws)), systems=("teacher",), metrics=("success",),
+    )  # fmt: skip
+    suite = Suite(Path("teacher-draws.toml"), table)
+    run = edit(world, suite, open_system("teacher", bench_for(world, suite)), out.parent / "teacher-draws")
+    found: dict[Key, list[np.ndarray]] = {}
+    for record in run.read_edits().values():
+        if record.status == "ok" and record.case.source in sources and record.case.seed < draws:
+            found.setdefault((record.case.effect, record.case.source), []).append(run.read_picture(record))
+    return found
+
+
+def read_again(world: World, out: Path, systems: list[str], count: int, draws: int) -> dict[str, dict[Key, tuple[str, float]]]:
     """Readings by the teacher's pictures of each system, by effect and source."""
     laboratory, truth = Laboratory(world), pictures(RunFolder.open(out / "teacher"))
     effects, sources = (sorted({key[place] for key in truth}) for place in (0, 1))
     made = {name: pictures(RunFolder.open(out / name)) for name in systems}
     found: dict[str, dict[Key, tuple[str, float]]] = {name: {} for name in systems}
+    further = further_draws(world, out, sources[:count], draws)
     for source in sources[:count]:
-        truths = {effect: to_tensor([truth[effect, source]]) for effect in effects}
+        known = {effect: [truth[effect, source], *further.get((effect, source), [])] for effect in effects}
+        truths = {effect: to_tensor(drawn) for effect, drawn in known.items()}
         frame = laboratory.meter.source_frame(laboratory.source(source), truths)
         for name, held in made.items():
             read = by_teacher(laboratory.meter, frame, effects, [held[effect, source] for effect in effects])
@@ -69,12 +92,13 @@ def main() -> None:
     parser.add_argument("--world", default="tiny")
     parser.add_argument("--systems", default="collection,cascade")
     parser.add_argument("--sources", type=int, default=4)
+    parser.add_argument("--draws", type=int, default=1)
     given = parser.parse_args()
     world, systems = load_world(given.world), given.systems.split(",")
     success = RunFolder.open(given.out / "teacher").read_scores().query("metric == 'success'").groupby("effect")["value"].mean()
     good = {name for name, share in success.items() if share >= GOOD}
     plain = {name for name in good if not world.effect(str(name)).random}
-    for name, read in read_again(world, given.out, systems, given.sources).items():
+    for name, read in read_again(world, given.out, systems, given.sources, given.draws).items():
         run = RunFolder.open(given.out / name)
         labels, leaks = scored(run, "attributed"), scored(run, "leak_total")
         for words, kept in (("all effects", set(success.index)), ("good teachers", good), ("good teachers, not random", plain)):
