@@ -77,6 +77,9 @@ def report(
     suite: Annotated[
         str | None, typer.Option("--suite", "-s", help="Default: the runs' own, by name.")
     ] = None,
+    pictures: Annotated[
+        float | None, typer.Option("--pictures-mb", min=0, help="Room for pictures of cases in the page, in MB. Default: 7.")
+    ] = None,
 ) -> None:
     """Render report.html and report.md from the scores in a folder.
 
@@ -84,4 +87,4 @@ def report(
     """
     from clbench import jobs
 
-    jobs.report(out, world, suite)
+    jobs.report(out, world, suite, None if pictures is None else pictures * 1e6)

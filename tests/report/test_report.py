@@ -341,12 +341,9 @@ def test_controls_are_floor_and_ceiling(made: tuple[str, str]) -> None:
     assert "| 88 % | 71 % | 85 % |" in row, "success goes from 0 (identity) to 1 (truth), so a place is the share itself"
 
 
-def test_large_reports_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from clbench.report import pictures
-
-    monkeypatch.setattr(pictures, "BYTES_FOR_PICTURES", 20_000)
+def test_large_reports_stay_small(tmp_path: Path) -> None:
     runs = synthetic.make_runs(tmp_path / "runs", sources=3)
-    page = build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8")
+    page = build(runs, synthetic.about(), tmp_path, budget=20_000)[0].read_text(encoding="utf-8")
     targets = {link[1:] for link in parse(page).links if link.startswith("#")}
     assert targets <= set(parse(page).ids)
     assert sum(map(len, re.findall(r"data:image/webp;base64,[A-Za-z0-9+/=]+", page))) < 60_000
