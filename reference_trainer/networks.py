@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +67,13 @@ class Inputs:
             torch.cat([p.time for p in parts]),
             Prompts.cat([p.prompts for p in parts]),
         )
+
+
+@runtime_checkable
+class Predicting(Protocol):
+    """What a loss or a rollout asks of a `Backbone`: other layouts of transformer and adapters can answer it as well."""
+
+    def predict(self, inputs: Inputs, adapters: str | Sequence[str | None] | None) -> Tensor: ...
 
 
 def target_modules(transformer: FluxTransformer2DModel, modules: Modules = "all") -> list[str]:

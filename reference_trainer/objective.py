@@ -15,13 +15,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from reference_trainer import processes
 from reference_trainer.config import StudentConfig
 from reference_trainer.dice import Dice
 from reference_trainer.losses import GUIDANCE, dmd, dmd_gradient, flow_matching, per_sample_mean, ta_fm, velocity_matching
-from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, Inputs
+from reference_trainer.networks import FAKE_SCORE, STUDENT, Inputs, Predicting
 from reference_trainer.processes import Mean
 from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import Trajectory
@@ -37,16 +38,17 @@ from reference_trainer.schedule import (
 from reference_trainer.streams import Batch
 
 Logs = dict[str, float]
-Twice = tuple[Tensor, Tensor]
+Times = tuple[Float[Tensor, " b"], Float[Tensor, " b"]]
+Noise = tuple[Float[Tensor, "b t c"], Float[Tensor, "b t c"]]
 
 
 @dataclass(frozen=True)
 class Part:
     """One loss's share of the student's pass: rows of the batch, what the student sees there, and how noisy."""
 
-    rows: Tensor
-    noisy: Tensor
-    time: Tensor
+    rows: Int[Tensor, " r"]
+    noisy: Float[Tensor, "r t c"]
+    time: Float[Tensor, " r"]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,16 +61,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Piece:
-    """What one pass with gradient gives: its share of a batch's loss (a scalar), and means over its rows."""
+    """What one pass with gradient gives: its share of a batch's loss, and means over its rows."""
 
-    loss: Tensor
+    loss: Float[Tensor, ""]
     logs: dict[str, Mean]
 
 
 Pieces = Iterator[Piece]
 
 
-def joined(pieces: Iterable[Piece]) -> tuple[Tensor, Logs]:
+def joined(pieces: Iterable[Piece]) -> tuple[Float[Tensor, ""], Logs]:
     """Loss and logs of a batch from those of its pieces; a loss of 0 without gradient where there are none."""
     every = list(pieces)
     loss = torch.stack([piece.loss for piece in every]).sum() if every else torch.zeros((), dtype=torch.float64)
@@ -87,15 +89,17 @@ def cut(parts: Sequence[Part], rows: int | None) -> Iterator[list[Part]]:
         yield piece
 
 
-def _part(rows: Tensor, noisy: Tensor, time: Tensor) -> Part:
+def _part(rows: Int[Tensor, " r"], noisy: Float[Tensor, "b t c"], time: Float[Tensor, " b"]) -> Part:
     """The given rows of a whole batch; numbers are drawn for whole batches so that switches leave the dice alone."""
     return Part(rows, noisy[rows], time[rows])
 
 
-def flow_matching_pieces(backbone: Backbone, name: str, inputs: Inputs, x0: Tensor, eps: Tensor, rows: int | None) -> Pieces:
+def flow_matching_pieces(
+    backbone: Predicting, name: str, inputs: Inputs, x0: Float[Tensor, "b t c"], eps: Float[Tensor, "b t c"], rows: int | None
+) -> Pieces:
     """Mean flow matching of the adapter `name` on a batch, in passes of at most `rows` rows; logged as ``loss/<name>``.
 
-    `inputs` hold `x0` mixed with `eps`, both ``(B, T, C)``.
+    `inputs` hold `x0` mixed with `eps`.
     """
     whole = Part(torch.arange(len(inputs), device=x0.device), inputs.noisy, inputs.time)
     for (part,) in cut([whole], rows):
@@ -106,7 +110,7 @@ def flow_matching_pieces(backbone: Backbone, name: str, inputs: Inputs, x0: Tens
 class Objective:
     """The objective of one run; `dice` is its only source of randomness."""
 
-    def __init__(self, backbone: Backbone, config: StudentConfig, unconditional: Prompts, guidance: float, dice: Dice) -> None:
+    def __init__(self, backbone: Predicting, config: StudentConfig, unconditional: Prompts, guidance: float, dice: Dice) -> None:
         self.backbone, self.config, self.dice = backbone, config, dice
         self.unconditional, self.guidance = unconditional, guidance
         self.sigmas = student_sigmas(config.steps, config.shift).to(dice.device)
@@ -118,8 +122,8 @@ class Objective:
         self._guide = GUIDANCE.get(config.guidance_convention)
 
     # ---- student ----------------------------------------------------------------------------------------------
-    def student_loss(self, batch: Batch, trajectory: Trajectory) -> tuple[Tensor, Logs]:
-        """The student's loss (a float64 scalar) on one batch and the numbers worth logging."""
+    def student_loss(self, batch: Batch, trajectory: Trajectory) -> tuple[Float64[Tensor, ""], Logs]:
+        """The student's loss on one batch and the numbers worth logging."""
         loss, logs = joined(self.student_pieces(batch, trajectory))
         return loss, logs | {"loss/student": Mean(loss.detach(), len(batch))}
 
@@ -139,7 +143,9 @@ class Objective:
         for piece in cut([bs, ts, ta], self.config.rows):
             yield self._student_piece(batch, piece, (t_bs, t_ts), (eps_bs, eps_ts), eps_ta)
 
-    def _student_piece(self, batch: Batch, parts: Sequence[Part], times: Twice, noise: Twice, eps_ta: Tensor) -> Piece:
+    def _student_piece(
+        self, batch: Batch, parts: Sequence[Part], times: Times, noise: Noise, eps_ta: Float[Tensor, "b t c"]
+    ) -> Piece:
         """One pass of the student on rows of all three parts; `times`, `noise` and `eps_ta` are the whole batch's.
 
         The loss is weighted; logged are the three parts as they are, so that runs of other weights can be compared.
@@ -157,8 +163,8 @@ class Objective:
         logs |= {f"loss/{name}": Mean(each.detach().mean(), len(each)) for name, (_, each) in terms.items() if len(each)}
         return Piece(loss, logs)
 
-    def warm_start_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
-        """What the student learns from rows with stored outputs alone, before distillation; a scalar, 0 where there are none.
+    def warm_start_loss(self, batch: Batch) -> tuple[Float64[Tensor, ""], Logs]:
+        """What the student learns from rows with stored outputs alone, before distillation; 0 where there are none.
 
         `warm_target` says what: flow matching on the stored outputs (``loss/ta_fm``), or the velocities that the rows' teachers
         predict there (``loss/velocity``); `warm_time` says at which times.
@@ -182,8 +188,8 @@ class Objective:
             yield Piece(each.sum() * processes.count() / anchored, {f"loss/{name}": mean, "loss/student": mean})
 
     # ---- fake score -------------------------------------------------------------------------------------------
-    def fake_samples(self, trajectory: Trajectory) -> Tensor:
-        """What the fake score learns from ``(B, T, C)``: x0 at a random step of each row's rollout, or at the last one.
+    def fake_samples(self, trajectory: Trajectory) -> Float[Tensor, "b t c"]:
+        """What the fake score learns from: x0 at a random step of each row's rollout, or at the last one.
 
         "exits" is the mixture of all steps, as in the public code. Early predictions are paler than late ones, so where the
         mixture agrees with the teachers finished pictures have too much contrast. "finished" are those alone.
@@ -193,11 +199,11 @@ class Objective:
         step, row = trajectory.exits(self.dice)
         return trajectory.predictions[step, row]
 
-    def fake_loss(self, batch: Batch, samples: Tensor) -> tuple[Tensor, Logs]:
-        """Flow matching of the fake score on the student's detached samples ``(B, T, C)``, a scalar."""
+    def fake_loss(self, batch: Batch, samples: Float[Tensor, "b t c"]) -> tuple[Float[Tensor, ""], Logs]:
+        """Flow matching of the fake score on the student's detached samples."""
         return joined(self.fake_pieces(batch, samples))
 
-    def fake_pieces(self, batch: Batch, samples: Tensor) -> Pieces:
+    def fake_pieces(self, batch: Batch, samples: Float[Tensor, "b t c"]) -> Pieces:
         """The same loss piece by piece."""
         samples, eps = samples.detach(), self._noise(batch)
         time = self._fake_time(self.dice, len(batch), self.config.shift)
@@ -205,20 +211,20 @@ class Objective:
         return flow_matching_pieces(self.backbone, FAKE_SCORE, inputs, samples, eps, self.config.rows)
 
     # ---- the passes -------------------------------------------------------------------------------------------
-    def _noise(self, batch: Batch) -> Tensor:
+    def _noise(self, batch: Batch) -> Float[Tensor, "b t c"]:
         return self.dice.normal(len(batch), tuple(batch.source.shape[1:]))
 
-    def _simulated(self, trajectory: Trajectory, rows: Tensor) -> Part:
+    def _simulated(self, trajectory: Trajectory, rows: Int[Tensor, " r"]) -> Part:
         """DMD_BS: a random state of the student's own rollout."""
         step, row = trajectory.exits(self.dice)
         return _part(rows, trajectory.states[step, row], trajectory.sigmas[step])
 
-    def _target_simulated(self, batch: Batch, rows: Tensor) -> Part:
+    def _target_simulated(self, batch: Batch, rows: Int[Tensor, " r"]) -> Part:
         """DMD_TS: the stored output y noised to one of the student's fine steps, t_gen."""
         time = self.fine_sigmas[self.dice.integers(len(batch), len(self.fine_sigmas))]
         return _part(rows, add_noise(batch.target, self._noise(batch), time), time)
 
-    def _student_pass(self, batch: Batch, parts: Sequence[Part]) -> list[Tensor]:
+    def _student_pass(self, batch: Batch, parts: Sequence[Part]) -> list[Float[Tensor, "_r t c"]]:
         """The student's velocities for all parts in one forward pass with gradient."""
         rows = torch.cat([p.rows for p in parts])
         noisy, time = torch.cat([p.noisy for p in parts]), torch.cat([p.time for p in parts])
@@ -226,7 +232,7 @@ class Objective:
         return list(v.split([len(p) for p in parts]))
 
     @torch.no_grad()
-    def _teacher_velocity(self, batch: Batch, part: Part) -> Tensor:
+    def _teacher_velocity(self, batch: Batch, part: Part) -> Float[Tensor, "r t c"]:
         """What each row's teacher predicts where the student stands, with guidance."""
         rows, asked = part.rows, batch.teacher_prompts.take(part.rows)
         names = [batch.teachers[row] for row in rows.tolist()]
@@ -240,8 +246,15 @@ class Objective:
 
     @torch.no_grad()
     def _score(
-        self, batch: Batch, bs: Part, ts: Part, x_bs: Tensor, x_ts: Tensor, times: Twice, noise: Twice
-    ) -> tuple[Tensor, Tensor, dict[str, Mean]]:
+        self,
+        batch: Batch,
+        bs: Part,
+        ts: Part,
+        x_bs: Float[Tensor, "n t c"],
+        x_ts: Float[Tensor, "m t c"],
+        times: Times,
+        noise: Noise,
+    ) -> tuple[Float[Tensor, "n t c"], Float[Tensor, "m t c"], dict[str, Mean]]:
         """DMD gradients of both parts: fake score, teacher and (with guidance) unconditional teacher in one mixed forward pass.
 
         `times` and `noise` are those of the whole batch, for bs and for ts.
@@ -268,8 +281,13 @@ class Objective:
         return self.config.guidance_convention == "usual" and self.guidance == 1.0
 
     def _scores(
-        self, batch: Batch, rows: Tensor, noisy: Tensor, time: Tensor, teachers: list[str | None]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self,
+        batch: Batch,
+        rows: Int[Tensor, " r"],
+        noisy: Float[Tensor, "r t c"],
+        time: Float[Tensor, " r"],
+        teachers: list[str | None],
+    ) -> tuple[Float[Tensor, "r t c"], Float[Tensor, "r t c"], Float[Tensor, "r t c"]]:
         """x0 as the fake score sees it, as the teacher does, and as the teacher does with guidance."""
         count = len(rows)
         asked, names = [batch.student_prompts.take(rows), batch.teacher_prompts.take(rows)], [FAKE_SCORE] * count + teachers

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from reference_trainer.dice import Dice
 from reference_trainer.losses import usual_guidance
-from reference_trainer.networks import STUDENT, Backbone, Inputs
+from reference_trainer.networks import STUDENT, Inputs, Predicting
 from reference_trainer.prompting import Prompts
 from reference_trainer.schedule import add_noise, to_x0
 
@@ -23,23 +24,27 @@ from reference_trainer.schedule import add_noise, to_x0
 class Trajectory:
     """A rollout of n steps: what the student saw at each step and the picture it predicted there.
 
-    `states` and `predictions` are ``(n, B, T, C)`` without gradient, `sigmas` ``(n,)``; ``predictions[-1]`` is the
-    finished sample.
+    `states` and `predictions` are without gradient; ``predictions[-1]`` is the finished sample.
     """
 
-    states: Tensor
-    predictions: Tensor
-    sigmas: Tensor
+    states: Float[Tensor, "n b t c"]
+    predictions: Float[Tensor, "n b t c"]
+    sigmas: Float[Tensor, " n"]
 
-    def exits(self, dice: Dice) -> tuple[Tensor, Tensor]:
-        """A random step and the row for each sample: index tensors ``(B,)`` into `states` and `predictions`."""
+    def exits(self, dice: Dice) -> tuple[Int[Tensor, " b"], Int[Tensor, " b"]]:
+        """A random step and the row for each sample: indices into `states` and `predictions`."""
         count = self.states.shape[1]
         return dice.integers(count, len(self.sigmas)), torch.arange(count, device=self.states.device)
 
 
 @torch.no_grad()
 def simulate(
-    backbone: Backbone, sigmas: Tensor, source: Tensor, prompts: Prompts, dice: Dice, adapter: str | None = STUDENT
+    backbone: Predicting,
+    sigmas: Float[Tensor, " n"],
+    source: Float[Tensor, "b t c"],
+    prompts: Prompts,
+    dice: Dice,
+    adapter: str | None = STUDENT,
 ) -> Trajectory:
     """Backward simulation: the student's own sampler from pure noise.
 
@@ -61,18 +66,18 @@ def simulate(
 
 @torch.no_grad()
 def sample_teachers(
-    backbone: Backbone,
-    source: Tensor,
+    backbone: Predicting,
+    source: Float[Tensor, "b t c"],
     prompts: Prompts,
     unconditional: Prompts,
     adapters: Sequence[str | None],
-    noise: Tensor,
-    sigmas: Tensor,
+    noise: Float[Tensor, "b t c"],
+    sigmas: Float[Tensor, " steps"],
     guidance: float,
-) -> Tensor:
-    """Full-step samples ``(B, T, C)`` of one adapter per sample: Euler steps with classifier-free guidance.
+) -> Float[Tensor, "b t c"]:
+    """Full-step samples of one adapter per sample: Euler steps with classifier-free guidance.
 
-    As FluxKontextPipeline with `true_cfg_scale`; `sigmas` ``(steps,)`` are its times. Guidance 1 leaves the
+    As FluxKontextPipeline with `true_cfg_scale`; `sigmas` are its times. Guidance 1 leaves the
     unconditional pass out; otherwise both passes, and all adapters, share one forward pass per step.
     """
     count, x = len(source), noise

@@ -6,7 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shape_check
+from jaxtyping import config
 from mini_parts import build_flux_pipeline, random_lora
+
+shape_check.switch_on()  # nothing of clbench is imported above this line
+
+
+@pytest.fixture
+def unchecked():
+    """What a caller meets outside of tests, where the functions themselves refuse."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
+
 
 WORLD_TOML = """
 name = "mini"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from clbench.cli import app
 from clbench.world import load_world
 
-HEAVY = ("torch", "diffusers", "transformers", "pandas", "matplotlib", "scipy", "pyarrow", "open_clip")
+HEAVY = ("torch", "jaxtyping", "diffusers", "transformers", "pandas", "matplotlib", "scipy", "pyarrow", "open_clip")
 COMMANDS = (
     ["eval"],
     ["edit"],

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from clbench.metrics.draws import Candidate, candidate_of, judged_by_others
@@ -68,36 +69,36 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class SourceFrame:
-    """What the meter knows about one source: the source, its truths (K, 3, H, W) per effect, and their candidates.
+    """What the meter knows about one source: the source, the draws of its truth per effect, and their candidates.
 
-    `labels` are the effects in the given order, then "source"; `draws` (K, D) their whitened features. An output
-    farther than `limit` (N + 1,) from its nearest label is none of them.
+    `labels` are the effects in the given order, then "source"; `draws` their whitened features. An output farther than
+    `limit` from its nearest label is none of them.
     """
 
-    source: Tensor
-    truths: Mapping[str, Tensor]
+    source: Float[Tensor, "3 h w"]
+    truths: Mapping[str, Float[Tensor, "_k 3 h w"]]
     labels: tuple[str, ...]
-    draws: tuple[Tensor, ...]
+    draws: tuple[Float[Tensor, "_k d"], ...]
     candidates: tuple[Candidate, ...]
-    limit: Tensor
+    limit: Float[Tensor, " labels"]
 
 
 @dataclass(frozen=True, slots=True)
 class LeakFrame:
     """Leak directions around the truth of one asked effect of one source.
 
-    `forms` (2, J, D) are the directions of the other effects `others` (J names): added, composed. A composed form
-    that nobody knows is zero. `own` (O, D) are the directions along which the asked effect itself may be weak or strong.
-    `baseline` (J,) is the largest reading of clean answers, made from the truth by nuisance and by its other draws.
+    `forms` are the directions of the other effects `others`: added, composed. A composed form that nobody knows is zero. `own`
+    are the directions along which the asked effect itself may be weak or strong. `baseline` is the largest reading of clean
+    answers, made from the truth by nuisance and by its other draws.
     """
 
     asked: str
     others: tuple[str, ...]
     candidate: Candidate
-    change: Tensor
-    forms: Tensor
-    own: Tensor
-    baseline: Tensor
+    change: Float[Tensor, " d"]
+    forms: Float[Tensor, "2 j d"]
+    own: Float[Tensor, "o d"]
+    baseline: Float[Tensor, " j"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,13 @@ class BleedingMeter:
     noise: NoiseModel
     thresholds: Thresholds = Thresholds()
 
-    def source_frame(self, source: Tensor, truths: Mapping[str, Tensor], known: SourceFrame | None = None) -> SourceFrame:
-        """The frame of `source` (3, H, W) with `truths`: per effect its draws (K, 3, H, W), all in [0, 1].
+    def source_frame(
+        self,
+        source: Float[Tensor, "3 h w"],
+        truths: Mapping[str, Float[Tensor, "_k 3 h w"]],
+        known: SourceFrame | None = None,
+    ) -> SourceFrame:
+        """The frame of `source` with `truths`: per effect its draws, all in [0, 1].
 
         What a frame that is `known` says of the same source is not computed again.
         """
@@ -124,24 +130,24 @@ class BleedingMeter:
         limits = self._limits(candidates, features)
         return SourceFrame(source, truths, (*truths, SOURCE), tuple(features), tuple(candidates), limits)
 
-    def see(self, outputs: Tensor) -> Tensor:
-        """`outputs` (n, 3, H, W) in [0, 1] as whitened features (n, D), which the questions below are asked of."""
+    def see(self, outputs: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """`outputs` in [0, 1] as whitened features, which the questions below are asked of."""
         return self.noise.whiten(self.space.embed(outputs))
 
-    def distances(self, frame: SourceFrame, seen: Tensor) -> Tensor:
-        """Distance (n, N + 1) of outputs `seen` to every label of `frame`; about 1 = as near as nuisance allows."""
+    def distances(self, frame: SourceFrame, seen: Float[Tensor, "n d"]) -> Float[Tensor, "n labels"]:
+        """Distance of outputs `seen` to every label of `frame`; about 1 = as near as nuisance allows."""
         layout = self.noise.layout
         return torch.stack([distances(seen, candidate, layout) for candidate in frame.candidates], 1)
 
-    def attribute(self, frame: SourceFrame, distance: Tensor) -> list[str]:
-        """The label of each row of `distance` (n, N + 1): an effect, "source" or "none"."""
+    def attribute(self, frame: SourceFrame, distance: Float[Tensor, "n labels"]) -> list[str]:
+        """The label of each row of `distance`: an effect, "source" or "none"."""
         best = distance.argmin(1)
         near = distance.gather(1, best[:, None])[:, 0]
         inside = (near <= frame.limit[best]).tolist()
         return [frame.labels[b] if ok else NONE for b, ok in zip(best.tolist(), inside, strict=True)]
 
-    def success(self, frame: SourceFrame, asked: str, distance: Tensor) -> Tensor:
-        """1 where `asked` is the label and nearer than every other by the margin, else 0: (n,)."""
+    def success(self, frame: SourceFrame, asked: str, distance: Float[Tensor, "n labels"]) -> Float32[Tensor, " n"]:
+        """1 where `asked` is the label and nearer than every other by the margin, else 0."""
         own = frame.labels.index(asked)
         rest = torch.cat([distance[:, :own], distance[:, own + 1 :]], 1).min(1).values
         labels = self.attribute(frame, distance)
@@ -149,13 +155,17 @@ class BleedingMeter:
         return (right & (distance[:, own] < self.thresholds.margin * rest)).float()
 
     def leak_frame(
-        self, frame: SourceFrame, asked: str, composed: Mapping[str, Tensor], returned: Tensor | None = None
+        self,
+        frame: SourceFrame,
+        asked: str,
+        composed: Mapping[str, Float[Tensor, "_k 3 h w"]],
+        returned: Float[Tensor, "3 h w"] | None = None,
     ) -> LeakFrame:
         """Leak directions around the truth of `asked`.
 
-        `composed` maps effects to pictures (K, 3, H, W): that effect's operator applied to the first draw of the truth of
-        `asked`; effects that are missing there (no known operator) keep the added form only. `returned` (3, H, W) is that
-        draw as the backbone's VAE returns it: what the VAE changes is no leak.
+        `composed` maps effects to pictures: that effect's operator applied to the first draw of the truth of `asked`; effects
+        that are missing there (no known operator) keep the added form only. `returned` is that draw as the backbone's VAE
+        returns it: what the VAE changes is no leak.
         """
         others = tuple(name for name in frame.truths if name != asked)
         here = frame.truths[asked][0]
@@ -177,8 +187,8 @@ class BleedingMeter:
         clean = LeakFrame(asked, others, candidate, change, forms, torch.stack(own), forms.new_zeros(len(others)))
         return replace(clean, baseline=self._baseline(clean, frame, returned)) if others else clean
 
-    def leak(self, frame: LeakFrame, seen: Tensor) -> Tensor:
-        """Leak (n, J) of `frame.others` into outputs `seen` (n, D); 0 where nothing significant is found.
+    def leak(self, frame: LeakFrame, seen: Float[Tensor, "n d"]) -> Float[Tensor, "n j"]:
+        """Leak of `frame.others` into outputs `seen`; 0 where nothing significant is found.
 
         The larger of the reading over the whole picture and the readings in windows of a quarter of it (times
         their share of the area), so that an effect that leaks into one region only is seen as well. A reading that
@@ -189,22 +199,24 @@ class BleedingMeter:
         readings = self._readings(frame, seen)
         return torch.where(readings > frame.baseline, readings, torch.zeros_like(readings))
 
-    def dose(self, frame: LeakFrame, seen: Tensor) -> Tensor:
-        """Response (n,) of the asked effect itself: 0 for the untouched source, 1 for its truth."""
+    def dose(self, frame: LeakFrame, seen: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """Response of the asked effect itself: 0 for the untouched source, 1 for its truth."""
         weight = (1 + frame.candidate.variance).rsqrt()
         deviation = (seen - frame.candidate.centre) * weight
         change = (frame.change * weight)[None]
         filtered = project_out(change, frame.candidate.tangents * weight)[0]
         return 1 + (deviation @ filtered) / (change[0] @ filtered).clamp_min(1e-9)
 
-    def _readings(self, frame: LeakFrame, seen: Tensor) -> Tensor:
-        """Ungated by the baseline: (n, J) of `seen` (n, D)."""
+    def _readings(self, frame: LeakFrame, seen: Float[Tensor, "n d"]) -> Float[Tensor, "n j"]:
+        """The leak of `seen`, ungated by the baseline."""
         free = torch.cat([frame.candidate.tangents, frame.own])
         products = self._products(frame, free, seen - frame.candidate.centre)
         return self._doses(mixture_of(products, len(free), 2 * len(frame.others)))[0]
 
-    def _left_out_readings(self, frame: LeakFrame, draws: Tensor, seen: Tensor) -> Tensor:
-        """The same (K, J) of K outputs `seen` (K, D), one of each draw (K, D) of the answer, which only the others know."""
+    def _left_out_readings(
+        self, frame: LeakFrame, draws: Float[Tensor, "k d"], seen: Float[Tensor, "k d"]
+    ) -> Float[Tensor, "k j"]:
+        """The same of outputs `seen`, one of each draw of the answer, which only the others know."""
         centre, free = frame.candidate.centre, torch.cat([frame.candidate.tangents[:TANGENTS], frame.own])
         products = self._products(frame, torch.cat([draws - centre, free]), seen - centre)
         count, found = len(draws), []
@@ -213,20 +225,20 @@ class BleedingMeter:
             found.append(mixture_of(part, count - 1 + len(free), 2 * len(frame.others)))
         return self._doses(together(found))[:, 0]
 
-    def _products(self, frame: LeakFrame, free: Tensor, deviation: Tensor) -> Tensor:
-        """Inner products (1 + W, m, m) of `free` (F, D), directions and `deviation` (n, D), all weighted by variance."""
+    def _products(self, frame: LeakFrame, free: Float[Tensor, "f d"], deviation: Float[Tensor, "n d"]) -> Float[Tensor, "p m m"]:
+        """Inner products of `free`, directions and `deviation`, all weighted by variance, over p = 1 + w parts of a picture."""
         rows = torch.cat([free, frame.forms.flatten(0, 1), deviation])
         return inner_products(rows * (1 + frame.candidate.variance).rsqrt(), self.space.windows)
 
-    def _doses(self, mixture: Mixture) -> Tensor:
-        """Doses (K, n, J) of K (1 + W) problems: the larger of the whole picture's and its windows' times their area."""
+    def _doses(self, mixture: Mixture) -> Float[Tensor, "k n j"]:
+        """Doses of k (1 + w) problems: the larger of the whole picture's and its windows' times their area."""
         count, size = self.space.windows.shape
         sizes = torch.tensor([self.noise.layout.size] + [size] * count).repeat(len(mixture.gram) // (1 + count))
         found = mixture.doses(sizes[:, None]).unflatten(0, (-1, 1 + count))
         return torch.maximum(found[:, 0], WINDOW_AREA * found[:, 1:].amax(1))
 
-    def _baseline(self, clean: LeakFrame, frame: SourceFrame, returned: Tensor | None) -> Tensor:
-        """The largest readings (J,) of right answers under nuisance; each draw of a random effect is judged by the others."""
+    def _baseline(self, clean: LeakFrame, frame: SourceFrame, returned: Float[Tensor, "3 h w"] | None) -> Float[Tensor, " j"]:
+        """The largest readings of right answers under nuisance; each draw of a random effect is judged by the others."""
         truths = frame.truths[clean.asked]
         if len(truths) > 1:
             draws = frame.draws[frame.labels.index(clean.asked)]
@@ -234,10 +246,10 @@ class BleedingMeter:
         known = truths if returned is None else torch.cat([truths, returned[None]])
         return self._readings(clean, self._noisy(known.repeat(CLEAN_ANSWERS // len(known), 1, 1, 1), clean.asked)).amax(0)
 
-    def _noisy(self, answers: Tensor, asked: str) -> Tensor:
+    def _noisy(self, answers: Float[Tensor, "k 3 h w"], asked: str) -> Float[Tensor, "k d"]:
         return self.see(apply_nuisance(answers, [seed_from("clean answer", asked, n) for n in range(len(answers))]))
 
-    def _limits(self, candidates: Sequence[Candidate], draws: Sequence[Tensor]) -> Tensor:
+    def _limits(self, candidates: Sequence[Candidate], draws: Sequence[Float[Tensor, "_k d"]]) -> Float[Tensor, " labels"]:
         """`SourceFrame.limit`; the source's own reach is the median of the others."""
         layout, home = self.noise.layout, candidates[-1].centre[None]
         reach = torch.cat([distances(home, candidate, layout) for candidate in candidates])
@@ -250,8 +262,8 @@ class BleedingMeter:
         limits = self.thresholds
         return torch.maximum(limits.reach * reach, limits.spread * spread).clamp_min(limits.nuisance)
 
-    def _direction(self, draws: Tensor) -> Tensor:
-        """The mean (D,) of the directions of K draws (K, D), each channel shrunk by what is mere chance in it."""
+    def _direction(self, draws: Float[Tensor, "k d"]) -> Float[Tensor, " d"]:
+        """The mean of the directions of draws, each channel shrunk by what is mere chance in it."""
         mean = draws.mean(0)
         if len(draws) == 1:
             return mean
@@ -260,8 +272,8 @@ class BleedingMeter:
         return mean * (1 - chance / power).clamp_min(0)
 
 
-def distances(whitened: Tensor, candidate: Candidate, layout: Layout) -> Tensor:
-    """Distance (n,) of whitened features (n, D) to a candidate: exp of half its mean negative log likelihood.
+def distances(whitened: Float[Tensor, "n d"], candidate: Candidate, layout: Layout) -> Float[Tensor, " n"]:
+    """Distance of whitened features to a candidate: exp of half its mean negative log likelihood.
 
     The deviation is Gaussian with variance ``s + candidate.variance`` along every feature and free tangents; the common
     noise s is the one that suits the output best, so a poor model is not sent to the effect with the widest spread. For
@@ -271,8 +283,10 @@ def distances(whitened: Tensor, candidate: Candidate, layout: Layout) -> Tensor:
     return _lengths(deviation, project_out(deviation, candidate.tangents), candidate.variance, layout)
 
 
-def _lengths(deviation: Tensor, across: Tensor, variance: Tensor, layout: Layout) -> Tensor:
-    """The distances (n,) of deviations (n, D) of which `across` (n, D) is left beside the tangents; `variance` (D,)."""
+def _lengths(
+    deviation: Float[Tensor, "n d"], across: Float[Tensor, "n d"], variance: Float[Tensor, " d"], layout: Layout
+) -> Float[Tensor, " n"]:
+    """The distances of deviations of which `across` is left beside the tangents."""
     along = (across * (deviation - across)).mean(1, keepdim=True)  # the price of the moves along the tangents
     energy, share = channel_means(across**2, layout) + along, channel_shares(layout)
     spread = NOISE_LEVELS[:, None] + channel_means(variance, layout)
@@ -280,8 +294,8 @@ def _lengths(deviation: Tensor, across: Tensor, variance: Tensor, layout: Layout
     return (likelihood.amin(1) / 2 - 0.5).exp()
 
 
-def confusion(asked: Sequence[str], found: Sequence[str], effects: Sequence[str]) -> Tensor:
-    """Counts (N, N + 2): rows asked effects, columns effects, then "source" and "none"."""
+def confusion(asked: Sequence[str], found: Sequence[str], effects: Sequence[str]) -> Int[Tensor, "n n+2"]:
+    """Counts: rows asked effects, columns effects, then "source" and "none"."""
     column = {name: number for number, name in enumerate((*effects, SOURCE, NONE))}
     counts = torch.zeros((len(effects), len(effects) + 2), dtype=torch.int64)
     for row, label in zip(asked, found, strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 BLUR = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64) / 4
@@ -16,14 +17,14 @@ BORDER = torch.tensor([1.0, 1.0], dtype=torch.float64) / 2
 
 
 class BlurredConvolution(nn.Module):
-    """``Conv2d`` (k, k) of stride 1, reflection by two pixels, blur [1, 2, 1] of stride 2: (N, C, H, W) -> (N, C', h, w).
+    """``Conv2d`` (k, k) of stride 1, reflection by two pixels, blur [1, 2, 1] of stride 2.
 
     The blur's first place reflects its second, so it is copied; its last place is a copy as well if the convolution has an odd
     number of places, else it needs a kernel of its own.
     """
 
-    def __init__(self, convolution: nn.Conv2d, blur: Tensor) -> None:
-        """`blur` (C', 1, 3, 3) as the network has it; ValueError for another one, or another kind of convolution."""
+    def __init__(self, convolution: nn.Conv2d, blur: Float[Tensor, "out 1 3 3"]) -> None:
+        """`blur` as the network has it; ValueError for another one, or another kind of convolution."""
         super().__init__()
         self.padding, self.side = int(convolution.padding[0]), int(convolution.kernel_size[0])
         plain = nn.Conv2d(convolution.in_channels, convolution.out_channels, self.side, padding=self.padding)
@@ -35,8 +36,8 @@ class BlurredConvolution(nn.Module):
         kernels = [_widened(convolution.weight, down, across) for down in (BLUR, BORDER) for across in (BLUR, BORDER)]
         self.kernels = nn.ParameterList(kernels)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """See the class; H and W at least k."""
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out _ _"]:
+        """See the class; h and w at least k."""
         wide = F.pad(images, (self.padding,) * 4)
         rows, columns = (side - self.side + 1 for side in wide.shape[2:])
         down, across = ((0, count - 2) if count % 2 == 0 else (0,) for count in (rows, columns))
@@ -46,12 +47,14 @@ class BlurredConvolution(nn.Module):
         copied = F.pad(torch.cat(blocks, 2), (1, columns % 2, 1, rows % 2), mode="replicate")
         return copied.contiguous(memory_format=torch.channels_last)
 
-    def _part(self, wide: Tensor, at: tuple[int, int], kernel: int) -> Tensor:
+    def _part(self, wide: Float[Tensor, "n c h w"], at: tuple[int, int], kernel: int) -> Float[Tensor, "n out _ _"]:
         return F.conv2d(wide[:, :, at[0] :, at[1] :], self.kernels[kernel], self.bias, stride=2)
 
 
-def _widened(weight: Tensor, down: Tensor, across: Tensor) -> nn.Parameter:
-    """The kernels `weight` (C', C, k, k) and then a symmetric blur: (C', C, k + len(down) - 1, k + len(across) - 1)."""
+def _widened(
+    weight: Float[Tensor, "out c k k"], down: Float[Tensor, " y"], across: Float[Tensor, " x"]
+) -> Float[nn.Parameter, "out c k+y-1 k+x-1"]:
+    """The kernels `weight` and then a symmetric blur."""
     flat = weight.detach().double().flatten(0, 1)[:, None]
     blurred = F.conv2d(flat, torch.outer(down, across)[None, None], padding=(len(down) - 1, len(across) - 1))
     return nn.Parameter(blurred[:, 0].unflatten(0, weight.shape[:2]).to(weight.dtype), requires_grad=False)

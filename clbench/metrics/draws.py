@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from clbench.metrics.features import Layout
@@ -22,23 +23,23 @@ LEAST_SCATTER = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One right answer in whitened features: `centre` (D,), `variance` (D,) of new draws, free `tangents` (T, D)."""
+    """One right answer in whitened features: its `centre`, the `variance` of new draws, and free `tangents`."""
 
-    centre: Tensor
-    variance: Tensor
-    tangents: Tensor
+    centre: Float[Tensor, " d"]
+    variance: Float[Tensor, " d"]
+    tangents: Float[Tensor, "t d"]
 
 
-def candidate_of(draws: Tensor, tangents: Tensor, layout: Layout) -> Candidate:
-    """The right answer with draws (K, D) and the picture's own `tangents` (T, D); draws differ freely along themselves."""
+def candidate_of(draws: Float[Tensor, "k d"], tangents: Float[Tensor, "t d"], layout: Layout) -> Candidate:
+    """The right answer with these draws and the picture's own `tangents`; draws differ freely along themselves."""
     if len(draws) == 1:
         return Candidate(draws[0], torch.zeros_like(draws[0]), tangents)
     centre = draws.mean(0)
     return Candidate(centre, left_variance(draws, layout), torch.cat([tangents, draws - centre]))
 
 
-def others_of_each(count: int) -> Tensor:
-    """For each of `count` = K >= 2 draws the others less their own mean, as mixtures (K, K - 1, K) of draws less the mean of all.
+def others_of_each(count: int) -> Float64[Tensor, "k k-1 k"]:
+    """For each of `count` = k >= 2 draws the others less their own mean, as mixtures of draws less the mean of all.
 
     The mean of all but draw k lies ``centred[k] / (K - 1)`` on the other side of the mean of all.
     """
@@ -47,11 +48,13 @@ def others_of_each(count: int) -> Tensor:
     return kept + every[:, None] / (count - 1)
 
 
-def judged_by_others(draws: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-    """Each of K >= 2 draws (K, D) less the mean of the others, and what is left of that: (K, D) each.
+def judged_by_others(
+    draws: Float[Tensor, "k d"], tangents: Float[Tensor, "t d"]
+) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k d"]]:
+    """Each of k >= 2 draws less the mean of the others, and what is left of that.
 
-    `tangents` (T, D) and the differences of the others are projected out at unit cost (`whitening.project_out`). All K
-    questions share their inner products.
+    `tangents` and the differences of the others are projected out at unit cost (`whitening.project_out`). All k questions
+    share their inner products.
     """
     count = len(draws)
     rows = torch.cat([draws - draws.mean(0), tangents])
@@ -64,16 +67,16 @@ def judged_by_others(draws: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
     return deviation[:, 0] @ rows, (deviation - weights.mT @ mix)[:, 0] @ rows
 
 
-def left_variance(draws: Tensor, layout: Layout) -> Tensor:
-    """Variance (D,) of a new draw beyond what the draws have in common, from K >= 2 draws (K, D), each seen by the others."""
+def left_variance(draws: Float[Tensor, "k d"], layout: Layout) -> Float[Tensor, " d"]:
+    """Variance of a new draw beyond what the draws have in common, from k >= 2 draws, each seen by the others."""
     _, left = judged_by_others(draws, draws[:0])
     return shrunk_variance(left.pow(2).mean(0), len(draws) - 1, layout)
 
 
-def shrunk_variance(spread: Tensor, freedom: int, layout: Layout) -> Tensor:
-    """Variances (D,) pulled towards the level of their channel, as far as chance alone explains how they differ.
+def shrunk_variance(spread: Float[Tensor, " d"], freedom: int, layout: Layout) -> Float[Tensor, " d"]:
+    """Variances pulled towards the level of their channel, as far as chance alone explains how they differ.
 
-    `spread` (D,) are estimates with `freedom` degrees of freedom each. Empirical Bayes with an inverse gamma prior per channel
+    `spread` are estimates with `freedom` degrees of freedom each. Empirical Bayes with an inverse gamma prior per channel
     (Smyth, Stat. Appl. Genet. Mol. Biol. 2004): an effect that varies in one place only keeps its map of variances, one whose
     strokes fall anywhere gets a level one.
     """
@@ -89,7 +92,7 @@ def shrunk_variance(spread: Tensor, freedom: int, layout: Layout) -> Tensor:
     return (degrees * mean[layout.channel] + freedom * spread) / (degrees + freedom)
 
 
-def _inverse_trigamma(values: Tensor) -> Tensor:
+def _inverse_trigamma(values: Float[Tensor, " c"]) -> Float[Tensor, " c"]:
     """x with trigamma(x) = `values` > 0, by Newton's method on 1 / trigamma, which is nearly linear."""
     x = 0.5 + 1 / values
     for _ in range(20):

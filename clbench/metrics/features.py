@@ -10,10 +10,11 @@ scale, so a whitening learned from other pictures carries over.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 GRID = 16
@@ -26,9 +27,9 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which feature is what: `channel` (D,) numbers the channel of each feature, `names` names the channels."""
+    """Which feature is what: `channel` numbers the channel of each feature, `names` names the channels."""
 
-    channel: Tensor
+    channel: Int[Tensor, " d"]
     names: tuple[str, ...]
 
     @property
@@ -36,16 +37,17 @@ class Layout:
         return int(self.channel.numel())
 
 
+@runtime_checkable
 class FeatureSpace(Protocol):
-    """Pictures (N, 3, H, W) in [0, 1] to features (N, D). `windows` (W, E) index the E features of each of W parts."""
+    """Pictures in [0, 1] to features. `windows` index the e features of each of w parts."""
 
     @property
     def layout(self) -> Layout: ...
 
     @property
-    def windows(self) -> Tensor: ...
+    def windows(self) -> Int[Tensor, "w e"]: ...
 
-    def embed(self, images: Tensor) -> Tensor: ...
+    def embed(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]: ...
 
 
 class HandMade:
@@ -59,24 +61,24 @@ class HandMade:
         return self._layout
 
     @property
-    def windows(self) -> Tensor:
+    def windows(self) -> Int[Tensor, "w e"]:
         return self._windows
 
-    def embed(self, images: Tensor) -> Tensor:
+    def embed(self, images: Float[Tensor, "n 3 h w"]) -> Float32[Tensor, "n d"]:
         return hand_features(images)
 
 
 CHUNK = 32  # pictures at a time: larger batches fall out of the processor's cache and run slower
 
 
-def hand_features(images: Tensor) -> Tensor:
-    """Features (N, D) of `images` (N, 3, H, W) in [0, 1], H and W multiples of 32; float32, order of `layout()`."""
+def hand_features(images: Float[Tensor, "n 3 h w"]) -> Float32[Tensor, "n d"]:
+    """Features of `images` in [0, 1], h and w multiples of 32; in the order of `layout()`."""
     if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % DETAIL or images.shape[3] % DETAIL:
         raise ValueError(f"images must be (N, 3, H, W) with sides that are multiples of {DETAIL}, not {tuple(images.shape)}")
     return torch.cat([_features(part) for part in images.float().split(CHUNK)])
 
 
-def _features(images: Tensor) -> Tensor:
+def _features(images: Float32[Tensor, "n 3 h w"]) -> Float32[Tensor, "n d"]:
     opponent = to_opponent(images)
     blocks = (_colour_means(opponent), _detail(opponent), _energies(opponent), _histograms(opponent))
     return torch.cat([block.flatten(1) for block in blocks], 1)
@@ -92,8 +94,8 @@ def layout() -> Layout:
     return Layout(channel, tuple(name for name, _ in sizes))
 
 
-def feature_cells() -> Tensor:
-    """For each feature its cell (D, 2), row and column on the CELLS x CELLS grid; -1 for histograms."""
+def feature_cells() -> Int[Tensor, "d 2"]:
+    """For each feature its cell, row and column on the CELLS x CELLS grid; -1 for histograms."""
     parts = []
     for grid, copies in ((GRID, 3), (DETAIL, 1), (CELLS, len(_ENERGY_NAMES))):
         line = torch.arange(grid) * CELLS // grid
@@ -102,34 +104,34 @@ def feature_cells() -> Tensor:
     return torch.cat(parts)
 
 
-def window_features(size: int = CELLS // 2, step: int = CELLS // 4) -> Tensor:
-    """Indices (W, E) of the features inside each square window of `size` cells, at every `step` cells."""
+def window_features(size: int = CELLS // 2, step: int = CELLS // 4) -> Int[Tensor, "w e"]:
+    """Indices of the features inside each square window of `size` cells, at every `step` cells."""
     row, column = feature_cells().unbind(1)
     starts = range(0, CELLS - size + 1, step)
     inside = [(row >= y) & (row < y + size) & (column >= x) & (column < x + size) for y in starts for x in starts]
     return torch.stack([mask.nonzero()[:, 0] for mask in inside])
 
 
-def to_side(images: Tensor, side: int) -> Tensor:
-    """`images` (N, 3, H, W) at `side` x `side` px (bicubic, antialiased); unchanged if they have that size."""
+def to_side(images: Float[Tensor, "n 3 h w"], side: int) -> Float[Tensor, "n 3 {side} {side}"]:
+    """`images` at `side` x `side` px (bicubic, antialiased); unchanged if they have that size."""
     if images.shape[2:] == (side, side):
         return images
     small = F.interpolate(images.float(), (side, side), mode="bicubic", antialias=True, align_corners=False)
     return small.clamp(0, 1)
 
 
-def to_opponent(images: Tensor) -> Tensor:
-    """Luma and two colour differences (N, 3, H, W): Y, R - Y, B - Y."""
+def to_opponent(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Luma and two colour differences: Y, R - Y, B - Y."""
     weights = images.new_tensor(_LUMA).view(1, 3, 1, 1)
     luma = (images * weights).sum(1, keepdim=True)
     return torch.cat([luma, images[:, 0:1] - luma, images[:, 2:3] - luma], 1)
 
 
-def _colour_means(opponent: Tensor) -> Tensor:
+def _colour_means(opponent: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 grid grid"]:
     return F.adaptive_avg_pool2d(opponent, GRID)
 
 
-def _detail(opponent: Tensor) -> Tensor:
+def _detail(opponent: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 grid grid"]:
     fine = F.adaptive_avg_pool2d(opponent[:, :1], DETAIL)
     return fine - F.interpolate(F.avg_pool2d(fine, 2), scale_factor=2.0, mode="nearest")
 
@@ -140,7 +142,7 @@ _ENERGY_NAMES = (
 )  # fmt: skip
 
 
-def _energies(opponent: Tensor) -> Tensor:
+def _energies(opponent: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n energies cells cells"]:
     luma, colours = opponent[:, :1], opponent[:, 1:]
     half = F.avg_pool2d(luma, 2)
     wide, half_wide, colours_wide = (F.pad(part, (1, 1, 1, 1), mode="reflect") for part in (luma, half, colours))
@@ -151,29 +153,29 @@ def _energies(opponent: Tensor) -> Tensor:
     return torch.cat([*parts, colour_x[:, :1], colour_y[:, :1], colour_x[:, 1:], colour_y[:, 1:]], 1)
 
 
-def _slopes(wide: Tensor) -> tuple[Tensor, Tensor]:
+def _slopes(wide: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c h-2 w-2"], Float[Tensor, "n c h-2 w-2"]]:
     """Half central differences along x and y of pictures with a border of one pixel."""
     return (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2]) / 2, (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]) / 2
 
 
-def _diagonals(wide: Tensor) -> tuple[Tensor, Tensor]:
+def _diagonals(wide: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c h-2 w-2"], Float[Tensor, "n c h-2 w-2"]]:
     """The same along both diagonals, falling and rising."""
     return (wide[..., 2:, 2:] - wide[..., :-2, :-2]) / 2, (wide[..., 2:, :-2] - wide[..., :-2, 2:]) / 2
 
 
-def _laplace(images: Tensor, wide: Tensor) -> Tensor:
+def _laplace(images: Float[Tensor, "n c h w"], wide: Float[Tensor, "n c h+2 w+2"]) -> Float[Tensor, "n c h w"]:
     """Half the Laplacian of `images`, which are `wide` without its border."""
     north, south, west, east = wide[..., :-2, 1:-1], wide[..., 2:, 1:-1], wide[..., 1:-1, :-2], wide[..., 1:-1, 2:]
     return 2 * images - (north + south + east + west) / 2
 
 
-def _cell_energy(response: Tensor) -> Tensor:
+def _cell_energy(response: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c cells cells"]:
     # the floor keeps the root's slope finite where a cell is flat, so that noise there is not blown up
     return (F.adaptive_avg_pool2d(response**2, CELLS) + ENERGY_FLOOR**2).sqrt()
 
 
-def _histograms(opponent: Tensor) -> Tensor:
-    """Soft histograms (N, 3, BINS): triangular bins over [0, 1] for luma, [-0.8, 0.8] for the differences."""
+def _histograms(opponent: Float[Tensor, "n 3 h w"]) -> Float32[Tensor, "n 3 bins"]:
+    """Soft histograms: triangular bins over [0, 1] for luma, [-0.8, 0.8] for the differences."""
     low = opponent.new_tensor([0.0, -0.8, -0.8]).view(1, 3, 1)
     width = opponent.new_tensor([1.0, 1.6, 1.6]).view(1, 3, 1)
     place = ((opponent.flatten(2) - low) / width).clamp(0, 1) * (BINS - 1)

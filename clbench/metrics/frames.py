@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from clbench.metrics.bleeding import BleedingMeter, LeakFrame, SourceFrame, distances
@@ -39,8 +40,8 @@ def joined(frame: SourceFrame, more: SourceFrame, kept: Mapping[str, str]) -> So
     )
 
 
-def neutral_frame(meter: BleedingMeter, frame: SourceFrame, base: Tensor) -> SourceFrame:
-    """`frame` with the base's answer `base` (3, H, W) as one more label."""
+def neutral_frame(meter: BleedingMeter, frame: SourceFrame, base: Float[Tensor, "3 h w"]) -> SourceFrame:
+    """`frame` with the base's answer `base` as one more label."""
     return joined(frame, meter.source_frame(frame.source, {BASE: base[None]}, frame), {name: name for name in frame.truths})
 
 
@@ -50,9 +51,9 @@ def neutral_leaks(meter: BleedingMeter, frame: SourceFrame) -> LeakFrame:
 
 
 def composed_frame(
-    meter: BleedingMeter, frame: SourceFrame, first: str, second: str, orders: Mapping[str, Tensor]
+    meter: BleedingMeter, frame: SourceFrame, first: str, second: str, orders: Mapping[str, Float[Tensor, "_k 3 h w"]]
 ) -> SourceFrame:
-    """Labels first, second, both, reversed and source; `orders` has the truths (K, 3, H, W) of `BOTH` and `REVERSED`."""
+    """Labels first, second, both, reversed and source; `orders` has the truths of `BOTH` and `REVERSED`."""
     return joined(frame, meter.source_frame(frame.source, orders, frame), {first: FIRST, second: SECOND})
 
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
+from jaxtyping import Float, Float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +24,8 @@ class Coherence:
     effective_rank: float
 
 
-def cosines(vectors: Floats) -> Floats:
-    """Gram matrix (N, N) of the unit vectors along the rows of `vectors` (N, D); a zero row has cosine 0 to all others."""
+def cosines(vectors: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, "n n"]:
+    """Gram matrix of the unit vectors along the rows of `vectors`; a zero row has cosine 0 to all others."""
     rows = np.asarray(vectors, dtype=np.float64)
     unit = _unit(rows)
     gram = np.clip(unit @ unit.T, -1.0, 1.0)
@@ -35,14 +33,14 @@ def cosines(vectors: Floats) -> Floats:
     return gram
 
 
-def centred(vectors: Floats) -> Floats:
-    """`vectors` (N, D) without their mean: what all prompts share says nothing about how they differ."""
+def centred(vectors: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:
+    """`vectors` without their mean: what all prompts share says nothing about how they differ."""
     rows = np.asarray(vectors, dtype=np.float64)
     return rows - rows.mean(axis=0, keepdims=True)
 
 
-def coherence(gram: Floats) -> Coherence:
-    """The numbers of a Gram matrix (N, N) of cosines."""
+def coherence(gram: Float64[np.ndarray, "n n"]) -> Coherence:
+    """The numbers of a Gram matrix of cosines."""
     count = len(gram)
     if count < 2:
         return Coherence(float("nan"), float("nan"), None, float("nan"))
@@ -70,25 +68,25 @@ class Separation:
         return Separation(*rows.mean(axis=0).tolist())
 
 
-def separation(vectors: Floats) -> Separation:
-    """The numbers of vectors (N, D); NaN for fewer than two."""
+def separation(vectors: Float[np.ndarray, "n d"]) -> Separation:
+    """The numbers of vectors; NaN for fewer than two."""
     plain, apart = coherence(cosines(vectors)), coherence(cosines(centred(vectors)))
     return Separation(plain.mean, plain.largest, apart.largest)
 
 
-def joined(spaces: Mapping[str, Floats]) -> Floats:
-    """One unit vector for each row of all `spaces` (N, D), with equal weights: its cosines are the means of theirs."""
+def joined(spaces: Mapping[str, Float[np.ndarray, "n _d"]]) -> Float64[np.ndarray, "n all"]:
+    """One unit vector for each row of all `spaces`, with equal weights: its cosines are the means of theirs."""
     units = [_unit(np.asarray(vectors, dtype=np.float64)) for vectors in spaces.values()]
     return np.concatenate(units, axis=1) / np.sqrt(len(units))
 
 
-def least_coherent(candidates: Floats, chosen: Floats) -> int:
-    """Index of the unit vector of `candidates` (K, D) with the smallest largest |cosine| to those `chosen` (n, D), n >= 0."""
+def least_coherent(candidates: Float[np.ndarray, "k d"], chosen: Float[np.ndarray, "n _d"]) -> int:
+    """Index of the unit vector of `candidates` with the smallest largest |cosine| to those `chosen`, n >= 0."""
     if not len(chosen):
         return 0
     return int(np.abs(candidates @ chosen.T).max(axis=1).argmin())
 
 
-def _unit(rows: Floats) -> Floats:
+def _unit(rows: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 STEPS = 300
@@ -10,19 +11,21 @@ TOGETHER = 16
 """Problems that take their steps together: with 98 directions their matrices just fit in a processor's second cache."""
 
 
-def non_negative_mixture(gram: Tensor, match: Tensor, steps: int = STEPS) -> Tensor:
+def non_negative_mixture(
+    gram: Float[Tensor, "p k k"], match: Float[Tensor, "p n k"], steps: int = STEPS
+) -> Float[Tensor, "p n k"]:
     """Minimise ``a G a / 2 - b a`` over a >= 0 for many b at once.
 
-    `gram` (P, K, K) with ones on the diagonal (zero for a direction that does not exist), `match` (P, n, K);
-    returns a (P, n, K). Accelerated projected gradient with a fixed number of steps (Beck and Teboulle,
-    SIAM J. Imaging Sci. 2009), so that the result of a row does not depend on the others in its batch.
+    `gram` has ones on the diagonal (zero for a direction that does not exist), `match` is b. Accelerated projected gradient
+    with a fixed number of steps (Beck and Teboulle, SIAM J. Imaging Sci. 2009), so that the result of a row does not depend on
+    the others in its batch.
     """
     step = 1 / torch.linalg.eigvalsh(gram)[:, -1].clamp_min(1e-9).view(-1, 1, 1)
     keep, pull = torch.eye(gram.shape[-1], dtype=gram.dtype) - step * gram, step * match
     return torch.cat([_descend(*part, steps) for part in zip(keep.split(TOGETHER), pull.split(TOGETHER), strict=True)])
 
 
-def _descend(keep: Tensor, pull: Tensor, steps: int) -> Tensor:
+def _descend(keep: Float[Tensor, "p k k"], pull: Float[Tensor, "p n k"], steps: int) -> Float[Tensor, "p n k"]:
     weights = torch.zeros_like(pull)
     ahead, momentum = weights, 1.0
     for _ in range(steps):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from clbench.types import seed_from
@@ -44,8 +45,10 @@ class Nuisance:
 MODEL = Nuisance()
 
 
-def apply_nuisance(images: Tensor, seeds: Sequence[int], size: Nuisance = MODEL) -> Tensor:
-    """`images` (N, 3, H, W) in [0, 1] as a model would return them; one seed per picture, batch-independent."""
+def apply_nuisance(
+    images: Float[Tensor, "n 3 h w"], seeds: Sequence[int], size: Nuisance = MODEL
+) -> Float[Tensor, "n 3 h w"]:
+    """`images` in [0, 1] as a model would return them; one seed per picture, batch-independent."""
     if len(seeds) != images.shape[0]:
         raise ValueError(f"{images.shape[0]} pictures need as many seeds, not {len(seeds)}")
     if not len(seeds):
@@ -56,8 +59,8 @@ def apply_nuisance(images: Tensor, seeds: Sequence[int], size: Nuisance = MODEL)
     return (moved * (1 + gain) + offset + noise).clamp(0, 1)
 
 
-def shift_by(images: Tensor, shift: Tensor) -> Tensor:
-    """`images` (N, 3, H, W) moved by `shift` (N, 2) pixels (x, y): bicubic, the border is reflected."""
+def shift_by(images: Float[Tensor, "n 3 h w"], shift: Float[Tensor, "n 2"]) -> Float[Tensor, "n 3 h w"]:
+    """`images` moved by `shift` pixels (x, y): bicubic, the border is reflected."""
     count, _, height, width = images.shape
     theta = torch.eye(2, 3, dtype=images.dtype).repeat(count, 1, 1)
     theta[:, :, 2] = -2 * shift.to(images.dtype) / torch.tensor([width, height], dtype=images.dtype)
@@ -65,8 +68,8 @@ def shift_by(images: Tensor, shift: Tensor) -> Tensor:
     return F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
 
 
-def blur_by(images: Tensor, sigma: Tensor) -> Tensor:
-    """`images` (N, 3, H, W) under Gaussians of standard deviation `sigma` (N,) pixels, border replicated."""
+def blur_by(images: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+    """`images` under Gaussians of standard deviation `sigma` pixels, border replicated."""
     count, channels, height, width = images.shape
     reach = max(4, math.ceil(3 * float(sigma.max())))
     offsets = torch.arange(-reach, reach + 1, dtype=images.dtype)
@@ -79,7 +82,12 @@ def blur_by(images: Tensor, sigma: Tensor) -> Tensor:
     return flat.reshape(images.shape)
 
 
-def _draw(image: Tensor, seed: int, size: Nuisance) -> tuple[Tensor, ...]:
+def _draw(
+    image: Float[Tensor, "3 h w"], seed: int, size: Nuisance
+) -> tuple[
+    Float[Tensor, ""], Float[Tensor, " 2"], Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"], Float[Tensor, "3 h w"]
+]:
+    """Blur in pixels, shift in pixels (x, y), gain, offset and noise of one picture."""
     generator = torch.Generator().manual_seed(seed_from("nuisance", seed))
     low, high = size.blur
     blur = low + (high - low) * torch.rand((), generator=generator)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 PSNR_CEILING = 100.0
 _SIGMA, _REACH = 1.5, 5  # an 11 x 11 window, Wang et al. 2004, section III.C
 
 
-def psnr(images: Tensor, truths: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio (N,) in dB of `images` against `truths`, both (N, 3, H, W) in [0, 1].
+def psnr(images: Float[Tensor, "n 3 h w"], truths: Float[Tensor, "n 3 h w"]) -> Float32[Tensor, " n"]:
+    """Peak signal-to-noise ratio in dB of `images` against `truths`, both in [0, 1].
 
     Equal pictures would be infinite; the value stops at 100 dB, where 8-bit pictures are equal.
     """
@@ -20,8 +21,8 @@ def psnr(images: Tensor, truths: Tensor) -> Tensor:
     return (-10 * torch.log10(error.clamp_min(10 ** (-PSNR_CEILING / 10)))).float()
 
 
-def ssim(images: Tensor, truths: Tensor) -> Tensor:
-    """Structural similarity (N,) of `images` and `truths`, both (N, 3, H, W) in [0, 1], sides >= 11.
+def ssim(images: Float[Tensor, "n 3 h w"], truths: Float[Tensor, "n 3 h w"]) -> Float32[Tensor, " n"]:
+    """Structural similarity of `images` and `truths`, both in [0, 1], sides >= 11.
 
     Wang et al., IEEE TIP 2004, eq. 13 with K1 = .01, K2 = .03, Gaussian window of sigma 1.5 and population
     covariance; mean over the pixels whose window lies inside the picture, then over channels. Agrees with
@@ -30,8 +31,8 @@ def ssim(images: Tensor, truths: Tensor) -> Tensor:
     return ssim_map(images, truths).mean((1, 2, 3)).float()
 
 
-def ssim_map(images: Tensor, truths: Tensor) -> Tensor:
-    """The local similarities (N, 3, H - 10, W - 10) of `ssim`, float64."""
+def ssim_map(images: Float[Tensor, "n 3 h w"], truths: Float[Tensor, "n 3 h w"]) -> Float64[Tensor, "n 3 h-10 w-10"]:
+    """The local similarities of `ssim`."""
     _check(images, truths)
     if min(images.shape[2:]) <= 2 * _REACH:
         raise ValueError(f"SSIM needs sides of at least {2 * _REACH + 1} px, not {tuple(images.shape[2:])}")
@@ -44,7 +45,7 @@ def ssim_map(images: Tensor, truths: Tensor) -> Tensor:
     return above / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
 
 
-def _window(planes: Tensor) -> Tensor:
+def _window(planes: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h-10 w-10"]:
     offsets = torch.arange(-_REACH, _REACH + 1, dtype=planes.dtype)
     kernel = torch.exp(-0.5 * (offsets / _SIGMA) ** 2)
     kernel = kernel / kernel.sum()
@@ -54,6 +55,6 @@ def _window(planes: Tensor) -> Tensor:
     return flat.reshape(count, channels, height - 2 * _REACH, width - 2 * _REACH)
 
 
-def _check(images: Tensor, truths: Tensor) -> None:
+def _check(images: Float[Tensor, " ..."], truths: Float[Tensor, " ..."]) -> None:
     if images.shape != truths.shape or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"expected two equal shapes (N, 3, H, W), not {tuple(images.shape)} and {tuple(truths.shape)}")

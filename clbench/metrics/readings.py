@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from clbench.metrics.draws import others_of_each
@@ -22,33 +23,33 @@ LEAK_GATE = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """P problems of non-negative mixtures with directions of length 1, two forms each of J effects.
+    """P problems of non-negative mixtures with j2 directions of length 1, two forms each of J effects.
 
-    `gram` (P, 2 J, 2 J) and `match` (P, n, 2 J) are the products of directions with themselves and with n deviations, `unit`
-    (P, 1, 2 J) is one over the directions' lengths (0 for a direction that is free), `energy` (P, n) that of the deviations.
+    `gram` and `match` are the products of directions with themselves and with n deviations, `unit` is one over the directions'
+    lengths (0 for a direction that is free), `energy` that of the deviations.
     """
 
-    gram: Tensor
-    match: Tensor
-    unit: Tensor
-    energy: Tensor
+    gram: Float[Tensor, "p j2 j2"]
+    match: Float[Tensor, "p n j2"]
+    unit: Float[Tensor, "p 1 j2"]
+    energy: Float[Tensor, "p n"]
 
-    def doses(self, size: int | Tensor) -> Tensor:
-        """Doses (P, n, J), both forms added, of vectors with `size` (P, 1) features; those below the gate are 0."""
+    def doses(self, size: int | Int[Tensor, "p 1"]) -> Float[Tensor, "p n j"]:
+        """Doses, both forms added, of vectors with `size` features; those below the gate are 0."""
         evidence = non_negative_mixture(self.gram, self.match)
         noise = ((self.energy - (evidence * self.match).sum(2)) / size).clamp_min(1.0).sqrt()
         gated = torch.where(evidence > LEAK_GATE * noise[..., None], evidence * self.unit, torch.zeros_like(evidence))
         return gated.unflatten(2, (2, -1)).sum(2)
 
 
-def inner_products(rows: Tensor, windows: Tensor) -> Tensor:
-    """Products (1 + W, m, m) of `rows` (m, D) with each other: over all features, then over those of each window (W, E)."""
+def inner_products(rows: Float[Tensor, "m d"], windows: Int[Tensor, "w e"]) -> Float[Tensor, "1+w m m"]:
+    """Products of `rows` with each other: over all features, then over those of each window."""
     inside = rows.T.contiguous()[windows]  # (W, E, m): whole rows are copied, which is much faster than single features
     return torch.cat([(rows @ rows.T)[None], inside.mT @ inside])
 
 
-def mixture_of(products: Tensor, free: int, directions: int) -> Mixture:
-    """The problems of `products` (P, m, m); of the m vectors the first are `free`, then come `directions`, then deviations.
+def mixture_of(products: Float[Tensor, "p m m"], free: int, directions: int) -> Mixture:
+    """The problems of `products`; of the m vectors the first are `free`, then come `directions`, then deviations.
 
     Free vectors are projected out at unit cost, as `whitening.project_out` does.
     """
@@ -68,12 +69,11 @@ def together(mixtures: Iterable[Mixture]) -> Mixture:
     return Mixture(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def left_out_products(products: Tensor, draws: int, at: slice) -> Tensor:
-    """Products (k, P, m', m') as each draw of `at` (a slice of k) finds them when it is judged by the others.
+def left_out_products(products: Float[Tensor, "p m m"], draws: int, at: slice) -> Float[Tensor, "k p l l"]:
+    """Products as each draw of `at` (a slice of k) finds them when it is judged by the others.
 
-    The vectors of `products` (P, m, m) are K = `draws` centred draws, any others, and last one output per draw,
-    less the mean of all draws. The m' vectors are the other draws less their own mean, then the rest, and the draw's
-    own output less that mean.
+    The vectors of `products` are K = `draws` centred draws, any others, and last one output per draw, less the mean of all
+    draws. The l vectors are the other draws less their own mean, then the rest, and the draw's own output less that mean.
     """
     count = products.shape[-1]
     kept = torch.eye(count, dtype=products.dtype)[draws : count - draws]

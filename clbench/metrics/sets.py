@@ -7,13 +7,14 @@ many pictures: below a hundred or so the value says more about which pictures we
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
 
 
-def kid(features: Tensor, others: Tensor) -> float:
-    """Kernel distance of two sets of features, (N, D) and (M, D), N and M >= 2; 0 is expected for equal sources.
+def kid(features: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> float:
+    """Kernel distance of two sets of features, n and m >= 2; 0 is expected for equal sources.
 
     Binkowski et al., Demystifying MMD GANs, ICLR 2018, eq. 4: the unbiased estimate of squared MMD with the cubic
     kernel (x.y / D + 1)^3, so it may be below 0. On all samples at once instead of the mean over drawn subsets of
@@ -24,8 +25,8 @@ def kid(features: Tensor, others: Tensor) -> float:
     return float(sum(same) - 2 * _cubic(x, y).mean())
 
 
-def cmmd(embeddings: Tensor, others: Tensor) -> float:
-    """CLIP-MMD of two sets of image embeddings, (N, D) and (M, D), N and M >= 2; >= 0, and 0 for equal sets.
+def cmmd(embeddings: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> float:
+    """CLIP-MMD of two sets of image embeddings, n and m >= 2; >= 0, and 0 for equal sets.
 
     Jayasumana et al., Rethinking FID, CVPR 2024: 1000 times squared MMD of unit embeddings with a Gaussian kernel of
     width 10, by the estimate that keeps the diagonal (Gretton et al., JMLR 13, 2012, eq. 5). Published values use
@@ -36,22 +37,24 @@ def cmmd(embeddings: Tensor, others: Tensor) -> float:
     return float(CMMD_SCALE * (within - 2 * _gaussian(x, y).mean()).clamp_min(0.0))
 
 
-def _cubic(x: Tensor, y: Tensor) -> Tensor:
+def _cubic(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-def _gaussian(x: Tensor, y: Tensor) -> Tensor:
+def _gaussian(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
     squared = (x.pow(2).sum(1)[:, None] + y.pow(2).sum(1)[None] - 2 * x @ y.T).clamp_min(0.0)
     return torch.exp(-squared / (2 * CMMD_SIGMA**2))
 
 
-def _without_diagonal(kernel: Tensor) -> Tensor:
-    """Mean of a square kernel matrix over its pairs of different samples."""
+def _without_diagonal(kernel: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
+    """Mean of a kernel matrix over its pairs of different samples."""
     count = len(kernel)
     return (kernel.sum() - kernel.diagonal().sum()) / (count * (count - 1))
 
 
-def _checked(features: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+def _checked(
+    features: Float[Tensor, " ..."], others: Float[Tensor, " ..."]
+) -> tuple[Float64[Tensor, "n d"], Float64[Tensor, "m d"]]:
     if features.ndim != 2 or others.ndim != 2 or features.shape[1] != others.shape[1] or min(len(features), len(others)) < 2:
         raise ValueError(f"expected (N, D) and (M, D), N and M >= 2, not {tuple(features.shape)} and {tuple(others.shape)}")
     return features.double(), others.double()

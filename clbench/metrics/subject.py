@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from clbench.metrics.features import to_opponent
@@ -46,26 +47,28 @@ DEFAULT = Anchors()
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Structure (4, H, W) `here` with and `gone` without the subject, and where they differ, `weight` (1, H, W)."""
+    """Structure `here` with and `gone` without the subject, and where they differ, `weight`."""
 
-    here: Tensor
-    gone: Tensor
-    weight: Tensor
+    here: Float64[Tensor, "4 h w"]
+    gone: Float64[Tensor, "4 h w"]
+    weight: Float64[Tensor, "1 h w"]
 
 
-def reference(present: Tensor, absent: Tensor) -> Reference:
-    """From K pictures with the subject (K, 3, H, W) and the same without it: what they agree on."""
+def reference(present: Float[Tensor, "k 3 h w"], absent: Float[Tensor, "k 3 h w"]) -> Reference:
+    """From pictures with the subject and the same without it: what they agree on."""
     return agreed(structure(present), structure(absent))
 
 
-def agreed(here: Tensor, gone: Tensor) -> Reference:
-    """The same from `structure` (K, 4, H, W) that is at hand, so that it is computed once."""
+def agreed(here: Float64[Tensor, "k 4 h w"], gone: Float64[Tensor, "k 4 h w"]) -> Reference:
+    """The same from `structure` that is at hand, so that it is computed once."""
     weight = (here - gone).pow(2).sum(1, keepdim=True).mean(0)
     return Reference(here.mean(0), gone.mean(0), weight / weight.amax().clamp_min(1e-9))
 
 
-def subject_score(outputs: Tensor, references: Sequence[Reference], anchors: Anchors = DEFAULT) -> Tensor:
-    """Subject preservation (n,) in 1..5 of `outputs` (n, 3, H, W) in [0, 1].
+def subject_score(
+    outputs: Float[Tensor, "n 3 h w"], references: Sequence[Reference], anchors: Anchors = DEFAULT
+) -> Float32[Tensor, " n"]:
+    """Subject preservation in 1..5 of `outputs` in [0, 1].
 
     `references` are the truth and the source. With r the best response over them the score is
     ``1 + 4 clip((r - gone) / (there - gone), 0, 1)``.
@@ -75,8 +78,8 @@ def subject_score(outputs: Tensor, references: Sequence[Reference], anchors: Anc
     return (1 + 4 * ((best - anchors.gone) / (anchors.there - anchors.gone)).clamp(0, 1)).float()
 
 
-def response(seen: Tensor, to: Reference) -> Tensor:
-    """1 where the structure `seen` (n, 4, H, W) is as with the subject, 0 and less where it is not: (n,).
+def response(seen: Float64[Tensor, "n 4 h w"], to: Reference) -> Float64[Tensor, " n"]:
+    """1 where the structure `seen` is as with the subject, 0 and less where it is not.
 
     The cosine with the structure that has the subject, less that with the one that has not, over what a perfect output would
     reach; negative cosines count as 0, and places count as far as the two differ there.
@@ -86,13 +89,13 @@ def response(seen: Tensor, to: Reference) -> Tensor:
     return torch.where(both < 0.999, found, torch.zeros_like(found))
 
 
-def anchors_of_draws(present: Tensor, absent: Tensor) -> Anchors:
-    """Anchors from K >= 3 draws of a random truth (K, 3, H, W), each judged by what the others agree on: see `anchors_of`."""
+def anchors_of_draws(present: Float[Tensor, "k 3 h w"], absent: Float[Tensor, "k 3 h w"]) -> Anchors:
+    """Anchors from k >= 3 draws of a random truth, each judged by what the others agree on: see `anchors_of`."""
     return anchors_of(structure(present), structure(absent))
 
 
-def anchors_of(here: Tensor, gone: Tensor) -> Anchors:
-    """Anchors from the `structure` of K >= 3 draws with the subject (K, 4, H, W) and of the same without it.
+def anchors_of(here: Float64[Tensor, "k 4 h w"], gone: Float64[Tensor, "k 4 h w"]) -> Anchors:
+    """Anchors from the `structure` of k >= 3 draws with the subject and of the same without it.
 
     The anchor `there` comes from the mean response of draws with the subject, `gone` from that of draws without it, each moved
     a quarter of the way to the other, as much as nuisance and chance may take.
@@ -105,8 +108,8 @@ def anchors_of(here: Tensor, gone: Tensor) -> Anchors:
     return Anchors(gone=max(low + (high - low) / 4, 0.0), there=min(high - (high - low) / 4, THERE))
 
 
-def structure(images: Tensor) -> Tensor:
-    """Gradients of the luma at two scales over their local strength: (n, 3, H, W) -> (n, 4, H, W).
+def structure(images: Float[Tensor, "n 3 h w"]) -> Float64[Tensor, "n 4 h w"]:
+    """Gradients of the luma at two scales over their local strength.
 
     Strength is pooled over a Gaussian window of three times the scale, so contrast and colour drop out and layout stays.
     """
@@ -121,22 +124,24 @@ def structure(images: Tensor) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def _cosine(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+def _cosine(
+    a: Float64[Tensor, "*n c h w"], b: Float64[Tensor, "c h w"], weight: Float64[Tensor, "1 h w"]
+) -> Float64[Tensor, "*n"]:
     """Weighted cosine over channels and places, at least 0."""
     product = ((a * b) * weight).sum((-3, -2, -1))
     length = ((a * a) * weight).sum((-3, -2, -1)) * ((b * b) * weight).sum((-3, -2, -1))
     return (product / length.clamp_min(1e-12).sqrt()).clamp_min(0)
 
 
-def _blur(planes: Tensor, sigma: float) -> Tensor:
-    """`planes` (..., H, W) under a Gaussian, border replicated. As products: several times faster than float64 convolutions."""
+def _blur(planes: Float64[Tensor, "*batch h w"], sigma: float) -> Float64[Tensor, "*batch h w"]:
+    """`planes` under a Gaussian, border replicated. As products: several times faster than float64 convolutions."""
     height, width = planes.shape[-2:]
     return _gaussian(height, sigma) @ (planes @ _gaussian(width, sigma).T)
 
 
 @lru_cache(maxsize=32)
-def _gaussian(side: int, sigma: float) -> Tensor:
-    """The blur of one line of `side` pixels as a matrix (side, side), float64; as far-reaching as `nuisance.blur_by`."""
+def _gaussian(side: int, sigma: float) -> Float64[Tensor, "{side} {side}"]:
+    """The blur of one line of `side` pixels as a matrix; as far-reaching as `nuisance.blur_by`."""
     reach = max(4, math.ceil(3 * sigma))
     offsets = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from clbench.metrics.features import Layout
 from clbench.metrics.nuisance import MODEL, Nuisance, apply_nuisance, blur_by, shift_by
 
-Embed = Callable[[Tensor], Tensor]
+Embed = Callable[[Float[Tensor, "n 3 h w"]], Float[Tensor, "n d"]]
 
 TANGENTS = 10
 SMALLEST_SCALE = 1e-4
@@ -24,29 +25,29 @@ SMALLEST_SCALE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Residuals:
-    """Deviations of right answers: `values` (M, n, D) for n variants of M pictures, `tangents` (M, T, D) of the pictures."""
+    """Deviations of right answers: `values` for n variants of m pictures, `tangents` of the pictures."""
 
-    values: Tensor
-    tangents: Tensor
+    values: Float[Tensor, "m n d"]
+    tangents: Float[Tensor, "m t d"]
 
 
 @dataclass(frozen=True, slots=True)
 class NoiseModel:
-    """Whitening learned from residuals: divide by `scale` (D,), then shrink along `basis` (D, R) by `gain` (R,)."""
+    """Whitening learned from residuals: divide by `scale`, then shrink along `basis` by `gain`."""
 
     layout: Layout
-    scale: Tensor
-    basis: Tensor
-    gain: Tensor
+    scale: Float64[Tensor, " d"]
+    basis: Float64[Tensor, "d r"]
+    gain: Float64[Tensor, " r"]
 
-    def whiten(self, features: Tensor) -> Tensor:
-        """Features (..., D) -> whitened float64 (..., D); linear."""
+    def whiten(self, features: Float[Tensor, "*batch d"]) -> Float64[Tensor, "*batch d"]:
+        """Whitened features; linear."""
         scaled = features.double() / self.scale
         return scaled - ((scaled @ self.basis) * self.gain) @ self.basis.T
 
 
-def tangent_images(images: Tensor, size: Nuisance = MODEL) -> Tensor:
-    """What nuisance of one standard deviation does to each picture: (N, 3, H, W) -> (N, TANGENTS, 3, H, W).
+def tangent_images(images: Float[Tensor, "n 3 h w"], size: Nuisance = MODEL) -> Float[Tensor, "n t 3 h w"]:
+    """What nuisance of one standard deviation does to each picture, `TANGENTS` pictures of each.
 
     In order: shift in x, shift in y, blur, noise, and per colour channel gain and offset.
     """
@@ -68,20 +69,24 @@ def tangent_images(images: Tensor, size: Nuisance = MODEL) -> Tensor:
     return torch.stack(moved, 1).clamp(0, 1)
 
 
-def tangents_of(images: Tensor, embed: Embed, size: Nuisance = MODEL) -> Tensor:
-    """Feature changes (N, TANGENTS, D) of `tangent_images`."""
+def tangents_of(images: Float[Tensor, "n 3 h w"], embed: Embed, size: Nuisance = MODEL) -> Float[Tensor, "n t d"]:
+    """Feature changes of `tangent_images`."""
     moved = tangent_images(images, size)
     base = embed(images)
     return embed(moved.flatten(0, 1)).view(len(images), TANGENTS, -1) - base[:, None]
 
 
 def nuisance_residuals(
-    images: Tensor, embed: Embed, seeds: Sequence[Sequence[int]], size: Nuisance = MODEL, extra: Sequence[Tensor] = ()
+    images: Float[Tensor, "m 3 h w"],
+    embed: Embed,
+    seeds: Sequence[Sequence[int]],
+    size: Nuisance = MODEL,
+    extra: Sequence[Float[Tensor, "m 3 h w"]] = (),
 ) -> Residuals:
-    """Residuals of right answers `images` (M, 3, H, W) under nuisance; `seeds` has n seeds per picture.
+    """Residuals of right answers `images` under nuisance; `seeds` has n seeds per picture.
 
-    `extra` are further versions (M, 3, H, W) of the same pictures that count as right, for instance their round
-    trip through a backbone's VAE; each goes through the first nuisance seed's draw as well.
+    `extra` are further versions of the same pictures that count as right, for instance their round trip through a backbone's
+    VAE; each goes through the first nuisance seed's draw as well.
     """
     base = embed(images)
     versions = [apply_nuisance(images, list(column), size) for column in zip(*seeds, strict=True)]
@@ -109,8 +114,10 @@ def fit_noise(residuals: Residuals, layout: Layout, rank: int = 64, rounds: int 
     return NoiseModel(layout, scale, modes[:rank].T.contiguous(), 1 - spread.rsqrt())
 
 
-def project_out(vectors: Tensor, tangents: Tensor) -> Tensor:
-    """`vectors` (..., n, D) times the inverse of I + tangents^T tangents, `tangents` (..., T, D).
+def project_out(
+    vectors: Float[Tensor, "*batch n d"], tangents: Float[Tensor, "*batch t d"]
+) -> Float[Tensor, "*batch n d"]:
+    """`vectors` times the inverse of I + tangents^T tangents.
 
     So ``v @ project_out(v)`` is the squared length of v with each tangent free at unit cost (Woodbury).
     """
@@ -120,22 +127,22 @@ def project_out(vectors: Tensor, tangents: Tensor) -> Tensor:
     return vectors - weights.transpose(-1, -2) @ tangents
 
 
-def channel_means(values: Tensor, layout: Layout) -> Tensor:
-    """Mean over the features of each channel: (..., D) -> (..., C)."""
+def channel_means(values: Float[Tensor, "*batch d"], layout: Layout) -> Float[Tensor, "*batch c"]:
+    """Mean over the features of each channel."""
     channels = len(layout.names)
     total = torch.zeros((*values.shape[:-1], channels), dtype=values.dtype).index_add_(-1, layout.channel, values)
     return total / torch.bincount(layout.channel, minlength=channels)
 
 
-def channel_shares(layout: Layout) -> Tensor:
-    """Share (C,) of the features that each channel holds."""
+def channel_shares(layout: Layout) -> Float64[Tensor, " c"]:
+    """Share of the features that each channel holds."""
     return torch.bincount(layout.channel, minlength=len(layout.names)).double() / layout.size
 
 
-def pool_channels(values: Tensor, layout: Layout) -> Tensor:
-    """Mean over the features of each channel, written back to every feature: (..., D) -> (..., D)."""
+def pool_channels(values: Float[Tensor, "*batch d"], layout: Layout) -> Float[Tensor, "*batch d"]:
+    """Mean over the features of each channel, written back to every feature."""
     return channel_means(values, layout)[..., layout.channel]
 
 
-def _scale(values: Tensor, layout: Layout) -> Tensor:
+def _scale(values: Float[Tensor, "m n d"], layout: Layout) -> Float[Tensor, " d"]:
     return pool_channels(values.pow(2).mean((0, 1)), layout).sqrt().clamp_min(SMALLEST_SCALE)

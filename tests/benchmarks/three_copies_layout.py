@@ -133,7 +133,7 @@ class ThreeCopiesTraining:
     ) -> None:  # fmt: skip
         assert config.rollout == "shared" and not config.warm_start, "the benchmark compares rounds with one rollout"
         self.copies, self.config, self.router, self.dice = copies, config, router, dice
-        self.objective = Objective(copies, config, unconditional, guidance, dice)  # type: ignore[arg-type]
+        self.objective = Objective(copies, config, unconditional, guidance, dice)
         self.student = Accumulated(copies.parameters[STUDENT], config.lr, config)
         self.fake = Accumulated(copies.parameters[FAKE_SCORE], config.fake_lr, config)
 
@@ -142,7 +142,7 @@ class ThreeCopiesTraining:
         batch = self.router.draw(self.dice, update, self.config.batch)
         rows = [row(batch, i) for i in range(len(batch))]
         sigmas = self.objective.sigmas
-        paths = [simulate(self.copies, sigmas, one.source, one.student_prompts, dice) for one, dice in self._shares(rows)]  # type: ignore[arg-type]
+        paths = [simulate(self.copies, sigmas, one.source, one.student_prompts, dice) for one, dice in self._shares(rows)]
         logs: dict[str, float] = {}
         for _ in range(self.config.fake_updates):
             logs["loss/fake_score"] = self.fake.step(self._fake_losses(rows, paths), len(rows), update)

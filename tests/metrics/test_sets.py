@@ -31,6 +31,6 @@ def test_cmmd_does_not_see_lengths():
 
 
 @pytest.mark.parametrize("shapes", [((1, 4), (5, 4)), ((5, 4), (5, 3)), ((5,), (5, 4))])
-def test_wrong_shapes_are_refused(shapes):
+def test_wrong_shapes_are_refused(shapes, unchecked):
     with pytest.raises(ValueError, match="expected"):
         kid(*(torch.zeros(shape) for shape in shapes))

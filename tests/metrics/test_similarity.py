@@ -64,7 +64,7 @@ def test_values_do_not_depend_on_order_or_batch():
         torch.testing.assert_close(metric(images[2:3], truths[2:3]), whole[2:3], rtol=1e-6, atol=1e-6)
 
 
-def test_shapes_are_checked():
+def test_shapes_are_checked(unchecked):
     with pytest.raises(ValueError, match="equal shapes"):
         psnr(torch.rand(1, 3, 8, 8), torch.rand(2, 3, 8, 8))
     with pytest.raises(ValueError, match="at least 11"):
