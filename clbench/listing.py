@@ -83,10 +83,11 @@ def list_metrics() -> Rows:
         "derived": [DERIVED.get(name).card for name in DERIVED],
     }
     rows = [
-        [c.name, kind, str(c.version), c.direction, f"{c.bounds[0]:g} .. {c.bounds[1]:g}", c.about]
+        [c.name, kind, str(c.version), c.direction, f"{c.bounds[0]:g} .. {c.bounds[1]:g}", f"{c.tolerance:g}", c.about]
         for kind, cards in kinds.items() for c in cards
     ]  # fmt: skip
-    return "metrics", ["name", "of a", "version", "better", "bounds", "is"], rows
+    title = "metrics (tolerance: the largest difference that the other pictures of a batch, or their order, may make)"
+    return title, ["name", "of a", "version", "better", "bounds", "tolerance", "is"], rows
 
 
 def list_suites() -> Rows:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from clbench.score import Scorer
 
 DIGITS = 7
-"""Significant digits of a stored value: below the stated tolerance of 1e-6, above what batching can change."""
+"""Significant digits of a stored value: a step is below the tolerances of the cards and above what batching can change."""
 
 NOT_FINITE = {
     "vsa": "its subject could not be scored",

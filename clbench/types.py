@@ -171,6 +171,8 @@ class MetricCard:
     """What a metric is. `bounds` are inclusive; `needs` names what must be known to compute it,
     and "meter" where it is read from the bleeding meter.
 
+    `tolerance`, in the metric's own units, is the largest difference that other pictures in the batch, another order or
+    another number of workers may make to a value; infinite for what is measured anew each time.
     `questions` are the kinds of cases (`Case.question`) that it is computed for; others get no row of it.
     """
 
@@ -178,6 +180,7 @@ class MetricCard:
     version: int
     direction: Direction
     bounds: tuple[float, float]
+    tolerance: float
     about: str
     source: str = ""
     needs: frozenset[str] = frozenset()

@@ -109,3 +109,11 @@ def mini_world(mini_world_file):
     from clbench.world import load_world
 
     return load_world(mini_world_file)
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory):
+    """`planted.Planted`: systems with known answers in the shipped tiny world's scenes, and a scorer of every metric."""
+    from planted import plant
+
+    return plant(tmp_path_factory.mktemp("planted"))

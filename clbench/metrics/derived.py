@@ -103,7 +103,7 @@ _UP = math.inf
 for _figure in (
     Derived(
         MetricCard(
-            "bleed_rate", 1, "lower", (0.0, 1.0),
+            "bleed_rate", 1, "lower", (0.0, 1.0), 0.0,
             "Share of outputs attributed to another effect than the asked one; of neutral questions to any effect.",
             questions=frozenset({"effect", "neutral"}),
         ),
@@ -111,36 +111,38 @@ for _figure in (
     ),
     Derived(
         MetricCard(
-            "untouched_rate", 1, "lower", (0.0, 1.0), "Share of outputs attributed to the untouched source.",
+            "untouched_rate", 1, "lower", (0.0, 1.0), 0.0, "Share of outputs attributed to the untouched source.",
             questions=frozenset({"effect", "composed"}),
         ),
         "attributed", _labelled(lambda rows: rows.other == SOURCE), share=True,
     ),
     Derived(
         MetricCard(
-            "unclear_rate", 1, "lower", (0.0, 1.0), "Share of outputs attributed to nothing clearly.", questions=EVERY
+            "unclear_rate", 1, "lower", (0.0, 1.0), 0.0, "Share of outputs attributed to nothing clearly.", questions=EVERY
         ),
         "attributed", _labelled(lambda rows: rows.other == NONE), share=True,
     ),
     Derived(
-        MetricCard("leak_worst", 1, "lower", (0.0, _UP), "Largest leak of another effect than the asked ones into the output."),
+        MetricCard(
+            "leak_worst", 1, "lower", (0.0, _UP), 2e-6, "Largest leak of another effect than the asked ones into the output."
+        ),
         "leak", _worst,
     ),
     Derived(
         MetricCard(
-            "edit_failed_rate", 1, "lower", (0.0, 1.0), "Share of edits that failed and left no picture.", questions=EVERY
+            "edit_failed_rate", 1, "lower", (0.0, 1.0), 0.0, "Share of edits that failed and left no picture.", questions=EVERY
         ),
         "failed", _plain, share=True,
     ),
     Derived(
         MetricCard(
-            "nfe", 1, "lower", (0.0, _UP), "Forward passes of the transformer for one picture.", questions=EVERY
+            "nfe", 1, "lower", (0.0, _UP), 0.0, "Forward passes of the transformer for one picture.", questions=EVERY
         ),
         "nfe", _plain, shown=False,
     ),
     Derived(
         MetricCard(
-            "seconds", 1, "lower", (0.0, _UP), "Wall time of one picture; tells systems apart on one machine only.",
+            "seconds", 1, "lower", (0.0, _UP), _UP, "Wall time of one picture; tells systems apart on one machine only.",
             questions=EVERY,
         ),
         "seconds", _plain, shown=False,

@@ -16,6 +16,7 @@ import torch
 
 from clbench.calibration import to_tensor
 from clbench.edit import bench_for, edit
+from clbench.metrics.cards import in_tolerances
 from clbench.results import RunFolder
 from clbench.score import Scorer
 from clbench.score_case import SourceScorer
@@ -110,8 +111,9 @@ def batches(scorer: Scorer, runs: Sequence[RunFolder]) -> Iterator[Check]:
     alone = [([case], [picture]) for case, picture in zip(cases, pictures, strict=True)]
     single = _scored(SourceScorer(source, scorer), effect, alone)
     about = f"{len(whole)} scores of {len(cases)} pictures"
-    yield Check("order of pictures: largest change of a score", gap(whole, turned), high=SAME, about=about)
-    yield Check("batch size: largest change of a score", gap(whole, single), high=SAME, about=f"{about}, one at a time")
+    yield Check("order of pictures: largest change of a score, in tolerances", gap(whole, turned), high=1, about=about)
+    about = f"{about}, one at a time"
+    yield Check("batch size: largest change of a score, in tolerances", gap(whole, single), high=1, about=about)
 
 
 def _scored(
@@ -128,8 +130,7 @@ def _scored(
 
 
 def gap(one: Mapping[tuple[int, str, str], float], two: Mapping[tuple[int, str, str], float]) -> float:
-    """Largest difference, relative to values above 1; infinite if one has a score that the other lacks."""
+    """Largest difference in tolerances of its metric; infinite if one has a score that the other lacks."""
     if one.keys() != two.keys():
         return float("inf")
-    both = [(one[key], two[key]) for key in one if one[key] == one[key] or two[key] == two[key]]
-    return max(abs(a - b) / max(1.0, abs(a)) if a == a and b == b else float("inf") for a, b in both)
+    return max(in_tolerances(key[1], one[key], two[key]) for key in one)
