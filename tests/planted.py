@@ -7,20 +7,23 @@ without its subject. `base` answers neutral questions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from clbench.calibration import to_tensor
 from clbench.certificate import Named, describe_run
 from clbench.images import reduce_to
 from clbench.metrics import METRICS
+from clbench.metrics.cards import in_tolerances
 from clbench.metrics.nuisance import apply_nuisance
 from clbench.neutral import neutral_edit
-from clbench.results import RunFolder
-from clbench.score import Scorer
+from clbench.results import EditRecord, RunFolder
+from clbench.score import Scorer, _Work
 from clbench.suite import Suite, SuiteTable
 from clbench.systems.controls import right_answer, truth_draw
 from clbench.truth import paint_over
@@ -78,6 +81,21 @@ def values(scores: Iterable[Score]) -> dict[tuple[str, str, str], float | str]:
         labelled = score.metric == "attributed"
         found[score.metric, score.case.id, "" if labelled else score.other] = score.other if labelled else score.value
     return found
+
+
+def scored(planted: Planted, source: str, asked: Mapping[str, Sequence[EditRecord]]) -> dict[tuple[str, ...], float | str]:
+    """The values of edits of one source, `asked` by system and scored together: by system, then as in `values`."""
+    works = [_Work(planted.runs[name], list(records)) for name, records in asked.items()]
+    with torch.inference_mode():
+        rows = planted.scorer._score_works(source, works)
+    return {(name, *key): value for name, scores in zip(asked, rows, strict=True) for key, value in values(scores).items()}
+
+
+def gap(metric: str, one: float | str, other: float | str) -> float:
+    """`in_tolerances`, also of labels: equal or not."""
+    if isinstance(one, str) or isinstance(other, str):
+        return 0.0 if one == other else math.inf
+    return in_tolerances(metric, one, other)
 
 
 def open_world(folder: Path) -> World:

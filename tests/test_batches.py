@@ -11,13 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import EFFECTS, SYSTEMS, Planted, values
+from planted import EFFECTS, SYSTEMS, Planted, gap, scored
 
 from clbench.calibration import to_tensor
 from clbench.metrics import METRICS, SET_METRICS
 from clbench.metrics.cards import in_tolerances
 from clbench.metrics.derived import DERIVED
-from clbench.score import _Work
 from clbench.score_sets import set_metrics
 from clbench.suite import load_suite, shipped_suites
 
@@ -35,25 +34,15 @@ def units(planted: Planted):
     return [(name, records) for (name, *_), records in found.items()]
 
 
-def scored(planted: Planted, units) -> dict[tuple[str, ...], float | str]:
+def together(planted: Planted, units) -> dict[tuple[str, ...], float | str]:
     """The values of `units`, scored together in this order."""
     records = {name: [record for other, group in units if other == name for record in group] for name, _ in units}
-    works = [_Work(planted.runs[name], mine) for name, mine in records.items()]
-    with torch.inference_mode():
-        rows = planted.scorer._score_works(planted.world.sources[0].id, works)
-    return {(name, *key): value for name, scores in zip(records, rows, strict=True) for key, value in values(scores).items()}
+    return scored(planted, planted.world.sources[0].id, records)
 
 
 @pytest.fixture(scope="module")
 def whole(planted, units):
-    return scored(planted, units)
-
-
-def apart(metric: str, one: float | str, other: float | str) -> float:
-    """`in_tolerances`, also of labels."""
-    if isinstance(one, str) or isinstance(other, str):
-        return 0.0 if one == other else math.inf
-    return in_tolerances(metric, one, other)
+    return together(planted, units)
 
 
 @settings(max_examples=3, deadline=None)
@@ -64,9 +53,9 @@ def test_every_metric_is_the_same_in_any_batch_and_order(planted, units, whole, 
     border = dice.randrange(2, len(units) - 1)
     found = {}
     for part in (mixed[:1], mixed[1:border], mixed[border:]):
-        found |= scored(planted, part)
+        found |= together(planted, part)
     assert found.keys() == whole.keys()
-    gaps = {key: apart(key[1], whole[key], found[key]) for key in whole}
+    gaps = {key: gap(key[1], whole[key], found[key]) for key in whole}
     assert max(gaps.values()) <= 1, max(gaps, key=gaps.__getitem__)
 
 
