@@ -13,6 +13,7 @@ from clbench.cores import usable_cores
 from clbench.provenance import package_versions, platform_facts
 from clbench.registry import ClbenchError
 from clbench.world import World, load_world
+from clbench.world_adapters import Adapter
 
 State = Literal["ok", "missing", "note", "warning"]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -84,10 +85,12 @@ def _files(world: World, lacking: str = "") -> list[Finding]:
         found.append(_look("accelerator", lambda: _adapter(world, world.accelerator().path, shapes)))
     for candidate in world.table.candidates:
         what = f"candidate {candidate.name}"
-        found.append(_look(what, lambda name=candidate.name: _candidate(world, name, shapes)))
+        found.append(_look(what, lambda name=candidate.name: _asked_adapter(world, world.candidate(name), shapes)))
     if world.table.joint is not None:
-        found.append(_look("joint", lambda: _adapter(world, world.joint().path, shapes)))
-    found += [Finding("pictures", "missing", lacking)] if lacking else _pictures(world)
+        found.append(_look("joint", lambda: _asked_adapter(world, world.joint(), shapes)))
+    found += (seen := _pictures(world))
+    if lacking and not any(lacking in finding.detail for finding in seen):
+        found.append(Finding("pictures", "missing", lacking))
     found.append(_look("encoders", lambda: _encoders(world)))
     return found
 
@@ -174,15 +177,14 @@ def _adapter(world: World, path: Path, shapes: Shapes) -> str:
     return f"rank {info.rank}, {len(info.modules)} modules, {info.bytes / 2**20:.2f} MiB"
 
 
-def _candidate(world: World, name: str, shapes: Shapes) -> str:
-    """The adapter, and where it is asked in words of its own."""
+def _asked_adapter(world: World, adapter: Adapter, shapes: Shapes) -> str:
+    """The adapter of many effects, and where it is asked in words of its own."""
     from clbench.adapter_prompts import as_trained, other_words, prompt_kind
     from clbench.adapters import describe_adapter
 
-    candidate = world.candidate(name)
-    told, info = _adapter(world, candidate.path, shapes), describe_adapter(candidate.path)
-    kind = prompt_kind(info, candidate.prompt)
-    asked = {effect: world.effects[effect] for effect in candidate.effects} or world.effects
+    told, info = _adapter(world, adapter.path, shapes), describe_adapter(adapter.path)
+    kind = prompt_kind(info, adapter.prompt)
+    asked = {effect: world.effects[effect] for effect in adapter.effects} or world.effects
     differ = other_words(asked, as_trained(info, asked, kind), kind)
     own = [f"{what} of its own for {len(ids)} effects ({ids[0]}{', ...' * (len(ids) > 1)})" for what, ids in differ.items()]
     return f"{told}; asked with {' and '.join(own)}" if own else told
@@ -249,8 +251,8 @@ def _sources(world: World) -> Finding:
 
 def _references(world: World) -> Finding:
     """Every pair of every effect, held against all sources; a warning where some sources have none."""
-    ids = [source.id for source in world.sources]
     try:
+        ids = [source.id for source in world.sources]
         effects = [effect for effect in world.effects if world.truth_kind(effect) == "reference"]
         lacking = [sentence for effect in effects if (sentence := world.pairs.check(effect, ids))]
     except ClbenchError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from clbench.console import print_table, progress, show
 from clbench.notices import say
-from clbench.order import Order, check, check_given, checked, folder_of, names, notes, require_alike
+from clbench.order import Order, check, check_given, checked, folder_of, names, notes, require_alike, unanswerable
 from clbench.registry import ClbenchError
 from clbench.suite import Suite, find_suite, load_suite, require_shipped, shipped_suites, suite_kind
 from clbench.world import World, load_world
@@ -221,6 +221,8 @@ def answerable(order: Order, world: World, out: Path) -> list[Suite]:
         suite = load_suite(name)
         try:
             check(replace(order, suite=name, out=out / name), world, suite)
+            if reason := unanswerable(world, suite):
+                raise ClbenchError(reason)
         except ClbenchError as error:
             say(f"suite {name} is left out: {error}", "yellow")
             reasons.add(str(error))

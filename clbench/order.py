@@ -49,7 +49,6 @@ def check(order: Order, world: World, suite: Suite) -> None:
     from clbench.results import require_named, runs_in
 
     checked(order, world, suite)
-    _require_operators(world, suite)
     _require_truth(order, world, suite)
     out = folder_of(order, world, suite)
     check_possible(out)
@@ -127,19 +126,20 @@ def check_given(order: Order, world: World) -> None:
         world.effect(effect)
 
 
-def _require_operators(world: World, suite: Suite) -> None:
-    """ClbenchError where pairs of effects are asked and nobody can know what any two of them in turn look like."""
-    if suite.table.pairs and not any(world.effect(effect).operator for effect in suite.effects(world)):
-        raise ClbenchError(
-            f"suite {suite.name} asks for two effects in turn, whose right answer only known operators can tell, and no effect "
-            f"of world {world.name} has one"
-        )
+def unanswerable(world: World, suite: Suite) -> str:
+    """Why the suite's pairs of effects have no right answer in this world; "" where some have one, or none is asked."""
+    known = [effect for effect in suite.effects(world) if world.effect(effect).operator] if suite.table.pairs else []
+    if suite.table.pairs is None or len(known) > 1:
+        return ""
+    return f"what two effects in turn look like is known by operators alone, which the effects of world {world.name} lack"
 
 
 def notes(
     order: Order, world: World, suite: Suite, bench: Bench, systems: Sequence[tuple[System, list[Case]]]
 ) -> Iterator[str]:
-    """What is not as the suite says it, in sentences: systems left out or added, reference pairs that are missing."""
+    """What is not as the suite says it, in sentences: systems left out or added, right answers that are missing."""
+    if reason := unanswerable(world, suite):
+        yield f"suite {suite.name}: only what needs no right answer is scored: {reason}"
     if not names(order.systems):
         yield from suite.left_out(world)
         if TEACHER not in suite.systems_in(world) and (effect := _judged_by_teacher(world, suite, order)):

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clbench.backbones.common import pick_device
 from clbench.calibration import RoundTrip, fit_meter, round_trip_of, to_tensor
 from clbench.edit_log import about
 from clbench.encoders import Encoders, open_encoders
@@ -80,6 +81,7 @@ class Scorer:
         self.encoders: Encoders = open_encoders(world, self.metrics)
         self.truths = Truths(world, teacher)
         self.base, self._base_records = base, base.read_edits() if base is not None else {}
+        self._code, self._by_teacher = code_key(), self.truths.made_from
         self._meter: BleedingMeter | None = None
         self._fitting = Lock()
 
@@ -126,11 +128,21 @@ class Scorer:
         """The hash of everything that decides the rows of a run: equal ones have equal rows."""
         records = list(folder.read_edits().values())
         about_run = [folder.info.run, folder.info.system_name, folder.info.suite.name]
-        return hash_value([code_key(), about_run, self._key(), self._about(_Work(folder, records)), self.truths.made_from])
+        return hash_value([about_run, self._key(), self._about(_Work(folder, records))])
 
     def is_scored(self, folder: RunFolder) -> bool:
-        """Whether the run's scores.parquet is what `score` would write."""
-        return read_made_from(folder.scores_file) == self.made_from(folder)
+        """Whether the run's scores.parquet is what `score` would write, and can be read."""
+        if read_made_from(folder.scores_file) != self.made_from(folder):
+            return False
+        try:
+            folder.read_scores()
+        except ClbenchError:
+            return False
+        return True
+
+    def forget_parts(self, folder: RunFolder) -> None:
+        """Remove what an interrupted scoring has left."""
+        ScoreParts(folder.path, self._key()).clear()
 
     def competing(self, folder: RunFolder) -> list[str]:
         """The suite's effects among which the outputs of a run are told apart: those whose truth is known for any of its sources.
@@ -144,7 +156,7 @@ class Scorer:
         self, sources: Sequence[tuple[str, list[_Work]]], parts: Mapping[str, ScoreParts]
     ) -> Generator[tuple[_Work, list[Score]]]:
         """Rows of each run for each source, in order; sources are worked on beside each other, and kept when they are done."""
-        if any("meter" in METRICS.get(name).needs for name in self.metrics):
+        if "meter" in self._needed:
             # opening a pipeline sets the number of torch's threads; in a worker that would change the last digits of scores
             _ = self.round_trip
         with one_thread_each() as threads:
@@ -287,10 +299,17 @@ class Scorer:
         return self.suite.sources(self.world, None if self.suite.table.groups else len(self.world.sources))
 
     def _key(self) -> object:
-        """What, beside the pictures, decides a row."""
+        """What, beside the pictures, decides a row: also of the sources that an interrupted scoring has left."""
         versions = {name: METRICS.get(name).version for name in self.metrics}
         cards = {role: [card.name, card.sha256] for role, card in self.encoders.cards().items()}
-        return [self.world.hash, self.effects, self._sources(), versions, cards, self.truths.teacher_key]
+        backbone = self.world.backbone  # the meter's round trip is made on its device
+        trip = [backbone.dtype, pick_device(backbone.device)] if "meter" in self._needed else []
+        return [self._code, self.world.hash, self.effects, self._sources(), versions, cards, trip, self._by_teacher]
+
+    @property
+    def _needed(self) -> set[str]:
+        """What any of the suite's metrics needs."""
+        return set().union(*(METRICS.get(name).needs for name in self.metrics))
 
 
 def score_runs(
@@ -302,7 +321,10 @@ def score_runs(
     """
     named = {folder.info.system_name: folder for folder in folders}
     scorer = Scorer(world, suite, named.get("teacher"), named.get("base"))
-    kept = [folder for folder in folders if scorer.is_scored(folder)] if keep else []
+    done = [folder for folder in folders if scorer.is_scored(folder)]
+    for folder in done:  # what an interrupted scoring has left is of no use to a finished one, and must not be taken for new
+        scorer.forget_parts(folder)
+    kept = done if keep else []
     if pending := [folder for folder in folders if folder not in kept]:
         scorer.score(pending, progress)
     return kept

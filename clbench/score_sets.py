@@ -16,11 +16,13 @@ from torch import Tensor
 from clbench.calibration import to_tensor
 from clbench.edit_log import about
 from clbench.encoders import ClipEncoder, open_encoders
+from clbench.encoders.common import AT_ONCE
 from clbench.metrics import SET_METRICS
 from clbench.provenance import hash_value
+from clbench.registry import ClbenchError
 from clbench.results import EditRecord, RunFolder
 from clbench.score_kept import code_key
-from clbench.set_table import DIGITS, SetRow, read_made_from, write_sets
+from clbench.set_table import DIGITS, SetRow, read_made_from, read_sets, write_sets
 from clbench.suite import Suite
 from clbench.truth import Truths
 from clbench.world import World
@@ -51,10 +53,17 @@ def score_sets(folders: Sequence[RunFolder], world: World, suite: Suite, keep: b
     written = []
     for folder in folders:
         key = _made_from(folder, world, suite, clip, truths)
-        if not keep or read_made_from(folder) != key:
+        if not keep or not _is_kept(folder, key):
             features = None if clip is None else {"name": clip.card.name, "sha256": clip.card.sha256}
             written.append(write_sets(folder, _rows(folder, metrics, clip, truths), features, key))
     return written
+
+
+def _is_kept(folder: RunFolder, key: str) -> bool:
+    try:
+        return read_made_from(folder) == key and bool(read_sets(folder))
+    except ClbenchError:
+        return False
 
 
 def _made_from(folder: RunFolder, world: World, suite: Suite, clip: ClipEncoder | None, truths: _Truths) -> str:
@@ -125,6 +134,8 @@ def _embedded(
     outputs, right = {}, {}
     for effect, mine in asked.items():
         if known := truths.embedded(effect, (record.case.source for record in mine)):
-            pictures = [folder.read_picture(record) for record in mine if record.case.source in known]
-            outputs[effect], right[effect] = clip.embed_image(to_tensor(pictures)), torch.stack([*known.values()])
+            kept = [record for record in mine if record.case.source in known]
+            parts = [kept[start : start + AT_ONCE] for start in range(0, len(kept), AT_ONCE)]  # whole pictures need memory
+            seen = [clip.embed_image(to_tensor([folder.read_picture(record) for record in part])) for part in parts]
+            outputs[effect], right[effect] = torch.cat(seen), torch.stack([*known.values()])
     return outputs, right

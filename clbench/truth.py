@@ -71,11 +71,6 @@ class Truths:
         self._at_work_size = lru_cache(maxsize=AT_WORK)(self._first)
 
     @property
-    def teacher_key(self) -> str:
-        """The cache key of the teacher run that serves as truth, or the empty string."""
-        return "" if self._teacher_folder is None else self._teacher_folder.info.cache_key
-
-    @property
     def made_from(self) -> str:
         """The hash of the teachers' pictures where they are the truth of an effect; "" where the world's own hash says it all."""
         by_teacher = any(self.world.truth_kind(effect) == "teacher" for effect in self.world.effects)

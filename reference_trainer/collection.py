@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from clbench.adapter_prompts import own_triggers, words_of
+from clbench.adapter_prompts import words_of
 from clbench.adapters import AdapterInfo, describe_adapter, load_tensors
 from clbench.merging import Merge, Part, merged_file, usual_weight
 from clbench.provenance import hash_value
@@ -21,7 +21,15 @@ from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import STUDENT, Backbone, target_modules
 from reference_trainer.prompting import coherence, gram, wordings_fact
-from reference_trainer.starts import require_modules, require_prompt, require_room, require_size, require_times, tell_repeated
+from reference_trainer.starts import (
+    require_modules,
+    require_prompt,
+    require_room,
+    require_size,
+    require_times,
+    require_words,
+    tell_repeated,
+)
 from reference_trainer.streams import Router
 from reference_trainer.taught import Taught, add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.workshop import Workshop
@@ -92,13 +100,7 @@ def read_start(config: CollectionConfig, effects: Sequence[Effect], adapter: Pat
     require_prompt(path, config.prompt, "collection")
     require_times(path, config, "collection")
     info = describe_adapter(path)
-    triggers = own_triggers(info) if config.prompt == "aop" else {}
-    for effect in effects:
-        if triggers.get(effect.id, effect.trigger) != effect.trigger:
-            raise ClbenchError(
-                f"{path} was trained with trigger '{triggers[effect.id]}' for '{effect.id}', but it is '{effect.trigger}' now: "
-                "train with the same effects in the same order and the same [collection] triggers"
-            )
+    require_words(info, effects, config.prompt)
     return info
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from clbench.adapter_prompts import as_trained, other_words
 from clbench.adapters import AdapterInfo, read_header
 from clbench.notices import say
 from clbench.registry import ClbenchError
-from clbench.types import PromptKind
+from clbench.types import Effect, PromptKind
 from clbench.world import World
 from clbench.world_file import FewStepTable
 from reference_trainer import processes
@@ -64,6 +65,19 @@ def require_prompt(path: Path, prompt: PromptKind, stage: str) -> None:
     trained = read_header(path).get("__metadata__", {}).get("clbench.prompt", prompt)
     if trained != prompt:
         raise ClbenchError(f"{path} was trained with prompt = '{trained}', but [{stage}] has prompt = '{prompt}'")
+
+
+def require_words(info: AdapterInfo, effects: Sequence[Effect], prompt: PromptKind) -> None:
+    """ClbenchError if the adapter says that it was trained with another trigger or caption (of kind `instruction`: instruction)
+    of an effect than that is asked with now.
+    """
+    known = {effect.id: effect for effect in effects}
+    trained = as_trained(info, known, prompt)
+    for what, ids in other_words(known, trained, prompt).items():
+        field = "trigger" if what == "triggers" else "instruction" if prompt == "instruction" else "caption"
+        then, now = (getattr(words[ids[0]], field) for words in (trained, known))
+        hint = ": train with the same effects in the same order and the same [collection] triggers" if field == "trigger" else ""
+        raise ClbenchError(f"{info.path} was trained with {field} '{then}' for '{ids[0]}', but it is '{now}' now{hint}")
 
 
 def tell_repeated(path: Path, seed: int, stage: str) -> None:

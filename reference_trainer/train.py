@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from clbench.adapter_prompts import as_trained
+from clbench.adapter_prompts import as_trained, prompt_kind
 from clbench.lock import hold
 from clbench.registry import ClbenchError
 from clbench.types import Effect
@@ -34,7 +34,7 @@ from reference_trainer.loop import Progress
 from reference_trainer.pretrain_config import with_seed
 from reference_trainer.prompting import with_triggers
 from reference_trainer.recipe import Recipe
-from reference_trainer.starts import check_sampling
+from reference_trainer.starts import check_sampling, require_words
 from reference_trainer.teacher import add_teacher, train_teacher
 from reference_trainer.workshop import Workshop
 
@@ -169,7 +169,11 @@ def _old_effects(world: World, origin: Origin) -> list[Effect]:
     for name in origin.info.header.get("clbench.effects", "").split():
         if name not in world.effects:
             raise ClbenchError(f"{origin.info.path} knows '{name}', which {world.file} does not define: add it to [effects]")
-    return list(as_trained(origin.info, {name: world.effect(name) for name in origin.effects}).values())
+    known = {name: world.effect(name) for name in origin.effects}
+    if prompt_kind(origin.info) == "instruction":  # which the teachers are asked in too, and those know the world's alone
+        require_words(origin.info, list(known.values()), "instruction")
+        return list(known.values())
+    return list(as_trained(origin.info, known).values())
 
 
 def _from_scenes(

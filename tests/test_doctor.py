@@ -74,8 +74,14 @@ def test_a_missing_folder_of_pictures_is_one_finding_among_others(mini_world_fil
     shutil.rmtree(mini_world_file.parent / "pictures")
     (mini_world_file.parent / "accelerator.safetensors").unlink()
     found = {finding.what: finding for finding in examine(str(mini_world_file))}
-    assert found["pictures"].state == "missing" and "pictures" in found["pictures"].detail
-    assert found["accelerator"].state == "missing" and found["backbone"].state == "ok" and "sources" not in found
+    assert found["sources"].state == "missing" and "pictures" in found["sources"].detail and "pictures" not in found
+    assert found["accelerator"].state == "missing" and found["backbone"].state == "ok"
+    text = mini_world_file.read_text()
+    mini_world_file.write_text(text.replace("[accelerator]", '[references]\nfolder = "pairs"\n\n[accelerator]'))
+    (mini_world_file.parent / "pictures").mkdir()
+    photo(mini_world_file.parent / "pictures" / "one.png", 40, 40)
+    found = {finding.what: finding for finding in examine(str(mini_world_file))}
+    assert found["sources"].state == "ok" and found["pictures"].detail.startswith("folder of reference pictures not found")
 
 
 def test_another_pipeline_and_an_impossible_resolution_are_said(mini_world_file, flux_folder, tmp_path):

@@ -6,12 +6,14 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from test_score import make_run, picture, world  # noqa: F401  (a fixture)
 from test_score_questions import suite_of
 
 import clbench.score as room
 import clbench.score_sets as sets
 from clbench.score import Scorer, score_runs
+from clbench.score_parts import FOLDER
 from clbench.score_table import read_made_from
 from clbench.types import Edit
 
@@ -54,6 +56,38 @@ def test_rows_are_those_of_a_scoring_of_all(tmp_path, world, suite):  # noqa: F8
     assert score_runs([first, alone], world, suite, keep=True) == [first]
     score_runs([make_run(tmp_path / "two" / "identity", world, suite, "identity"), beside], world, suite)
     assert alone.read_scores().drop(columns="run").equals(beside.read_scores().drop(columns="run"))
+
+
+def test_what_an_interrupted_scoring_has_left_is_not_taken_for_new(tmp_path, world, suite, monkeypatch):  # noqa: F811
+    """Its parts were made by other code by now: the table that is written says of itself that it is of this code."""
+    run = make_run(tmp_path / "truth", world, suite, "truth")
+
+    class Stopped(Exception):
+        pass
+
+    def stop(folder, done, total):
+        raise Stopped
+
+    def interrupt():
+        with pytest.raises(Stopped):
+            score_runs([run], world, suite, stop)
+
+    monkeypatch.setattr(room, "code_key", lambda: "old code")
+    monkeypatch.setattr("clbench.score_case.psnr", lambda outputs, truth: torch.full((len(outputs),), 7.0, dtype=torch.float64))
+    interrupt()
+    assert (run.path / FOLDER).is_dir()
+    monkeypatch.undo()
+    score_runs([run], world, suite, keep=True)
+    assert 7.0 not in set(run.read_scores()["value"])
+    interrupt()  # of one that has its scores
+    assert score_runs([run], world, suite, keep=True) == [run] and not (run.path / FOLDER).exists()
+
+
+def test_a_teacher_beside_known_operators_changes_nothing(tmp_path, world, suite):  # noqa: F811
+    run = make_run(tmp_path / "truth", world, suite, "truth")
+    score_runs([run], world, suite)
+    teacher = make_run(tmp_path / "teacher", world, suite, "teacher")
+    assert score_runs([run, teacher], world, suite, keep=True) == [run]
 
 
 @pytest.mark.parametrize("what", ["code", "metric", "world", "older", "torn"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -254,6 +255,15 @@ def test_a_misspelt_folder_of_an_effect_is_named(mini_world, tmp_path):
     with pytest.raises(ClbenchError, match=r"made.seppia is of no effect of world mini, and 'sepia' has no picture"):
         system.check(cases)
     system.check([case for case in cases if case.effect != "sepia"])
+    write_png(made / "sepia" / "another.png", np.zeros((32, 32, 3), np.uint8))
+    open_system("folder", Bench(mini_world, EFFECTS, made)).check(cases)  # it has pictures, though not those
+
+
+def test_folders_of_pairs_are_no_misspelt_effects(mini_world, tmp_path):
+    first = cases_of(mini_world)[0]
+    pairs = [replace(first, effect=one, second=two) for one, two in (("sepia", "upside_down"), ("upside_down", "sepia"))]
+    write_png(tmp_path / "made" / f"{pairs[0].id}.png", np.zeros((32, 32, 3), np.uint8))
+    open_system("folder", Bench(mini_world, EFFECTS, tmp_path / "made")).check(pairs)
 
 
 def test_folder_card_knows_its_pixels(mini_world, tmp_path):

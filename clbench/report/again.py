@@ -22,17 +22,20 @@ class Again:
     commands: Sequence[Command]
 
 
-def again(typed: Mapping[str, str], suite: str, world: str, out: Path) -> Again:
-    """What to say of the commands that were `typed` for each system in `out`: none is said to make what it does not."""
+def again(typed: Mapping[str, str], suite: str, world: str, out: Path, usual: Sequence[str] = ()) -> Again:
+    """What to say of the commands that were `typed` for each system in `out`: none is said to make what it does not.
+
+    `usual` are the systems that a command without --system makes.
+    """
     told: dict[str, list[str]] = {}
     for system, line in typed.items():
         told.setdefault(portable_command(line, out), []).append(system)
-    if one := _joined(list(typed.values()), suite, world, out):
+    if one := _joined(list(typed.values()), suite, world, out, usual):
         return Again(ONE, [Command(one)])
     return Again(SEVERAL.format(len(told)), [Command(line, ", ".join(systems)) for line, systems in told.items()])
 
 
-def _joined(typed: Sequence[str], suite: str, world: str, out: Path) -> str:
+def _joined(typed: Sequence[str], suite: str, world: str, out: Path, usual: Sequence[str]) -> str:
     """The one command that does what all of `typed` do: they are one, or differ in their --system alone; else ""."""
     parts = [_without_systems(command(line, suite, world, out)) for line in typed]
     if any(rest != parts[0][0] for rest, _ in parts):
@@ -40,8 +43,11 @@ def _joined(typed: Sequence[str], suite: str, world: str, out: Path) -> str:
     systems = list(dict.fromkeys(system for _, named in parts for system in named))
     if len({tuple(named) for _, named in parts}) == 1:
         return command(typed[0], suite, world, out)
-    # a line without --system asked for all of the suite's
-    return shlex.join([*parts[0][0], *(["--system", ",".join(systems)] if all(named for _, named in parts) else [])])
+    if not all(named for _, named in parts):  # one of them asked for the usual ones
+        if not usual:
+            return ""
+        systems = [] if {*systems} <= {*usual} else list(dict.fromkeys([*usual, *systems]))
+    return shlex.join([*parts[0][0], *(["--system", ",".join(systems)] if systems else [])])
 
 
 def _without_systems(line: str) -> tuple[list[str], list[str]]:

@@ -52,7 +52,7 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
         question=suite.question,
         effects=world.effects,
         truth_kind=", ".join(KINDS[kind] for kind in kinds) or "none",
-        again=again(typed, suite_name or suite.name, world_name or world.name, out),
+        again=again(typed, suite_name or suite.name, world_name or world.name, out, _usual(suite, world)),
         truth_picture=_truth(world, runs),
         source_picture=lambda source: world.source_image(source, world.resolution),
         reference=REFERENCES.get(suite.name, "cascade"),
@@ -62,6 +62,14 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
         names=names,
         ranks=ranks(world, runs),
     )
+
+
+def _usual(suite: Suite, world: World) -> list[str]:
+    """The systems that the suite asks of this world today; none where it could not be asked (a candidate's file is gone)."""
+    try:
+        return [*suite.systems_in(world), *suite.controls_in(world)]
+    except ClbenchError:
+        return []
 
 
 def _asked_sources(runs: Sequence[RunFolder]) -> list[str]:

@@ -14,6 +14,9 @@ from clbench.registry import ClbenchError
 from clbench.types import Case, Edit, SystemCard
 from clbench.world import World
 
+ALIKE = 0.85
+"""From here on the name of a folder counts as an effect's, misspelt (difflib's ratio): a letter or a hyphen, no more."""
+
 
 class FolderSystem:
     """Finds each case's picture in `folder`; a missing one is a failed Edit with a reason, or refused with `strict`.
@@ -47,7 +50,7 @@ class FolderSystem:
         there = [case for case in cases if self._find(case) is not None]
         if cases and not there:
             raise ClbenchError(f"{self.folder} holds none of the {len(cases)} pictures asked for, such as {_place(cases[0])}.png")
-        self._check_names({case.effect for case in cases if not case.probe} - {case.effect for case in there})
+        self._check_names({case.effect for case in cases if not case.probe})
         if missing and self.strict:
             raise ClbenchError(f"{self.folder} lacks {len(missing)} of {len(cases)} pictures: {_some(missing)}")
         bad = [] if self.skip_bad else [edit for edit in map(self._edit, there) if edit.status == "failed"]
@@ -55,10 +58,12 @@ class FolderSystem:
             others = f"; not to be used either: {_some([_place(edit.case) for edit in bad[1:]])}" if bad[1:] else ""
             raise ClbenchError(f"{bad[0].reason}{others} (--skip-bad leaves such pictures out)")
 
-    def _check_names(self, absent: Collection[str]) -> None:
-        """ClbenchError for a folder that is no effect's and whose name is nearly that of an effect without any picture."""
-        for name in sorted({stem.partition("/")[0] for stem in self._files if "/" in stem} - {*self.world.effects}):
-            if near := get_close_matches(name, sorted(absent), 1):
+    def _check_names(self, asked: Collection[str]) -> None:
+        """ClbenchError for a folder that is no effect's and whose name is nearly that of one `asked` for that has no picture."""
+        folders = {stem.removeprefix("pictures/").partition("/")[0] for stem in self._files if "/" in stem}
+        named = {effect for folder in folders for effect in folder.split("+")}  # of pairs, both
+        for name in sorted(folders - {*self.world.effects}):
+            if "+" not in name and (near := get_close_matches(name, sorted({*asked} - named), 1, ALIKE)):
                 raise ClbenchError(
                     f"{self.folder / name} is of no effect of world {self.world.name}, and '{near[0]}' has no picture: "
                     "name the folder after the effect"

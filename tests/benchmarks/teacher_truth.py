@@ -1,9 +1,10 @@
 """How far a judgement by one teacher's pictures, what a user's own world has, agrees with that by known operators.
 
-On the pictures of finished runs: the same outputs are read twice, among truths from operators (as they were scored) and among the
-teacher's own pictures of the same sources, one draw each, or `--draws` of them, what a suite with so many seeds has; further
-draws are made now, in `teacher-draws` beside the runs. Agreement of labels is Cohen's kappa, of leak Spearman's correlation
-over cases; for all effects, and for those without randomness whose teacher has at least `GOOD` success.
+On the pictures of finished runs: the same outputs are read twice, among truths from operators (as they were scored) and among
+the teacher's own pictures of the same sources, one draw each, or `--draws` of them, what a suite with so many seeds has; further
+ones are made now, in `teacher-draws-WORLD-DRAWS` beside the folder that holds the runs' folder. Agreement of labels is Cohen's
+kappa, of leak Spearman's correlation over cases; for all effects, and for those without randomness whose teacher has at least
+`GOOD` success.
 
     python tests/benchmarks/teacher_truth.py runs/tiny/headline --world tiny --sources 4 --draws 4
 """
@@ -61,7 +62,8 @@ def further_draws(world: World, out: Path, sources: list[str], draws: int) -> di
         seeds=tuple(range(1, draws)), systems=("teacher",), metrics=("success",),
     )  # fmt: skip
     suite = Suite(Path("teacher-draws.toml"), table)
-    run = edit(world, suite, open_system("teacher", bench_for(world, suite)), out.parent / "teacher-draws")
+    beside = out.resolve().parents[1] / f"teacher-draws-{world.name}-{draws}"
+    run = edit(world, suite, open_system("teacher", bench_for(world, suite)), beside)
     found: dict[Key, list[np.ndarray]] = {}
     for record in run.read_edits().values():
         if record.status == "ok" and record.case.source in sources and record.case.seed < draws:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ from mini_parts import converter_of_width
 from mini_training import Stop, changed, interrupted
 from safetensors.torch import load_file
 
+from clbench.adapters import describe_adapter, load_tensors, save_adapter
 from clbench.registry import ClbenchError
 from clbench.world import World
 from reference_trainer.choice import teacher_files
@@ -69,8 +71,6 @@ def test_killed_at_any_write_a_collection_ends_with_the_same_weights(shop_floor,
 
 def test_files_of_a_collection_and_what_its_header_says(shop_floor):
     from safetensors import safe_open
-
-    from clbench.adapters import describe_adapter
 
     world, recipe, out = shop_floor
     seen = []
@@ -329,6 +329,12 @@ def test_a_start_with_other_triggers_or_the_training_s_own_file_is_refused(shop_
     start.write_bytes(path.read_bytes())
     recipe = changed(recipe, "collection", warm_start_from=str(start))
     with pytest.raises(ClbenchError, match=r"was trained with trigger '.*' for 'sepia', but it is '<qx1>' now"):
+        run("collection", recipe, world, None, out / "other")
+    info = describe_adapter(start)
+    header = {key: value for key, value in info.header.items() if key != "clbench.triggers"}
+    header |= {"clbench.captions": json.dumps({"sepia": "all in brown"})}
+    save_adapter(start, load_tensors(info), info.metadata, header)
+    with pytest.raises(ClbenchError, match=r"was trained with caption 'all in brown' for 'sepia', but it is 'make it sepia' now"):
         run("collection", recipe, world, None, out / "other")
     start.rename(tmp_path / "collection.safetensors")
     recipe = changed(recipe, "collection", warm_start_from=str(tmp_path / "collection.safetensors"))

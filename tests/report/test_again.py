@@ -52,8 +52,11 @@ def test_commands_that_differ_in_their_systems_alone_are_told_as_one():
     found = again({"base": one.format("base"), "teacher": one.format("teacher,cascade")}, "steps", "tiny-8", OUT)
     assert found.words == "To make this report again:"
     assert told(found) == [(f"{STEPS} --out runs/all --world tiny-8 --system base,teacher,cascade", "")]
-    every = again({"base": one.format("base"), "cascade": f"{STEPS} --out runs/all --world tiny-8"}, "steps", "tiny-8", OUT)
-    assert told(every) == [(f"{STEPS} --out runs/all --world tiny-8", "")]
+    bare = f"{STEPS} --out runs/all --world tiny-8"
+    lines = {"base": one.format("base"), "cascade": bare}
+    assert told(again(lines, "steps", "tiny-8", OUT, ["base", "cascade"])) == [(bare, "")]
+    assert told(again(lines, "steps", "tiny-8", OUT, ["cascade", "truth"])) == [(f"{bare} --system cascade,truth,base", "")]
+    assert "were made by 2 commands" in again(lines, "steps", "tiny-8", OUT).words, "nobody knows what the second one made"
 
 
 def test_a_page_shows_every_command_with_its_systems(tmp_path):
