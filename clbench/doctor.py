@@ -186,7 +186,7 @@ def _asked_adapter(world: World, adapter: Adapter, shapes: Shapes) -> str:
     kind = prompt_kind(info, adapter.prompt)
     asked = {effect: world.effects[effect] for effect in adapter.effects} or world.effects
     differ = other_words(asked, as_trained(info, asked, kind), kind)
-    own = [f"{what} of its own for {len(ids)} effects ({ids[0]}{', ...' * (len(ids) > 1)})" for what, ids in differ.items()]
+    own = [f"{what} of its own ({ids[0]}{f' and {len(ids) - 1} more' * (len(ids) > 1)})" for what, ids in differ.items()]
     return f"{told}; asked with {' and '.join(own)}" if own else told
 
 

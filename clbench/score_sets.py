@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,6 +96,13 @@ def _row(name: str, effect: str, steps: int | None, found: Tensor, truth: Tensor
     return SetRow(name, effect, steps, n, m, float(f"{value:.{DIGITS}g}"))
 
 
+def embed(clip: ClipEncoder, pictures: Iterable[np.ndarray]) -> Tensor:
+    """(n, D) of `pictures` uint8 (H, W, 3); those of one pass of the network are in memory at a time."""
+    waiting = iter(pictures)
+    parts = iter(lambda: list(islice(waiting, AT_ONCE)), [])
+    return torch.cat([clip.embed_image(to_tensor(part)) for part in parts])
+
+
 class _Truths:
     """Embeddings of the first draw of each truth, remembered."""
 
@@ -108,7 +117,7 @@ class _Truths:
         self._known |= {(effect, source): None for source in fresh}
         if known := {source: truth.draws[0] for source, truth in fresh.items() if truth.known}:
             assert self.clip is not None
-            rows = self.clip.embed_image(to_tensor(list(known.values())))
+            rows = embed(self.clip, known.values())
             self._known |= {(effect, source): row for source, row in zip(known, rows, strict=True)}
         return {source: row for source in asked if (row := self._known[effect, source]) is not None}
 
@@ -134,8 +143,6 @@ def _embedded(
     outputs, right = {}, {}
     for effect, mine in asked.items():
         if known := truths.embedded(effect, (record.case.source for record in mine)):
-            kept = [record for record in mine if record.case.source in known]
-            parts = [kept[start : start + AT_ONCE] for start in range(0, len(kept), AT_ONCE)]  # whole pictures need memory
-            seen = [clip.embed_image(to_tensor([folder.read_picture(record) for record in part])) for part in parts]
-            outputs[effect], right[effect] = torch.cat(seen), torch.stack([*known.values()])
+            pictures = (folder.read_picture(record) for record in mine if record.case.source in known)
+            outputs[effect], right[effect] = embed(clip, pictures), torch.stack([*known.values()])
     return outputs, right

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tiny_scenes import SHIPPED, world_text
 
 from clbench.calibration import to_tensor
 from clbench.certificate import Named, describe_run
@@ -30,33 +31,10 @@ from clbench.truth import paint_over
 from clbench.types import NEUTRAL, Case, Edit, Score, SystemCard, seed_from
 from clbench.world import World, load_world
 
-SHIPPED = Path(__file__).parents[1] / "suites" / "worlds" / "tiny"
 EFFECTS = ("pixelate", "swirl", "rain", "subject_gold")
 """Two that show in which order they came, one with many right answers, and one that acts on the subject alone."""
 SYSTEMS = ("right", "half", "mixed", "faded")
 DRAW = 100
-WORLD = """
-name = "planted"
-resolution = 64
-
-[backbone]
-kind = "flux-kontext"
-path = "backbone"
-
-[effects]
-file = "{folder}/effects.toml"
-
-[sources]
-kind = "scenes"
-folder = "{folder}/sources"
-split = "evaluation"
-count = 2
-size = 128
-
-[encoders]
-clip = "{folder}/encoders/clip"
-perceptual = "st-lpips"
-"""
 
 
 @dataclass(frozen=True)
@@ -99,7 +77,7 @@ def gap(metric: str, one: float | str, other: float | str) -> float:
 
 
 def open_world(folder: Path) -> World:
-    (folder / "world.toml").write_text(WORLD.format(folder=SHIPPED))
+    (folder / "world.toml").write_text(world_text("planted", 2, f"{SHIPPED}/encoders/clip"))
     return load_world(folder / "world.toml")
 
 

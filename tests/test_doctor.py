@@ -66,7 +66,7 @@ def test_a_candidates_own_words_are_told(mini_world_file):
     captions = {"sepia": "a photo in brown tones", "upside_down": "turn it upside down"}
     save_adapter(file, factors, metadata, {"clbench.captions": json.dumps(captions)})
     now, told = state(mini_world_file, "candidate collection")
-    assert now == "ok" and told.endswith("; asked with captions of its own for 1 effects (sepia)")
+    assert now == "ok" and told.endswith("; asked with captions of its own (sepia)")
 
 
 def test_a_missing_folder_of_pictures_is_one_finding_among_others(mini_world_file):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_scenes import world_text
 
 from clbench.certificate import Named, describe_run
 from clbench.encoders import LpipsNetwork, open_perceptual
@@ -24,35 +25,12 @@ from clbench.world import load_world
 
 EFFECTS = ("sepia", "upside_down", "rain", "subject_gold")
 WITHOUT_CLIP = tuple(name for name in METRICS if not name.startswith("clip") and "effect" in METRICS.get(name).questions)
-SHIPPED = Path(__file__).parents[1] / "suites" / "worlds" / "tiny"
-WORLD = """
-name = "score-test"
-resolution = 64
-
-[backbone]
-kind = "flux-kontext"
-path = "backbone"
-
-[effects]
-file = "{folder}/effects.toml"
-
-[sources]
-kind = "scenes"
-folder = "{folder}/sources"
-split = "evaluation"
-count = 4
-size = 128
-
-[encoders]
-clip = ""
-perceptual = "st-lpips"
-"""
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     file = tmp_path_factory.mktemp("world") / "world.toml"
-    file.write_text(WORLD.format(folder=SHIPPED))
+    file.write_text(world_text("score-test", 4))
     return load_world(file)
 
 
@@ -144,7 +122,7 @@ def test_every_case_has_every_metric_and_bounds_hold(scored, world, suite):
 def test_only_effects_whose_truth_is_known_compete(tmp_path):
     """The teacher made one picture of glow and none of inkwash, so nothing was told apart from inkwash."""
     own = "".join(f'[[effects.inline]]\nid = "{effect}"\ninstruction = "make it {effect}"\n' for effect in ("glow", "inkwash"))
-    (tmp_path / "world.toml").write_text(WORLD.format(folder=SHIPPED) + own)
+    (tmp_path / "world.toml").write_text(world_text("score-test", 4) + own)
     world = load_world(tmp_path / "world.toml")
     effects = ("sepia", "subject_gold", "glow", "inkwash")
     table = SuiteTable(name="own", question="?", effects=effects, sources=2, systems=("teacher",), metrics=("psnr",))
