@@ -17,7 +17,7 @@ from reference_trainer.examples import check_sources
 from reference_trainer.networks import Modules, adapted
 from reference_trainer.prompting import with_triggers
 from reference_trainer.recipe import Recipe
-from reference_trainer.starts import check_sampling, require_room, require_size
+from reference_trainer.starts import check_precision, check_sampling, require_room, require_size
 
 
 def check_ahead(recipe: Recipe, world: World, effects: Sequence[str] | None, out: Path) -> None:
@@ -25,6 +25,7 @@ def check_ahead(recipe: Recipe, world: World, effects: Sequence[str] | None, out
     chosen = choose_effects(world, effects)
     for stage, config in (("accelerator", recipe.accelerator), ("collection", recipe.collection)):
         check_sampling(world, config, stage, tell=False)
+        check_precision(world, config.precision, stage)
         check_sources(world, config.pictures, stage)
     if recipe.collection.warm_start_from == "merged":
         _check_merge(recipe, world)

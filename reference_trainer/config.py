@@ -50,7 +50,7 @@ class LoraTable(Table):
     rank: int = Field(default=8, ge=1)
     alpha: float | None = Field(default=None, gt=0, description="None: alpha = rank, scale 1")
     modules: Modules = "all"
-    dtype: StoredDtype = Field(default="float32", description="of the exported file; training is always in float32")
+    dtype: StoredDtype = Field(default="float32", description="of the exported file; what is trained is always float32")
 
     @property
     def alpha_value(self) -> float:

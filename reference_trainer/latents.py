@@ -18,7 +18,7 @@ PIXELS = 32 * 64 * 64
 class LatentSpace:
     """Square pictures of `size` pixels and the latents of one pipeline's VAE.
 
-    A packed latent is ``(tokens, channels)`` with ``tokens = (size / (2 f))^2`` and four times the VAE's channels.
+    A packed latent is float32 ``(tokens, channels)`` with ``tokens = (size / (2 f))^2`` and four times the VAE's channels.
     Encoding takes the mode of the posterior, as the pipeline does. `batch` is the number of pictures of one pass.
     """
 
@@ -64,7 +64,7 @@ class LatentSpace:
     def _encode(self, pictures: Sequence[np.ndarray]) -> Tensor:
         vae = self._pipe.vae
         x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().to(vae.device) / 255 * 2 - 1
-        mode = vae.encode(x).latent_dist.mode()
+        mode = vae.encode(x.to(vae.dtype)).latent_dist.mode().float()
         return self.pack((mode - vae.config.shift_factor) * vae.config.scaling_factor)
 
     @torch.no_grad()
@@ -75,6 +75,6 @@ class LatentSpace:
     def _decode(self, packed: Tensor) -> np.ndarray:
         vae = self._pipe.vae
         latents = self._pipe._unpack_latents(packed, self.size, self.size, self._pipe.vae_scale_factor)
-        images = vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor).sample
+        images = vae.decode((latents / vae.config.scaling_factor + vae.config.shift_factor).to(vae.dtype)).sample
         images = (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
         return (images * 255).round().astype(np.uint8)

@@ -105,6 +105,7 @@ class Backbone:
     outnumber the width, as in the tiny world), ``low-rank`` adds s B (A x) (smaller, for large models). Both give
     the same numbers up to rounding. So does `rows`, the most rows of one pass without gradient (None: all), and so does
     `checkpoint_blocks`, which lets a pass with gradient keep the inputs of blocks alone and compute the rest again backwards.
+    The transformer may be in bfloat16 where `precision` is; frozen adapters are then, too, and those in training in float32.
     """
 
     def __init__(
@@ -144,6 +145,8 @@ class Backbone:
         for parameter in self.transformer.parameters():
             parameter.requires_grad_(before.get(parameter, False))
         for parameter in self.parameters(name).values():
+            if trainable:  # peft gives it the base's dtype, in which a step of the optimizer would be lost
+                parameter.data = parameter.data.float()
             parameter.requires_grad_(trainable)
 
     def add_new(self, name: str, rank: int, alpha: float, modules: Modules, generator: torch.Generator) -> None:
@@ -318,9 +321,9 @@ class Backbone:
 
 
 def _merged(base: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """W + s B A, always in the precision of the weights: a small change is lost in a bfloat16 sum."""
+    """W + s B A, always in float32: a small change is lost in a bfloat16 sum."""
     with torch.autocast(base.device.type, enabled=False):
-        return torch.addmm(base, b, a, alpha=scale)
+        return torch.addmm(base.float(), b.float(), a.float(), alpha=scale)
 
 
 def _base(layer: LoraLayer) -> nn.Linear:

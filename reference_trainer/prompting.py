@@ -23,7 +23,7 @@ from clbench.world import World
 
 @dataclass(frozen=True)
 class Prompts:
-    """Embedded prompts: `tokens` ``(B, L, D)`` of the T5 encoder, `pooled` ``(B, P)`` of the CLIP encoder."""
+    """Embedded prompts in float32: `tokens` ``(B, L, D)`` of the T5 encoder, `pooled` ``(B, P)`` of the CLIP encoder."""
 
     tokens: Tensor
     pooled: Tensor
@@ -87,7 +87,7 @@ class PromptCache:
     def _encode(self, text: str) -> Prompts:
         tokens, pooled, _ = self._pipe.encode_prompt(text, max_sequence_length=self.length, device=torch.device(self.device))
         assert tokens is not None and pooled is not None
-        return Prompts(tokens, pooled)
+        return Prompts(tokens.float(), pooled.float())
 
     @contextmanager
     def _encoders_there(self) -> Iterator[None]:

@@ -34,7 +34,7 @@ from reference_trainer.loop import Progress
 from reference_trainer.pretrain_config import with_seed
 from reference_trainer.prompting import with_triggers
 from reference_trainer.recipe import Recipe
-from reference_trainer.starts import check_sampling, require_words
+from reference_trainer.starts import check_precision, check_sampling, require_words
 from reference_trainer.teacher import add_teacher, train_teacher
 from reference_trainer.workshop import Workshop
 
@@ -77,6 +77,8 @@ def run(
     _check_writable(out)
     if stage in ("base", "encoders"):
         return _from_scenes(stage, recipe, world, out, resume, report)
+    if stage in STAGES:
+        check_precision(world, getattr(recipe, stage).precision, stage)
     if stage == "teachers":
         return _teachers(recipe, world, chosen, out / "teachers", resume, report)
     if stage == "accelerator":
@@ -150,6 +152,7 @@ def _extension(
     if extend.adapter.resolve() == made.resolve():
         raise ClbenchError(f"{made} would be overwritten by its own extension: use another --out")
     check_sampling(world, recipe.extension, "extension")
+    check_precision(world, recipe.extension.precision, "extension")
     origin = read_origin(extend.adapter, extend.old, recipe.extension)
     old, home = _old_effects(world, origin), out / "teachers"
     added = new_effects(world, effects, origin.effects, origin.info.path, home)

@@ -33,12 +33,13 @@ def require_room(pipe: FluxKontextPipeline, device: torch.device, name: str) -> 
     torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info(device)[0]
     large = weight_bytes(pipe.transformer)
+    held = str(pipe.transformer.dtype).removeprefix("torch.")
     beside = weight_bytes(pipe.vae) + weight_bytes(pipe.text_encoder) + weight_bytes(pipe.text_encoder_2)
     if free < large + beside:
         raise ClbenchError(
-            f"training needs {gigabytes(large + beside)} on {device} for the float32 weights of {name} alone (transformer "
+            f"training needs {gigabytes(large + beside)} on {device} for the {held} weights of {name} alone (transformer "
             f"{gigabytes(large)}, autoencoder and text encoders {gigabytes(beside)}), but {gigabytes(free)} are free: "
-            'use a larger device, or device = "cpu" in the world file'
+            'use a larger device, dtype = "bfloat16" or device = "cpu" in the world file'
         )
 
 
@@ -53,7 +54,7 @@ def gigabytes(number: int) -> str:
 
 
 class Workshop:
-    """A world opened for training. Weights are float32; nothing here is trained.
+    """A world opened for training. Weights are of the world's dtype, float32 or bfloat16; nothing here is trained.
 
     Transformer and autoencoder are on the device; the text encoders visit it while prompts are embedded.
     """
@@ -66,7 +67,7 @@ class Workshop:
         device = torch.device(pick_device(world.backbone.device))
         if processes.count() > 1 and device.type != "cpu":
             raise ClbenchError(f"several processes train on the CPU only, but {world.file} asks for {device.type}")
-        table = world.backbone.model_copy(update={"dtype": "float32", "device": "cpu"})
+        table = world.backbone.model_copy(update={"device": "cpu"})
         self.pipe: FluxKontextPipeline = open_pipeline(FluxKontextPipeline, self.folder, table)
         for module in self.pipe.components.values():
             if isinstance(module, torch.nn.Module):
@@ -82,7 +83,8 @@ class Workshop:
     def digest(self) -> str:
         """sha256 of the backbone's files and of what the world tells it besides a prompt: what decides a velocity."""
         table = self.world.backbone
-        return hash_value([tree_digest(self.folder), table.negative_prompt, table.max_sequence_length, table.embedded_guidance])
+        known = [tree_digest(self.folder), table.negative_prompt, table.max_sequence_length, table.embedded_guidance]
+        return hash_value(known if table.dtype == "float32" else [*known, table.dtype])
 
     @cached_property
     def sampling_digest(self) -> str:

@@ -1,7 +1,7 @@
 """One backbone for all roles against three copies of the transformer: student steps a second and memory, in one run.
 
     python tests/benchmarks/three_copies.py [--world tiny] [--recipe tiny] [--batch 8] [--updates 2] [--rounds 2]
-        [--one SETTING ...] [--profile]
+        [--one SETTING ...] [--rank R] [--width W] [--weights bfloat16] [--profile]
 
 The second layout is the one that the method's public code is described with: student, fake score and teacher are three
 whole transformers with one adapter each; a teacher is put in place by copying its LoRA weights; every forward pass
@@ -19,6 +19,8 @@ gradients and optimizer state alone, below which no way of passing a batch can c
 
 `--one` measures the one backbone with other settings, joined by +: `merged` or `low-rank` (of which merged weights keep
 one set per adapter), `rows=N` (most rows of a pass), `checkpoint` (blocks computed again). `whole` is the recipe's.
+`--width` takes random weights in a transformer of that width (`wide_model.py`) instead of the world's, where a backbone weighs
+more against its adapters; `--rank` those of student and fake score; `--weights` the dtype of what is frozen, in both layouts.
 `--profile` shows where the processor time of one update goes instead, by operation.
 """
 
@@ -30,6 +32,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -43,6 +46,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.tensor_memory import LiveTensors
 from benchmarks.three_copies_layout import SEED, Lora, ThreeCopies, ThreeCopiesTraining
+from benchmarks.wide_model import write_wide
 from diffusers import FluxKontextPipeline, FluxTransformer2DModel
 from peft import LoraConfig
 
@@ -80,10 +84,11 @@ class Setting:
     world: World
     config: CollectionConfig
     teachers: dict[str, Path]
+    folder: Path
+    dtype: torch.dtype
 
     def transformer(self) -> FluxTransformer2DModel:
-        folder = backbone_folder(self.world) / "transformer"
-        return FluxTransformer2DModel.from_pretrained(folder, local_files_only=True).to(torch.float32)
+        return FluxTransformer2DModel.from_pretrained(self.folder, local_files_only=True, dtype=self.dtype)
 
     @property
     def side(self) -> int:
@@ -130,13 +135,21 @@ def passes(words: str) -> dict[str, object]:
     return options
 
 
-def setting(world_name: str, recipe: str, batch: int, effects: int, layout: str) -> Setting:
-    world = load_world(world_name)
-    found = {name: path for name in world.effects if (path := world.teacher_path(name)) is not None}
-    paths = dict(list(found.items())[:effects])
-    changes = {"batch": batch, "warm_start": 0, "ema": 0.0, "rollout": "shared"} | passes(layout)
-    config = load_recipe(recipe).collection.model_copy(update=changes)
-    return Setting(world, config, {f"teacher_{i:04d}": path for i, path in enumerate(paths.values())})
+def setting(asked: argparse.Namespace, layout: str) -> Setting:
+    """What the options ask for, in the folder of a wide model where there is one."""
+    world = load_world(asked.world)
+    if asked.made:
+        paths, folder = sorted((asked.made / "teachers").iterdir()), asked.made / "transformer"
+    else:
+        found = [path for name in world.effects if (path := world.teacher_path(name)) is not None]
+        paths, folder = found[: asked.effects], backbone_folder(world) / "transformer"
+    changes: dict[str, object] = {"batch": asked.batch, "warm_start": 0, "ema": 0.0, "rollout": "shared"}
+    config = load_recipe(asked.recipe).collection
+    if asked.rank:
+        changes["lora"] = config.lora.model_copy(update={"rank": asked.rank})
+    config = config.model_copy(update=changes | passes(layout))
+    teachers = {f"teacher_{i:04d}": path for i, path in enumerate(paths)}
+    return Setting(world, config, teachers, folder, getattr(torch, asked.weights))
 
 
 def one_backbone(asked: Setting, transformer: FluxTransformer2DModel) -> Backbone:
@@ -157,7 +170,8 @@ def three_copies(asked: Setting, transformer: FluxTransformer2DModel) -> ThreeCo
     teachers = {}
     for name, path in asked.teachers.items():
         info = describe_adapter(path)
-        teachers[name] = Lora(LoraConfig(**lora_config(info)), {k: v.float() for k, v in load_tensors(info).items()})
+        factors = {key: factor.to(asked.dtype) for key, factor in load_tensors(info).items()}
+        teachers[name] = Lora(LoraConfig(**lora_config(info)), factors)
     roles = Backbone(copy.deepcopy(transformer), asked.ids(), asked.world.backbone.max_sequence_length)
     add_roles(roles, asked.config, SEED, "collection")  # the same first weights as in the other layout
     student, fake = (Lora(copy.deepcopy(roles.config(role)), roles.state(role)) for role in (STUDENT, FAKE_SCORE))
@@ -268,26 +282,38 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="processes of each layout, in turns")
     parser.add_argument("--one", nargs="*", default=[ONE], metavar="SETTING",
                         help="of the one backbone: whole, or merged, low-rank, rows=N, checkpoint joined by +")  # fmt: skip
+    parser.add_argument("--rank", type=int, help="of student and fake score; else the recipe's")
+    parser.add_argument("--width", type=int, help="of a transformer of random weights; else the world's own is taken")
+    parser.add_argument("--weights", choices=["float32", "bfloat16"], default="float32", help="dtype of all that is frozen")
     parser.add_argument("--profile", action="store_true", help="show where time goes, by operation")
     parser.add_argument("--layout", help=argparse.SUPPRESS)
+    parser.add_argument("--made", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.layout:
-        shared = setting(asked.world, asked.recipe, asked.batch, asked.effects, asked.layout)
-        found = measure(asked.layout, shared, asked.updates)
-        print(json.dumps(asdict(found)))
+        print(json.dumps(asdict(measure(asked.layout, setting(asked, asked.layout), asked.updates))))
         return
     print(f"effective batch {asked.batch}, {asked.effects} teachers, {torch.get_num_threads()} threads")
     for words in asked.one:
         passes(words)
+    with tempfile.TemporaryDirectory() as scratch:
+        if asked.width:
+            asked.made, narrow = Path(scratch), backbone_folder(load_world(asked.world)) / "transformer"
+            write_wide(asked.made, narrow, asked.width, getattr(torch, asked.weights), asked.effects)
+        compare(asked)
+
+
+def compare(asked: argparse.Namespace) -> None:
+    """Measure, or profile, every layout that is asked for, and tell."""
+    layouts = (*asked.one, THREE)
     if asked.profile:
-        for layout in (*asked.one, THREE):
-            shared = setting(asked.world, asked.recipe, asked.batch, asked.effects, layout)
-            profiled(layout, shared, asked.updates)
+        for layout in layouts:
+            profiled(layout, setting(asked, layout), asked.updates)
         return
-    runs: dict[str, list[Measured]] = {layout: [] for layout in (*asked.one, THREE)}
+    runs: dict[str, list[Measured]] = {layout: [] for layout in layouts}
+    made = ["--made", str(asked.made)] if asked.made else []
     for _ in range(asked.rounds):  # in turns, so that a slow minute of the machine hits all
         for layout in runs:
-            runs[layout].append(measured_apart(layout, sys.argv[1:]))
+            runs[layout].append(measured_apart(layout, [*sys.argv[1:], *made]))
     tell(runs)
 
 

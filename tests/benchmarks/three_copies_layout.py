@@ -99,6 +99,8 @@ def _adapter_parameters(transformer: FluxTransformer2DModel, name: str) -> dict[
 
 def _train(parameters: Mapping[str, nn.Parameter], yes: bool) -> None:
     for parameter in parameters.values():
+        if yes:  # in float32, whatever the transformer is in, as in the other layout
+            parameter.data = parameter.data.float()
         parameter.requires_grad_(yes)
 
 

@@ -1,0 +1,105 @@
+"""Training over a backbone that the world holds in bfloat16: half the memory of what is frozen, nothing trained in it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mini_training import changed, interrupted
+from safetensors.torch import load_file
+
+from clbench.hashing import tree_digest
+from clbench.provenance import hash_value
+from clbench.registry import ClbenchError
+from clbench.world import World, load_world
+from reference_trainer.ahead import check_ahead
+from reference_trainer.logs import read_log
+from reference_trainer.networks import STUDENT, Backbone
+from reference_trainer.train import Extend, run
+from reference_trainer.workshop import Workshop, weight_bytes
+
+STAGES = ("teachers", "accelerator", "collection", "joint", "extension")
+
+
+def held_in(world: World, dtype: str) -> World:
+    backbone = world.table.backbone.model_copy(update={"dtype": dtype})
+    return World(world.file, world.table.model_copy(update={"backbone": backbone}))
+
+
+def rounded(recipe):
+    """The recipe with matrix products in bfloat16 in every stage."""
+    for stage in STAGES:
+        recipe = changed(recipe, stage, precision="bfloat16")
+    return recipe
+
+
+@pytest.fixture
+def half_floor(shop_floor):
+    """`shop_floor` whose world holds its weights in bfloat16, and whose recipe multiplies so."""
+    world, recipe, out = shop_floor
+    return held_in(world, "bfloat16"), rounded(recipe), out
+
+
+@pytest.mark.parametrize("lora_forward", ["merged", "low-rank"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_trains_near_float32_weights_and_resumes(shop_floor, half_floor, stage, lora_forward):
+    world, recipe, out = half_floor
+    extend, effects, file, command = None, None, "teachers/sepia" if stage == "teachers" else stage, stage
+    recipe = changed(recipe, stage, lora_forward=lora_forward)
+    if stage == "extension":
+        (origin,) = run("collection", recipe, world, ["sepia"], out / "first")
+        command, extend, effects = "collection", Extend(origin), ["upside_down"]
+    for held, name in ((shop_floor[0], "whole"), (world, "half")):
+        run(command, recipe, held, effects, out / name, extend=extend)
+    interrupted(command, recipe, world, out / "killed", 3, effects, extend)
+    run(command, recipe, world, effects, out / "killed", extend=extend)
+    whole, half, killed = (load_file(out / name / f"{file}.safetensors") for name in ("whole", "half", "killed"))
+    assert set(half) == set(killed) and all(torch.equal(half[key], killed[key]) for key in half)
+    assert {tensor.dtype for tensor in half.values()} == {torch.float32}
+    assert any(not torch.equal(half[key], whole[key]) for key in half), "rounded weights make another training"
+    log = "teachers/work/sepia" if stage == "teachers" else stage
+    first, near = (read_log(out / name / log / "log.jsonl")[0] for name in ("whole", "half"))
+    losses = [key for key in first if key.startswith("loss/")]
+    assert losses and all(near[key] == pytest.approx(first[key], rel=0.05, abs=0.01) for key in losses)
+
+
+def test_what_is_frozen_takes_half_and_what_is_trained_is_whole(half_floor, shop_floor, lora_files):
+    shop, whole = Workshop(half_floor[0]), Workshop(shop_floor[0])
+    assert weight_bytes(whole.pipe.transformer) == 2 * weight_bytes(shop.pipe.transformer)
+    assert shop.digest != whole.digest, "stored outputs of one are not those of the other"
+    backbone = shop.backbone("low-rank", "bfloat16")
+    backbone.add_new(STUDENT, 2, 4.0, "all", torch.Generator().manual_seed(0))
+    backbone.add_frozen("teacher_0000", lora_files["sepia"])
+    assert dtypes(backbone, STUDENT) == {torch.float32} and dtypes(backbone, "teacher_0000") == {torch.bfloat16}
+    assert shop.prompts.one("make it blue").tokens.dtype == torch.float32
+
+
+def dtypes(backbone: Backbone, name: str) -> set[torch.dtype]:
+    return {parameter.dtype for parameter in backbone.parameters(name).values()}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_products_of_another_precision_are_refused_before_anything_is_opened(half_floor, monkeypatch, stage):
+    world, recipe, out = half_floor
+    extend = Extend(run("collection", recipe, world, ["sepia"], out / "first")[0]) if stage == "extension" else None
+    monkeypatch.setattr("reference_trainer.train.Workshop", None)
+    other = changed(recipe, stage, precision="float32")
+    said = rf"holds weights in bfloat16, but \[{stage}\] precision of the recipe is 'float32': make it 'bfloat16', or dtype"
+    with pytest.raises(ClbenchError, match=said):
+        run("collection" if extend else stage, other, world, ["upside_down"] if extend else None, out, extend=extend)
+    if stage in ("accelerator", "collection"):
+        with pytest.raises(ClbenchError, match=said):
+            check_ahead(other, world, None, out)
+
+
+def test_float16_is_refused(shop_floor):
+    world, recipe, out = shop_floor
+    with pytest.raises(ClbenchError, match=r"world\.toml holds weights in float16, in which training overflows"):
+        run("teachers", recipe, held_in(world, "float16"), None, out)
+
+
+def test_stored_outputs_of_a_float32_world_keep_their_names():
+    """They were made before weights could be anything else, so the dtype is no part of what they are known by."""
+    shop = Workshop(load_world("tiny"))
+    table = shop.world.backbone
+    parts = [tree_digest(shop.folder), table.negative_prompt, table.max_sequence_length, table.embedded_guidance]
+    assert shop.digest == hash_value(parts)
