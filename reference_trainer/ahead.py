@@ -25,7 +25,7 @@ def check_ahead(recipe: Recipe, world: World, effects: Sequence[str] | None, out
     chosen = choose_effects(world, effects)
     for stage, config in (("accelerator", recipe.accelerator), ("collection", recipe.collection)):
         check_sampling(world, config, stage, tell=False)
-        check_precision(world, config.precision, stage)
+        check_precision(world, config, stage)
         check_sources(world, config.pictures, stage)
     if recipe.collection.warm_start_from == "merged":
         _check_merge(recipe, world)

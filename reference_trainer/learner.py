@@ -131,12 +131,12 @@ class Learner:
             parameter.copy_(values[key])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that a resumed run needs, flat."""
-        flat = {f"weight/{key}": p.detach().clone() for key, p in self.parameters.items()}
-        flat |= {f"average/{key}": value.clone() for key, value in self.average.items()}
+        """Everything that a resumed run needs, flat, copied to the CPU: a device may have no room for it twice."""
+        flat = {f"weight/{key}": aside(p) for key, p in self.parameters.items()}
+        flat |= {f"average/{key}": aside(value) for key, value in self.average.items()}
         for key, parameter in self.parameters.items():
             for part, value in self.optimizer.state.get(parameter, {}).items():
-                flat[f"adam/{part}/{key}"] = value.clone()
+                flat[f"adam/{part}/{key}"] = aside(value)
         return flat
 
     def restore(self, flat: Mapping[str, Tensor]) -> None:
@@ -147,6 +147,11 @@ class Learner:
             parts = [name.split("/")[1] for name in flat if name.startswith("adam/") and name.endswith(f"/{key}")]
             if parts:
                 self.optimizer.state[parameter] = adam_state(parameter, {part: flat[f"adam/{part}/{key}"] for part in parts})
+
+
+def aside(value: Tensor) -> Tensor:
+    """A detached copy on the CPU."""
+    return value.detach().to("cpu", copy=True)
 
 
 def beside(parameter: Tensor, value: Tensor) -> Tensor:

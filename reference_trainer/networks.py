@@ -105,7 +105,8 @@ class Backbone:
     outnumber the width, as in the tiny world), ``low-rank`` adds s B (A x) (smaller, for large models). Both give
     the same numbers up to rounding. So does `rows`, the most rows of one pass without gradient (None: all), and so does
     `checkpoint_blocks`, which lets a pass with gradient keep the inputs of blocks alone and compute the rest again backwards.
-    The transformer may be in bfloat16 where `precision` is; frozen adapters are then, too, and those in training in float32.
+    The transformer may be in bfloat16 where `precision` is and adapters are low-rank; frozen ones are then in bfloat16 too, those
+    in training in float32.
     """
 
     def __init__(
@@ -243,7 +244,7 @@ class Backbone:
         with self._routed(groups), training_precision(self.precision, self.device.type):
             out = self.transformer(
                 hidden_states=torch.cat([inputs.noisy, inputs.source], dim=1),
-                timestep=inputs.time,
+                timestep=told_times(inputs.time, self.transformer.dtype),
                 guidance=guidance,
                 pooled_projections=inputs.prompts.pooled,
                 encoder_hidden_states=inputs.prompts.tokens,
@@ -320,10 +321,15 @@ class Backbone:
         return kept[1]
 
 
+def told_times(time: Tensor, held: torch.dtype) -> Tensor:
+    """The times as the stock pipeline tells them to a transformer whose weights are `held`: rounded as its 1000 t and t are."""
+    return time if held == torch.float32 else (1000 * time).to(held) / 1000
+
+
 def _merged(base: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """W + s B A, always in float32: a small change is lost in a bfloat16 sum."""
+    """W + s B A, always in the precision of the weights, which is float32: a small change is lost in a bfloat16 sum."""
     with torch.autocast(base.device.type, enabled=False):
-        return torch.addmm(base.float(), b.float(), a.float(), alpha=scale)
+        return torch.addmm(base, b, a, alpha=scale)
 
 
 def _base(layer: LoraLayer) -> nn.Linear:

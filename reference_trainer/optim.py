@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from reference_trainer.learner import adam_state, beside
+from reference_trainer.learner import adam_state, aside, beside
 from reference_trainer.losses import NonFiniteError
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -131,11 +131,11 @@ class PretrainLearner:
                     self.named[name].copy_(value)
 
     def tensors(self) -> dict[str, Tensor]:
-        flat = {f"weight/{n}": p.detach().clone() for n, p in self.named.items()}
-        flat |= {f"average/{n}": v.clone() for n, v in self.average.items()}
-        flat |= {f"momentum/{n}": v.clone() for n, v in self.muon.buffers.items()}
+        flat = {f"weight/{n}": aside(p) for n, p in self.named.items()}
+        flat |= {f"average/{n}": aside(v) for n, v in self.average.items()}
+        flat |= {f"momentum/{n}": aside(v) for n, v in self.muon.buffers.items()}
         for name, parameter in self.rest.items():
-            flat |= {f"adam/{part}/{name}": v.clone() for part, v in self.adam.state.get(parameter, {}).items()}
+            flat |= {f"adam/{part}/{name}": aside(v) for part, v in self.adam.state.get(parameter, {}).items()}
         return flat
 
     @torch.no_grad()

@@ -1,6 +1,6 @@
-"""bfloat16 training on a CPU: matrix products in bfloat16, weights and everything delicate in float32.
+"""bfloat16 training: matrix products in bfloat16; what is trained, and everything delicate, in float32.
 
-torch's own bfloat16 attention is slow backwards on a CPU and eats most of the gain, so attention is written out as two
+torch's own bfloat16 attention is slow backwards on a processor and eats most of the gain, so attention is written out as two
 products and a softmax here; ``tests/benchmarks/test_precision.py`` measures all three ways in one run.
 """
 

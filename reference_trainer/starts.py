@@ -13,22 +13,23 @@ from clbench.types import Effect, PromptKind
 from clbench.world import World
 from clbench.world_file import FewStepTable
 from reference_trainer import processes
-from reference_trainer.config import LoraTable, StudentConfig
-from reference_trainer.precision import Precision
+from reference_trainer.config import LoraTable, PairsConfig, StudentConfig
 
 
-def check_precision(world: World, precision: Precision, stage: str) -> None:
-    """ClbenchError where the recipe's `stage` cannot multiply by weights as the world holds them."""
+def check_precision(world: World, config: PairsConfig | StudentConfig, stage: str) -> None:
+    """ClbenchError where the recipe's `stage` cannot work over weights as the world holds them."""
     held = world.backbone.dtype
     if held == "float16":
         raise ClbenchError(
             f"{world.file} holds weights in float16, in which training overflows: set dtype = 'bfloat16' or 'float32' there"
         )
-    if held == "bfloat16" and precision != "bfloat16":
-        raise ClbenchError(
-            f"{world.file} holds weights in bfloat16, but [{stage}] precision of the recipe is '{precision}': "
-            "make it 'bfloat16', or dtype = 'float32' in the world file"
-        )
+    needed = {"precision": "bfloat16", "lora_forward": "low-rank"}  # merged weights would lose small changes in bfloat16
+    for key, value in needed.items():
+        if held == "bfloat16" and (given := getattr(config, key)) != value:
+            raise ClbenchError(
+                f"{world.file} holds weights in bfloat16, but [{stage}] {key} of the recipe is '{given}': "
+                f"make it '{value}', or dtype = 'float32' in the world file"
+            )
 
 
 def check_sampling(world: World, config: StudentConfig, stage: str, tell: bool = True) -> None:

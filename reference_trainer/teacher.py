@@ -14,7 +14,7 @@ from clbench.adapters import save_adapter
 from clbench.provenance import hash_value
 from clbench.types import Effect, seed_from
 from reference_trainer import processes
-from reference_trainer.checkpoint import DiceState, finish, finished
+from reference_trainer.checkpoint import Checkpoints, DiceState, finish, finished
 from reference_trainer.config import TeachersConfig, settings
 from reference_trainer.dice import Dice
 from reference_trainer.distill import add_up
@@ -80,6 +80,7 @@ def train_teacher(
     if processes.first():
         save_adapter(adapter, training.learner.weights(), backbone.config(TEACHER).to_dict(), facts, config.lora.dtype)
         finish(work / "complete.json", key, adapter, {"effect": effect.id, "pairs": len(pairs)})
+        Checkpoints(work / "checkpoints", key).clear()  # of fifty teachers of real size they would fill a disk
     processes.wait()
 
 

@@ -27,7 +27,7 @@ from reference_trainer.choice import (
 )
 from reference_trainer.collection import train_collection
 from reference_trainer.config import JointConfig, TeachersConfig
-from reference_trainer.examples import check_pairs, teacher_pairs
+from reference_trainer.examples import check_pairs, check_sources, teacher_pairs
 from reference_trainer.extension import Origin, budget, read_origin, train_extension
 from reference_trainer.joint import train_joint
 from reference_trainer.loop import Progress
@@ -78,7 +78,7 @@ def run(
     if stage in ("base", "encoders"):
         return _from_scenes(stage, recipe, world, out, resume, report)
     if stage in STAGES:
-        check_precision(world, getattr(recipe, stage).precision, stage)
+        check_precision(world, getattr(recipe, stage), stage)
     if stage == "teachers":
         return _teachers(recipe, world, chosen, out / "teachers", resume, report)
     if stage == "accelerator":
@@ -94,6 +94,7 @@ def _accelerator(
     recipe: Recipe, world: World, out: Path, resume: bool, report: Callable[[Progress], None]
 ) -> list[Path]:
     check_sampling(world, recipe.accelerator, "accelerator")
+    check_sources(world, recipe.accelerator.pictures, "accelerator")
     with _alone(out / "accelerator"):
         for progress in train_accelerator(Workshop(world), recipe.accelerator, recipe.seed, out, resume):
             report(progress)
@@ -106,6 +107,7 @@ def _collection(
 ) -> list[Path]:  # fmt: skip
     """Of effects that nobody `named`, those that have a teacher."""
     check_sampling(world, recipe.collection, "collection")
+    check_sources(world, recipe.collection.pictures, "collection")
     teachers = teacher_files(world, chosen, out / "teachers")
     effects = [effect for effect in chosen if named or effect.id in teachers]
     if not effects:
@@ -152,7 +154,8 @@ def _extension(
     if extend.adapter.resolve() == made.resolve():
         raise ClbenchError(f"{made} would be overwritten by its own extension: use another --out")
     check_sampling(world, recipe.extension, "extension")
-    check_precision(world, recipe.extension.precision, "extension")
+    check_precision(world, recipe.extension, "extension")
+    check_sources(world, recipe.extension.pictures, "extension")
     origin = read_origin(extend.adapter, extend.old, recipe.extension)
     old, home = _old_effects(world, origin), out / "teachers"
     added = new_effects(world, effects, origin.effects, origin.info.path, home)

@@ -26,20 +26,20 @@ from reference_trainer.prompting import PromptCache
 
 
 def require_room(pipe: FluxKontextPipeline, device: torch.device, name: str) -> None:
-    """ClbenchError unless the free memory of a CUDA device holds the weights that training puts there; else nothing."""
+    """ClbenchError unless the free memory of a CUDA device holds the pipeline's weights; else nothing. Adapters come on top."""
     if device.type != "cuda":
         return
     gc.collect()  # a backbone that was open before, to choose triggers with
     torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info(device)[0]
     large = weight_bytes(pipe.transformer)
-    held = str(pipe.transformer.dtype).removeprefix("torch.")
+    held, half = str(pipe.transformer.dtype).removeprefix("torch."), 'dtype = "bfloat16" or '
     beside = weight_bytes(pipe.vae) + weight_bytes(pipe.text_encoder) + weight_bytes(pipe.text_encoder_2)
     if free < large + beside:
         raise ClbenchError(
             f"training needs {gigabytes(large + beside)} on {device} for the {held} weights of {name} alone (transformer "
             f"{gigabytes(large)}, autoencoder and text encoders {gigabytes(beside)}), but {gigabytes(free)} are free: "
-            'use a larger device, dtype = "bfloat16" or device = "cpu" in the world file'
+            f"use a larger device, {'' if held == 'bfloat16' else half}device = \"cpu\" in the world file"
         )
 
 

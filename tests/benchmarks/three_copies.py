@@ -20,7 +20,8 @@ gradients and optimizer state alone, below which no way of passing a batch can c
 `--one` measures the one backbone with other settings, joined by +: `merged` or `low-rank` (of which merged weights keep
 one set per adapter), `rows=N` (most rows of a pass), `checkpoint` (blocks computed again). `whole` is the recipe's.
 `--width` takes random weights in a transformer of that width (`wide_model.py`) instead of the world's, where a backbone weighs
-more against its adapters; `--rank` those of student and fake score; `--weights` the dtype of what is frozen, in both layouts.
+more against its adapters; `--rank` those of student and fake score; `--weights` the dtype of what is frozen, in both layouts;
+in bfloat16 the one backbone is low-rank in every setting.
 `--profile` shows where the processor time of one update goes instead, by operation.
 """
 
@@ -145,6 +146,8 @@ def setting(asked: argparse.Namespace, layout: str) -> Setting:
         paths, folder = found[: asked.effects], backbone_folder(world) / "transformer"
     changes: dict[str, object] = {"batch": asked.batch, "warm_start": 0, "ema": 0.0, "rollout": "shared"}
     config = load_recipe(asked.recipe).collection
+    if asked.weights == "bfloat16":
+        changes["lora_forward"] = "low-rank"  # training refuses merged weights there
     if asked.rank:
         changes["lora"] = config.lora.model_copy(update={"rank": asked.rank})
     config = config.model_copy(update=changes | passes(layout))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from mini_training import changed, interrupted
+from PIL import Image
 from safetensors.torch import load_file
 
+from clbench.adapters import describe_adapter, load_tensors
 from clbench.hashing import tree_digest
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.world import World, load_world
 from reference_trainer.ahead import check_ahead
 from reference_trainer.logs import read_log
-from reference_trainer.networks import STUDENT, Backbone
+from reference_trainer.networks import STUDENT, Backbone, told_times
+from reference_trainer.recipe import load_recipe, with_pairs
 from reference_trainer.train import Extend, run
 from reference_trainer.workshop import Workshop, weight_bytes
 
@@ -26,9 +30,9 @@ def held_in(world: World, dtype: str) -> World:
 
 
 def rounded(recipe):
-    """The recipe with matrix products in bfloat16 in every stage."""
+    """The recipe with matrix products in bfloat16 and adapters apart in every stage."""
     for stage in STAGES:
-        recipe = changed(recipe, stage, precision="bfloat16")
+        recipe = changed(recipe, stage, precision="bfloat16", lora_forward="low-rank")
     return recipe
 
 
@@ -39,12 +43,10 @@ def half_floor(shop_floor):
     return held_in(world, "bfloat16"), rounded(recipe), out
 
 
-@pytest.mark.parametrize("lora_forward", ["merged", "low-rank"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_trains_near_float32_weights_and_resumes(shop_floor, half_floor, stage, lora_forward):
+def test_every_stage_trains_near_float32_weights_and_resumes(shop_floor, half_floor, stage):
     world, recipe, out = half_floor
     extend, effects, file, command = None, None, "teachers/sepia" if stage == "teachers" else stage, stage
-    recipe = changed(recipe, stage, lora_forward=lora_forward)
     if stage == "extension":
         (origin,) = run("collection", recipe, world, ["sepia"], out / "first")
         command, extend, effects = "collection", Extend(origin), ["upside_down"]
@@ -70,7 +72,30 @@ def test_what_is_frozen_takes_half_and_what_is_trained_is_whole(half_floor, shop
     backbone.add_new(STUDENT, 2, 4.0, "all", torch.Generator().manual_seed(0))
     backbone.add_frozen("teacher_0000", lora_files["sepia"])
     assert dtypes(backbone, STUDENT) == {torch.float32} and dtypes(backbone, "teacher_0000") == {torch.bfloat16}
-    assert shop.prompts.one("make it blue").tokens.dtype == torch.float32
+    prompt = shop.prompts.one("make it blue")
+    latent = shop.space.encode([np.zeros((32, 32, 3), np.uint8)])
+    assert {prompt.tokens.dtype, prompt.pooled.dtype, latent.dtype} == {torch.float32}
+
+
+def test_times_are_told_as_the_stock_pipeline_tells_them(half_floor):
+    """In bfloat16 it rounds 1000 t and then the quotient, so that .9545 becomes .957."""
+    shop, seen = Workshop(half_floor[0]), []
+    transformer, forward = shop.pipe.transformer, shop.pipe.transformer.forward
+
+    def look(**given):
+        seen.append(given["timestep"][0])
+        return forward(**given)
+
+    transformer.forward = look
+    with torch.inference_mode():
+        shop.pipe(
+            image=Image.new("RGB", (32, 32)), prompt="make it blue", num_inference_steps=8, height=32,
+            width=32, max_area=32 * 32, _auto_resize=False, max_sequence_length=12, generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+    sigmas = shop.pipe.scheduler.sigmas[:-1]
+    assert len(seen) == len(sigmas) == 8
+    assert torch.equal(torch.stack(seen), told_times(sigmas, torch.bfloat16)), (seen, sigmas)
+    assert torch.equal(told_times(sigmas, torch.float32), sigmas)
 
 
 def dtypes(backbone: Backbone, name: str) -> set[torch.dtype]:
@@ -78,12 +103,15 @@ def dtypes(backbone: Backbone, name: str) -> set[torch.dtype]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_products_of_another_precision_are_refused_before_anything_is_opened(half_floor, monkeypatch, stage):
+@pytest.mark.parametrize(
+    ("key", "wrong", "right"), [("precision", "float32", "bfloat16"), ("lora_forward", "merged", "low-rank")]
+)
+def test_what_loses_the_training_is_refused_before_anything_is_opened(half_floor, monkeypatch, stage, key, wrong, right):
     world, recipe, out = half_floor
     extend = Extend(run("collection", recipe, world, ["sepia"], out / "first")[0]) if stage == "extension" else None
     monkeypatch.setattr("reference_trainer.train.Workshop", None)
-    other = changed(recipe, stage, precision="float32")
-    said = rf"holds weights in bfloat16, but \[{stage}\] precision of the recipe is 'float32': make it 'bfloat16', or dtype"
+    other = changed(recipe, stage, **{key: wrong})
+    said = rf"holds weights in bfloat16, but \[{stage}\] {key} of the recipe is '{wrong}': make it '{right}', or dtype"
     with pytest.raises(ClbenchError, match=said):
         run("collection" if extend else stage, other, world, ["upside_down"] if extend else None, out, extend=extend)
     if stage in ("accelerator", "collection"):
@@ -103,3 +131,31 @@ def test_stored_outputs_of_a_float32_world_keep_their_names():
     table = shop.world.backbone
     parts = [tree_digest(shop.folder), table.negative_prompt, table.max_sequence_length, table.embedded_guidance]
     assert shop.digest == hash_value(parts)
+
+
+def test_the_published_recipe_trains_a_world_in_bfloat16(half_floor, tmp_path):
+    """Every stage of it, with nothing changed but how much and on what."""
+    world, _, out = half_floor
+    recipe = with_pairs(load_recipe("paper"), tmp_path / "pairs")
+    less = {"updates": 1, "batch": 2, "pictures": str(tmp_path / "distil"), "general_sources": 4}
+    effects = less | {"effect_sources": 2, "p_switch": 1.0}  # else one update may draw the general stream alone
+    for stage, settings in (("accelerator", less), ("collection", effects), ("extension", effects)):
+        recipe = changed(recipe, stage, **settings)
+    for stage in ("teachers", "joint"):
+        recipe = changed(recipe, stage, updates=1, batch=2)
+    for stage in ("teachers", "joint", "accelerator"):
+        run(stage, recipe, world, None, out)
+    (origin,) = run("collection", recipe, world, ["sepia"], out)
+    (made,) = run("collection", recipe, world, ["upside_down"], out, extend=Extend(origin))
+    info = describe_adapter(made)
+    assert set(info.ranks.values()) == {128} and info.header["clbench.steps"] == "8"
+    assert {tensor.dtype for tensor in load_tensors(info).values()} == {torch.bfloat16}
+    (logged,) = read_log(out / "collection" / "log.jsonl")
+    assert {"loss/ta_fm", "loss/dmd_ts", "loss/dmd_bs"} <= set(logged)
+
+
+def test_finished_teachers_leave_no_checkpoints(shop_floor):
+    world, recipe, out = shop_floor
+    run("teachers", recipe, world, ["sepia"], out)
+    assert not (out / "teachers" / "work" / "sepia" / "checkpoints").exists()
+    assert run("teachers", recipe, world, ["sepia"], out) == [out / "teachers" / "sepia.safetensors"], "it is known as finished"
