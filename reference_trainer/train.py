@@ -94,8 +94,8 @@ def _accelerator(
     recipe: Recipe, world: World, out: Path, resume: bool, report: Callable[[Progress], None]
 ) -> list[Path]:
     check_sampling(world, recipe.accelerator, "accelerator")
-    check_sources(world, recipe.accelerator.pictures, "accelerator")
     with _alone(out / "accelerator"):
+        check_sources(world, recipe.accelerator.pictures, "accelerator")
         for progress in train_accelerator(Workshop(world), recipe.accelerator, recipe.seed, out, resume):
             report(progress)
     return [out / "accelerator.safetensors"]
@@ -107,7 +107,6 @@ def _collection(
 ) -> list[Path]:  # fmt: skip
     """Of effects that nobody `named`, those that have a teacher."""
     check_sampling(world, recipe.collection, "collection")
-    check_sources(world, recipe.collection.pictures, "collection")
     teachers = teacher_files(world, chosen, out / "teachers")
     effects = [effect for effect in chosen if named or effect.id in teachers]
     if not effects:
@@ -115,6 +114,7 @@ def _collection(
     tell_preferred(world, teachers, out / "teachers")
     effects = with_triggers(world, effects, recipe.collection.triggers)
     with _alone(out / "collection"):
+        check_sources(world, recipe.collection.pictures, "collection")
         for progress in train_collection(Workshop(world), effects, teachers, recipe.collection, recipe.seed, out, resume):
             report(progress)
     return [out / "collection.safetensors"]
@@ -155,7 +155,6 @@ def _extension(
         raise ClbenchError(f"{made} would be overwritten by its own extension: use another --out")
     check_sampling(world, recipe.extension, "extension")
     check_precision(world, recipe.extension, "extension")
-    check_sources(world, recipe.extension.pictures, "extension")
     origin = read_origin(extend.adapter, extend.old, recipe.extension)
     old, home = _old_effects(world, origin), out / "teachers"
     added = new_effects(world, effects, origin.effects, origin.info.path, home)
@@ -165,6 +164,7 @@ def _extension(
     tell_preferred(world, teachers, home)
     config = budget(recipe.extension, len(new))
     with _alone(made.with_suffix("")):
+        check_sources(world, recipe.extension.pictures, "extension")
         for progress in train_extension(Workshop(world), origin, old, new, teachers, config, recipe.seed, out, resume):
             report(progress)
     return [made]

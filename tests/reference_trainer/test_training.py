@@ -621,11 +621,13 @@ def test_non_finite_loss_stops_and_names_the_last_good_checkpoint(shop_floor, mo
         ("joint", None, {"folder": "nowhere"}, "folder of pictures not found"),
         ("joint", ["sepai"], {}, "Did you mean 'sepia'"),
         ("accelerator", None, {"pictures": None}, "no scenes to distil on"),
+        ("collection", None, {"pictures": None}, "no scenes to distil on"),
         ("nonsense", None, {}, "unknown stage"),
     ],
 )
-def test_mistakes_are_one_sentence(shop_floor, stage, effects, settings, message):
+def test_mistakes_are_one_sentence_before_the_backbone_is_opened(shop_floor, monkeypatch, stage, effects, settings, message):
     world, recipe, out = shop_floor
+    monkeypatch.setattr("reference_trainer.train.Workshop", None)
     if settings:
         recipe = changed(recipe, stage, **settings)
     with pytest.raises(ClbenchError, match=message):
