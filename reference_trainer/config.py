@@ -71,6 +71,10 @@ class HabitsTable(Table):
         default=False, description="write <stage>-warm.safetensors into the stage's folder when a student's warm start ends"
     )
 
+    def reads_gauges(self, updates: int) -> bool:
+        """Whether a training of so many updates is long enough for a reading."""
+        return 0 < self.gauge_every <= updates
+
     def require_no_gauges(self) -> None:
         """ValueError where the recipe says something of gauges, for stages that have none."""
         for name in ("gauge_every", "gauge_scenes"):

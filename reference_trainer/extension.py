@@ -95,7 +95,7 @@ def train_extension(
     """
     adapter, replay = out / "extension.safetensors", config.replay > 0
     taught = lessons(shop, new, teachers, config)
-    gauged = 0 < config.habits.gauge_every <= config.updates  # else old teachers, of which each takes room, have nothing to do
+    gauged = config.habits.reads_gauges(config.updates)  # else old teachers, of which each takes room, have nothing to do
     known = lessons(shop, [effect for effect in old if replay or (gauged and effect.id in teachers)], teachers, config)
     examples = general_examples(shop.world, config.general_sources, config.pictures) if config.p_switch < 1 else []
     guidance = guidance_of(shop, config)

@@ -122,7 +122,7 @@ def make_gauges(
 ) -> Generator[Progress, None, Callable[[], dict[str, float]] | None]:  # fmt: skip
     """The reading of all `taught` effects, whose teachers are the `adapters`; None where training is too short for one."""
     habits = config.habits
-    if not habits.gauge_every or habits.gauge_every > config.updates or not taught:
+    if not habits.reads_gauges(config.updates) or not taught:
         return None
     pictures = distillation_sources(shop.world, "gauges", habits.gauge_scenes, config.pictures)
     scenes, targets = shop.space.encode(pictures), []
