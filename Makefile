@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 MARK   := $(VENV)/.clbench-installed
 
-.PHONY: demo test lint bench ablation ranks capacity install clean
+.PHONY: demo test lint bench ablation ablation-warm ablation-fifty ranks capacity extension install clean
 
 demo: install  ## compare base, teachers, cascade and CollectionLoRA of world tiny-8; prints the report's path
 	$(BIN)/clbench eval --suite demo --world tiny-8 --out runs/demo
@@ -37,6 +37,14 @@ ablation-warm: install  ## the same from a common warm start: more than an hour
 	for name in $(STARTS) $(WARMED); do mkdir -p runs/ablation-warm/$$name && ln -sfn ../targets runs/ablation-warm/$$name/targets \
 		&& $(BIN)/clbench train --stage collection --recipe ablation-warm/$$name --world ablation-warm --out runs/ablation-warm/$$name || exit 1; done
 	$(BIN)/clbench eval --suite ablation --world ablation-warm --out runs/ablation-warm/report
+
+FIFTY := $(basename $(notdir $(wildcard reference_trainer/recipes/ablation-fifty/*.toml)))
+
+ablation-fifty: install  ## the method without its parts on fifty effects, from the shipped adapter of velocities: about two hours
+	mkdir -p runs/ablation-fifty/targets
+	for name in $(FIFTY); do mkdir -p runs/ablation-fifty/$$name && ln -sfn ../targets runs/ablation-fifty/$$name/targets \
+		&& $(BIN)/clbench train --stage collection --recipe ablation-fifty/$$name --world ablation-fifty --out runs/ablation-fifty/$$name || exit 1; done
+	$(BIN)/clbench eval --suite ablation --world ablation-fifty --out runs/ablation-fifty/report
 
 RANKS := 4 8 16 32 64
 
