@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 MARK   := $(VENV)/.clbench-installed
 
-.PHONY: demo test lint bench ablation ablation-warm ablation-fifty ranks capacity extension install clean
+.PHONY: demo test lint bench ablation ablation-warm ablation-fifty ablation-prompts ranks capacity extension install clean
 
 demo: install  ## compare base, teachers, cascade and CollectionLoRA of world tiny-8; prints the report's path
 	$(BIN)/clbench eval --suite demo --world tiny-8 --out runs/demo
@@ -45,6 +45,14 @@ ablation-fifty: install  ## the method without its parts on fifty effects, from 
 	for name in $(FIFTY); do mkdir -p runs/ablation-fifty/$$name && ln -sfn ../targets runs/ablation-fifty/$$name/targets \
 		&& $(BIN)/clbench train --stage collection --recipe ablation-fifty/$$name --world ablation-fifty --out runs/ablation-fifty/$$name || exit 1; done
 	$(BIN)/clbench eval --suite ablation --world ablation-fifty --out runs/ablation-fifty/report
+
+PROMPTS := warm warm-no-aop all no-aop
+
+ablation-prompts: install  ## orthogonal prompting on the other effects that act on the whole picture: about an hour
+	mkdir -p runs/ablation-prompts/targets
+	for name in $(PROMPTS); do mkdir -p runs/ablation-prompts/$$name && ln -sfn ../targets runs/ablation-prompts/$$name/targets \
+		&& $(BIN)/clbench train --stage collection --recipe ablation-prompts/$$name --world ablation-prompts --out runs/ablation-prompts/$$name || exit 1; done
+	$(BIN)/clbench eval --suite ablation --world ablation-prompts --out runs/ablation-prompts/report
 
 RANKS := 4 8 16 32 64
 
