@@ -12,7 +12,7 @@ from clbench.provenance import hash_value
 from clbench.types import seed_from
 from reference_trainer.config import AcceleratorConfig, StudentConfig, settings
 from reference_trainer.dice import Dice
-from reference_trainer.distill import SheetRows, add_roles, is_finished, prepare, run_distillation
+from reference_trainer.distill import SheetRows, add_roles, is_finished, prepare, require_room, run_distillation
 from reference_trainer.examples import Picture, general_examples, pixels
 from reference_trainer.loop import Progress
 from reference_trainer.networks import Backbone
@@ -34,6 +34,7 @@ def train_accelerator(shop: Workshop, config: AcceleratorConfig, seed: int, out:
         yield Progress("accelerator", config.updates, config.updates, {})
         return
     backbone = shop.backbone(config.lora_forward, config.precision, config.rows, config.checkpoint_blocks)
+    require_room(backbone, config, "accelerator")
     store = target_store(shop, config, backbone, out)
     stream = yield from general_stream(shop, config, examples, store)
     add_roles(backbone, config, seed, "accelerator")

@@ -1,23 +1,23 @@
-"""What stages accelerator and collection refuse, said before the teachers are trained, so far as it needs none of them."""
+"""What stages accelerator and collection refuse, said before the teachers are trained and before a backbone is opened."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clbench.adapters import base_shapes
+from clbench.adapters import AdapterInfo, base_shapes
 from clbench.backbones import backbone_folder
 from clbench.registry import ClbenchError
 from clbench.types import Effect
 from clbench.world import World
 from reference_trainer.choice import choose_effects
 from reference_trainer.collection import read_start
-from reference_trainer.config import StudentConfig
+from reference_trainer.config import LoraTable, StudentConfig
 from reference_trainer.examples import check_sources
 from reference_trainer.networks import Modules, adapted
 from reference_trainer.prompting import with_triggers
 from reference_trainer.recipe import Recipe
-from reference_trainer.starts import check_precision, check_sampling, require_room, require_size
+from reference_trainer.starts import check_precision, check_sampling, require_rank_room, require_size
 
 
 def check_ahead(recipe: Recipe, world: World, effects: Sequence[str] | None, out: Path) -> None:
@@ -42,7 +42,7 @@ def _check_merge(recipe: Recipe, world: World) -> None:
             f"lora.modules = '{teachers}': make them equal"
         )
     if shapes := _adapted_shapes(world, collection.modules):
-        require_room(collection, shapes, "collection")
+        require_rank_room(collection, shapes, "collection")
 
 
 def _check_start(recipe: Recipe, world: World, effects: Sequence[Effect], start: Path, out: Path) -> None:
@@ -52,9 +52,17 @@ def _check_start(recipe: Recipe, world: World, effects: Sequence[Effect], start:
         _check_equal(_form(recipe.accelerator), _form(config))
         return
     found = read_start(config, with_triggers(world, effects, config.triggers), out / "collection.safetensors")
-    shapes = _adapted_shapes(world, config.lora.modules)
-    if found is not None and shapes:
-        require_size(found, config.lora, list(shapes), "collection")
+    if found is not None:
+        check_size(world, found, config.lora, "collection")
+
+
+def check_size(world: World, start: AdapterInfo, lora: LoraTable, stage: str) -> None:
+    """ClbenchError unless the adapter that a stage starts from has rank, alpha and modules of `lora`.
+
+    A base whose files are no safetensors is not looked into: there it is said when the backbone is open.
+    """
+    if shapes := _adapted_shapes(world, lora.modules):
+        require_size(start, lora, list(shapes), stage)
 
 
 def _form(config: StudentConfig) -> dict[str, float | str]:

@@ -15,7 +15,7 @@ from reference_trainer import processes
 from reference_trainer.accelerator import describe, general_stream, guidance_of, target_store
 from reference_trainer.config import CollectionConfig, LoraTable, settings
 from reference_trainer.dice import Dice
-from reference_trainer.distill import add_roles, is_finished, prepare, run_distillation
+from reference_trainer.distill import add_roles, is_finished, prepare, require_room, run_distillation
 from reference_trainer.examples import general_examples
 from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
@@ -24,7 +24,7 @@ from reference_trainer.prompting import coherence, gram, wordings_fact
 from reference_trainer.starts import (
     require_modules,
     require_prompt,
-    require_room,
+    require_rank_room,
     require_size,
     require_times,
     require_words,
@@ -60,7 +60,8 @@ def train_collection(
         tell_repeated(start.path, seed, "collection")
     if config.warm_start_from == "merged":
         require_mergeable([item.teacher for item in taught], config.lora, modules)
-    names = add_teachers(backbone, taught)
+    require_room(backbone, config, "collection", [item.teacher for item in taught])
+    names = add_teachers(backbone, taught, config.teachers_on)
     store = target_store(shop, config, backbone, out)
     stream = yield from effect_stream(shop, config, taught, names, store)
     general = yield from general_stream(shop, config, examples, store)
@@ -109,7 +110,7 @@ def require_mergeable(teachers: Sequence[Path], lora: LoraTable, modules: Sequen
     for path in teachers:
         info = describe_adapter(path)
         require_modules(info, lora, modules, "collection")
-        require_room(lora, info.shapes, "collection")
+        require_rank_room(lora, info.shapes, "collection")
 
 
 def start_from_merged(backbone: Backbone, taught: Sequence[Taught], lora: LoraTable) -> None:

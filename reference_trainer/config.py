@@ -25,7 +25,7 @@ LATER = frozenset(
     }
 )  # fmt: skip
 """Options that are younger than finished trainings; see `settings`."""
-BESIDE = frozenset({"habits", "folder", "pictures", "lora_forward", "rows", "checkpoint_blocks"})
+BESIDE = frozenset({"habits", "folder", "pictures", "lora_forward", "rows", "checkpoint_blocks", "teachers_on"})
 """Options that change no number but by rounding; see `settings`."""
 
 
@@ -300,6 +300,12 @@ class CollectionConfig(StudentConfig):
         "a training that goes on from another draws anew with another seed only",
     )
 
+    teachers_on: Literal["device", "cpu"] = Field(
+        default="device",
+        description="where teachers rest: beside the transformer, or on the CPU, from where each layer fetches its two matrices "
+        "for a pass that asks that teacher",
+    )
+
     _routing = field_validator("routing")(lambda name: _known(ROUTING, name))
 
     @field_validator("wordings")
@@ -319,6 +325,15 @@ class CollectionConfig(StudentConfig):
 
     def without_outputs(self) -> str:
         return "" if self.p_switch or self.general_targets else "set general_targets = true, or p_switch above 0"
+
+    @model_validator(mode="after")
+    def _resting_teachers(self) -> CollectionConfig:
+        if self.teachers_on == "cpu" and self.lora_forward != "low-rank":
+            raise ValueError(
+                'teachers on the CPU would leave their merged weights on the device: with teachers_on = "cpu" set '
+                'lora_forward = "low-rank"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _streams(self) -> CollectionConfig:

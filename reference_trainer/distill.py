@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from clbench.adapters import save_adapter
 from clbench.types import seed_from
 from reference_trainer import processes
 from reference_trainer.checkpoint import Checkpoints, DiceState, finish, finished
-from reference_trainer.config import StudentConfig
+from reference_trainer.config import CollectionConfig, StudentConfig
 from reference_trainer.dice import Dice
 from reference_trainer.learner import Later, Learner
 from reference_trainer.loop import Job, Progress, train
@@ -24,6 +24,7 @@ from reference_trainer.objective import Logs, Objective, Pieces
 from reference_trainer.processes import Mean
 from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import Trajectory, simulate
+from reference_trainer.room import require_adapter_room
 from reference_trainer.sheets import write_sheet
 from reference_trainer.streams import Batch, Router
 from reference_trainer.workshop import Workshop
@@ -91,6 +92,12 @@ def add_up(pieces: Pieces, learner: Learner) -> tuple[float, Logs]:
         loss += float(piece.loss.detach())
         logs.append(piece.logs)
     return loss, dict(processes.pooled(logs))
+
+
+def require_room(backbone: Backbone, config: StudentConfig, stage: str, teachers: Sequence[Path] = ()) -> None:
+    """ClbenchError where a CUDA device cannot hold student, fake score and those `teachers` that are to lie on it."""
+    frozen = [] if isinstance(config, CollectionConfig) and config.teachers_on == "cpu" else teachers
+    require_adapter_room(backbone, stage, [config.lora, config.fake_lora or config.lora], config.ema > 0, frozen)
 
 
 def add_roles(backbone: Backbone, config: StudentConfig, seed: int, stage: str) -> None:
@@ -174,9 +181,10 @@ def is_finished(adapter: Path, key: str) -> bool:
 
 def show(training: Distillation, source: Tensor, prompts: Prompts) -> Tensor:
     """The student's pictures ``(R, T, C)`` as sample sheets show them: few steps, always with equal noise."""
-    dice = Dice(torch.Generator().manual_seed(seed_from("sheet", "student")), device=source.device)
+    dice = Dice(torch.Generator().manual_seed(seed_from("sheet", "student")), device=training.dice.device)
     with training.student.averaged():
-        return simulate(training.backbone, training.objective.sigmas, source, prompts, dice).predictions[-1]
+        asked, there = prompts.to(dice.device), source.to(dice.device)
+        return simulate(training.backbone, training.objective.sigmas, there, asked, dice).predictions[-1].cpu()
 
 
 def _sheets(shop: Workshop, training: Distillation, rows: SheetRows, work: Path) -> Callable[[int], Path]:

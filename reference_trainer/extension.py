@@ -21,7 +21,16 @@ from clbench.types import Effect, seed_from
 from reference_trainer.accelerator import describe, general_stream, guidance_of, target_store
 from reference_trainer.config import ExtensionConfig, settings
 from reference_trainer.dice import Dice
-from reference_trainer.distill import Distillation, SheetRows, add_roles, is_finished, prepare, run_distillation, show
+from reference_trainer.distill import (
+    Distillation,
+    SheetRows,
+    add_roles,
+    is_finished,
+    prepare,
+    require_room,
+    run_distillation,
+    show,
+)
 from reference_trainer.examples import distillation_sources, general_examples
 from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
@@ -105,9 +114,10 @@ def train_extension(
         yield Progress("extension", config.updates, config.updates, {})
         return
     backbone = shop.backbone(config.lora_forward, config.precision, config.rows, config.checkpoint_blocks)
+    require_room(backbone, config, "extension", [item.teacher for item in (*taught, *known)])
     start_roles(backbone, config, origin.info, seed)
     tell_repeated(origin.info.path, seed, "extension")
-    names = add_teachers(backbone, [*taught, *known])
+    names = add_teachers(backbone, [*taught, *known], config.teachers_on)
     store = target_store(shop, config, backbone, out)
     stream = yield from effect_stream(shop, config, taught, names[: len(taught)], store)
     effects: Stream | Replay = stream

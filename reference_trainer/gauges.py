@@ -87,7 +87,7 @@ def contrast(made: Tensor, targets: Tensor) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Gauges:
-    """What a reading needs: effects with the student's `prompts`, scenes ``(S, T, C)`` and `targets` ``(N, S, T, C)``."""
+    """What a reading needs, on the CPU: effects with the student's `prompts`, scenes ``(S, T, C)``, targets ``(N, S, T, C)``."""
 
     training: Distillation
     names: list[str]
@@ -102,17 +102,17 @@ class Gauges:
         return readings(self.names, doses(change, directions)) | contrast(made, self.targets)
 
     def _pictures(self) -> Tensor:
-        """The student's few-step pictures ``(N, S, T, C)``."""
+        """The student's few-step pictures ``(N, S, T, C)``, on the CPU."""
         count = len(self.names), len(self.scenes)
         source = self.scenes.repeat(count[0], 1, 1)
-        rows = torch.arange(count[0], device=source.device).repeat_interleave(count[1])
-        dice = Dice(torch.Generator().manual_seed(seed_from("gauges")), device=source.device)
+        rows = torch.arange(count[0]).repeat_interleave(count[1])
         training, made = self.training, []
+        dice = Dice(torch.Generator().manual_seed(seed_from("gauges")), device=training.dice.device)
         with training.student.averaged():
-            for part in torch.arange(len(rows), device=source.device).split(BATCH):
-                asked = self.prompts.take(rows[part])
-                path = simulate(training.backbone, training.objective.sigmas, source[part], asked, dice)
-                made.append(path.predictions[-1])
+            for part in torch.arange(len(rows)).split(BATCH):
+                asked, there = self.prompts.take(rows[part]).to(dice.device), source[part].to(dice.device)
+                path = simulate(training.backbone, training.objective.sigmas, there, asked, dice)
+                made.append(path.predictions[-1].cpu())
         return torch.cat(made).unflatten(0, count)
 
 

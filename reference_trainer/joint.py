@@ -28,6 +28,7 @@ from reference_trainer.networks import STUDENT, Backbone, Inputs
 from reference_trainer.objective import flow_matching_pieces
 from reference_trainer.prompting import Prompts, student_prompt
 from reference_trainer.rollout import sample_teachers
+from reference_trainer.room import require_adapter_room
 from reference_trainer.schedule import SCORE_TIME, add_noise
 from reference_trainer.sheets import write_sheet
 from reference_trainer.streams import Stream, kinds_of
@@ -109,6 +110,7 @@ def _key(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, seed: i
 
 def _prepare(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, seed: int) -> JointTraining:
     backbone, lora = shop.backbone(config.lora_forward, config.precision, config.rows, config.checkpoint_blocks), config.lora
+    require_adapter_room(backbone, "joint", [lora])
     generator = torch.Generator().manual_seed(seed_from("joint", seed, "weights"))
     backbone.add_new(STUDENT, lora.rank, lora.alpha_value, lora.modules, generator)
     learner = Learner(
@@ -117,7 +119,7 @@ def _prepare(shop: Workshop, lessons: Sequence[Lesson], config: JointConfig, see
     )  # fmt: skip
     return JointTraining(
         backbone, config, learner, Dice.seeded(seed_from("joint", seed, "dice"), shop.device),
-        _stream(shop, lessons), shop.prompts.unconditional(), shop.world.backbone.shift,
+        _stream(shop, lessons), shop.prompts.unconditional().to(shop.device), shop.world.backbone.shift,
     )  # fmt: skip
 
 
@@ -135,8 +137,8 @@ def _sheets(shop: Workshop, training: JointTraining, lessons: Sequence[Lesson], 
     """Draws source | target | joint at full steps, the first pair of each effect, always with equal noise."""
     shown = lessons[: training.config.habits.sheet_rows]
     firsts = [lesson.pairs[0] for lesson in shown]
-    source = shop.space.encode([pair.source for pair in firsts])
-    prompts = shop.prompts.many([lesson.prompt for lesson in shown])
+    source = shop.space.encode([pair.source for pair in firsts]).to(shop.device)
+    prompts = shop.prompts.many([lesson.prompt for lesson in shown]).to(shop.device)
     noise = Dice.seeded(seed_from("sheet", "joint"), shop.device).normal(len(shown), shop.space.shape)
 
     def draw(update: int) -> Path:

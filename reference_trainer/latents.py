@@ -19,7 +19,8 @@ class LatentSpace:
     """Square pictures of `size` pixels and the latents of one pipeline's VAE.
 
     A packed latent is float32 ``(tokens, channels)`` with ``tokens = (size / (2 f))^2`` and four times the VAE's channels.
-    Encoding takes the mode of the posterior, as the pipeline does. `batch` is the number of pictures of one pass.
+    Encoding takes the mode of the posterior, as the pipeline does. `batch` is the number of pictures of one pass. Latents rest on
+    the CPU: a training draws a few at a time of what may be thousands.
     """
 
     def __init__(self, pipeline: FluxKontextPipeline, size: int) -> None:
@@ -53,7 +54,7 @@ class LatentSpace:
 
     @torch.no_grad()
     def encode(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        """uint8 pictures ``(size, size, 3)`` to packed latents ``(N, tokens, channels)``; ClbenchError on size."""
+        """uint8 pictures ``(size, size, 3)`` to packed latents ``(N, tokens, channels)`` on the CPU; ClbenchError on size."""
         for index, picture in enumerate(pictures):
             if picture.shape != (self.size, self.size, 3) or picture.dtype != np.uint8:
                 raise ClbenchError(
@@ -65,16 +66,16 @@ class LatentSpace:
         vae = self._pipe.vae
         x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().to(vae.device) / 255 * 2 - 1
         mode = vae.encode(x.to(vae.dtype)).latent_dist.mode().float()
-        return self.pack((mode - vae.config.shift_factor) * vae.config.scaling_factor)
+        return self.pack((mode - vae.config.shift_factor) * vae.config.scaling_factor).cpu()
 
     @torch.no_grad()
     def decode(self, packed: Tensor) -> np.ndarray:
-        """Packed latents ``(N, tokens, channels)`` to uint8 pictures ``(N, size, size, 3)``, N of at least 1."""
+        """Packed latents ``(N, tokens, channels)`` of any device to uint8 pictures ``(N, size, size, 3)``, N of at least 1."""
         return np.concatenate([self._decode(part) for part in packed.split(self.batch)])
 
     def _decode(self, packed: Tensor) -> np.ndarray:
         vae = self._pipe.vae
-        latents = self._pipe._unpack_latents(packed, self.size, self.size, self._pipe.vae_scale_factor)
+        latents = self._pipe._unpack_latents(packed.to(vae.device), self.size, self.size, self._pipe.vae_scale_factor)
         images = vae.decode((latents / vae.config.scaling_factor + vae.config.shift_factor).to(vae.dtype)).sample
         images = (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
         return (images * 255).round().astype(np.uint8)

@@ -99,6 +99,8 @@ def adapted(linear: Iterable[str], modules: Modules) -> list[str]:
 class Backbone:
     """The frozen transformer, its adapters, and the one way to run them.
 
+    `shapes` are the ``(out, in)`` of its linear layers by name.
+
     `image_ids` are the ``(2 T, 3)`` ids of noisy and source latents, `text_length` the number of prompt tokens,
     `embedded_guidance` the value for models with a guidance embedding, `precision` that of the matrix products.
     `lora_forward` chooses how a layer adds its adapter: ``merged`` forms W + s B A first (faster where tokens
@@ -130,7 +132,8 @@ class Backbone:
         self.rows = rows
         if checkpoint_blocks:
             self.transformer.enable_gradient_checkpointing(self._checkpointed)
-        self._shapes = {n: tuple(m.weight.shape) for n, m in transformer.named_modules() if isinstance(m, nn.Linear)}
+        linear = {name: module for name, module in transformer.named_modules() if isinstance(module, nn.Linear)}
+        self.shapes: Mapping[str, tuple[int, ...]] = {name: tuple(module.weight.shape) for name, module in linear.items()}
         self._plan: list[Group] = []
         self._layers: dict[str, LoraLayer] = {}
         self._merged: dict[tuple[str, str], tuple[tuple[int, int], Tensor]] = {}
@@ -171,14 +174,26 @@ class Backbone:
             else:
                 parameter.zero_()
 
-    def add_frozen(self, name: str, path: Path) -> None:
-        """A finished adapter from a LoRA file; ClbenchError naming the file unless every key applies."""
+    def add_frozen(self, name: str, path: Path, rests_on: torch.device | str | None = None) -> None:
+        """A finished adapter from a LoRA file; ClbenchError naming the file unless every key applies.
+
+        Where it `rests_on` another device than the backbone's, each layer fetches its factors for every pass.
+        """
         info = describe_adapter(path)
-        check_adapter(info, self._shapes, "this backbone")
+        check_adapter(info, self.shapes, "this backbone")
         # whole names: of a list peft takes ends, and the last layer's "proj_out" is also that of every single block
         whole = "|".join(re.escape(module) for module in sorted(info.shapes))
         self.add(name, LoraConfig(**{**lora_config(info), "target_modules": whole}), trainable=False)
         self.load(name, load_tensors(info), str(path))
+        if rests_on is not None:
+            self._move(name, rests_on)
+
+    def _move(self, name: str, device: torch.device | str) -> None:
+        """The adapter's factors to another device, for `_factors` to fetch from."""
+        for layer in self._layers.values():
+            for table in (layer.lora_A, layer.lora_B):
+                if name in table:
+                    table[name].to(device)
 
     def parameters(self, name: str) -> dict[str, nn.Parameter]:
         """The adapter's own parameters by their key in a file (``<module>.lora_A.weight``)."""
@@ -337,8 +352,10 @@ def _base(layer: LoraLayer) -> nn.Linear:
 
 
 def _factors(layer: LoraLayer, adapter: str) -> tuple[Tensor, Tensor]:
-    """A ``(r, in)`` and B ``(out, r)``."""
-    return cast(nn.Linear, layer.lora_A[adapter]).weight, cast(nn.Linear, layer.lora_B[adapter]).weight
+    """A ``(r, in)`` and B ``(out, r)``, on the layer's device; themselves, and no copies, where they rest there."""
+    a, b = (cast(nn.Linear, table[adapter]).weight for table in (layer.lora_A, layer.lora_B))
+    there = _base(layer).weight.device
+    return a.to(there), b.to(there)
 
 
 def _add_low_rank(out: Tensor, layer: LoraLayer, adapter: str | None, x: Tensor) -> None:

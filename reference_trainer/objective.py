@@ -112,7 +112,7 @@ class Objective:
 
     def __init__(self, backbone: Predicting, config: StudentConfig, unconditional: Prompts, guidance: float, dice: Dice) -> None:
         self.backbone, self.config, self.dice = backbone, config, dice
-        self.unconditional, self.guidance = unconditional, guidance
+        self.unconditional, self.guidance = unconditional.to(dice.device), guidance
         self.sigmas = student_sigmas(config.steps, config.shift).to(dice.device)
         self.fine_sigmas = TARGET_GENERATION.get(config.times.target_generation)(self.sigmas)
         self._score_time = SCORE_TIME.get(config.times.score)

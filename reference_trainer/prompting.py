@@ -23,7 +23,10 @@ from clbench.world import World
 
 @dataclass(frozen=True)
 class Prompts:
-    """Embedded prompts in float32: `tokens` ``(B, L, D)`` of the T5 encoder, `pooled` ``(B, P)`` of the CLIP encoder."""
+    """Embedded prompts: `tokens` ``(B, L, D)`` of the T5 encoder, `pooled` ``(B, P)`` of the CLIP encoder.
+
+    They rest on the CPU in the dtype of the encoders; what a model sees comes by `to`, in float32.
+    """
 
     tokens: Tensor
     pooled: Tensor
@@ -37,6 +40,10 @@ class Prompts:
     def repeat(self, count: int) -> Prompts:
         """`count` copies of a single prompt."""
         return Prompts(self.tokens.expand(count, -1, -1), self.pooled.expand(count, -1))
+
+    def to(self, device: torch.device | str) -> Prompts:
+        """The same on `device` in float32."""
+        return Prompts(self.tokens.to(device, torch.float32), self.pooled.to(device, torch.float32))
 
     @staticmethod
     def cat(parts: Sequence[Prompts]) -> Prompts:
@@ -71,9 +78,10 @@ def wordings_fact(wordings: Sequence[str]) -> dict[str, str]:
 
 
 class PromptCache:
-    """Prompt embeddings on `device`, each text encoded once (alone, so that a result never depends on its neighbours).
+    """Prompt embeddings, made on `device`, each text encoded once (alone, so that a result never depends on its neighbours).
 
-    The text encoders are on the device only while they work: asked for many prompts at once, they come and go once.
+    The text encoders are on the device only while they work: asked for many prompts at once, they come and go once. What they
+    make rests on the CPU: at real size one prompt takes megabytes, and a general stream has hundreds.
     """
 
     def __init__(
@@ -87,7 +95,7 @@ class PromptCache:
     def _encode(self, text: str) -> Prompts:
         tokens, pooled, _ = self._pipe.encode_prompt(text, max_sequence_length=self.length, device=torch.device(self.device))
         assert tokens is not None and pooled is not None
-        return Prompts(tokens.float(), pooled.float())
+        return Prompts(tokens.cpu(), pooled.cpu())
 
     @contextmanager
     def _encoders_there(self) -> Iterator[None]:

@@ -114,7 +114,7 @@ def require_size(info: AdapterInfo, lora: LoraTable, modules: Sequence[str], sta
     require_modules(info, lora, modules, stage)
 
 
-def require_room(lora: LoraTable, shapes: Mapping[str, tuple[int, ...]], stage: str) -> None:
+def require_rank_room(lora: LoraTable, shapes: Mapping[str, tuple[int, ...]], stage: str) -> None:
     """ClbenchError if the rank is more than a module of these shapes has room for, where teachers are merged into one."""
     side, module = min((min(shape), module) for module, shape in shapes.items())
     if lora.rank > side:

@@ -3,7 +3,7 @@
 The effect stream gives (source, effect i, teacher i, stored teacher output y), every effect as often as any other (in
 an extension, as any other old one or new one); the general stream gives (source, general instruction) with the plain base as
 teacher, every wording as often as any other, whatever its number of examples. All latents and prompt embeddings are computed
-beforehand.
+beforehand and rest on the CPU; a batch is on the device of the dice that drew it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Stream:
 
     def draw(self, dice: Dice, count: int) -> tuple[Tensor, Tensor]:
         """Indices of `count` examples and of their kinds."""
-        kinds = dice.integers(count, len(self.names))
+        kinds = dice.integers(count, len(self.names)).to(self.kind.device)
         luck = dice.uniform(count)
         members = [(self.kind == k).nonzero().flatten() for k in kinds.tolist()]
         index = torch.stack([m[int(u * len(m))] for m, u in zip(members, luck.tolist(), strict=True)])
@@ -88,16 +88,16 @@ class Stream:
         index, kinds = self.draw(dice, count)
         worded = kinds * self.wordings
         if self.wordings > 1:  # with one there is nothing to draw, and streams of earlier trainings stay as they were
-            worded = worded + dice.integers(count, self.wordings)
-        target = self.source[index] if self.target is None else self.target[index]
+            worded = worded + dice.integers(count, self.wordings).to(kinds.device)
+        source = self.source[index].to(dice.device)
         return Batch(
-            self.source[index],
-            target,
-            torch.full((count,), self.target is not None, device=self.source.device),
+            source,
+            source if self.target is None else self.target[index].to(dice.device),
+            torch.full((count,), self.target is not None, device=dice.device),
             [self.teachers[k] for k in kinds.tolist()],
             [self.names[k] for k in kinds.tolist()],
-            self.teacher_prompts.take(kinds),
-            self.student_prompts.take(worded),
+            self.teacher_prompts.take(kinds).to(dice.device),
+            self.student_prompts.take(worded).to(dice.device),
         )
 
 

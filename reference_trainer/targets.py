@@ -30,7 +30,7 @@ class TargetStore:
     def get(
         self, what: Sequence[object], adapter: str | None, source: Tensor, prompts: Prompts, seed: int, batch: int = 16
     ) -> Generator[int, None, Tensor]:
-        """Outputs ``(N, T, C)`` for `source`; `what` names teacher, base, sources and prompts by content.
+        """Outputs ``(N, T, C)`` for `source`, both on the CPU; `what` names teacher, base, sources and prompts by content.
 
         Yields how many outputs were done since the last time. The noise depends on `seed` alone.
         """
@@ -41,28 +41,29 @@ class TargetStore:
                 yield from self._make(path, adapter, source, prompts, seed, batch)
             else:
                 yield len(source)
-        return load_file(path)["target"].to(source.device)
+        return load_file(path)["target"]
 
     def _make(
         self, path: Path, adapter: str | None, source: Tensor, prompts: Prompts, seed: int, batch: int
     ) -> Generator[int, None, None]:
-        noise = Dice(torch.Generator().manual_seed(seed), device=source.device).normal(len(source), tuple(source.shape[1:]))
+        noise = Dice(torch.Generator().manual_seed(seed)).normal(len(source), tuple(source.shape[1:]))
         done = []
         for start in range(0, len(source), batch):
-            rows = torch.arange(start, min(start + batch, len(source)), device=source.device)
+            rows = torch.arange(start, min(start + batch, len(source)))
             done.append(self._sample(adapter, source[rows], prompts.take(rows), noise[rows]))
             yield len(rows)
         self._write(path, torch.cat(done))
 
     def _sample(self, adapter: str | None, source: Tensor, prompts: Prompts, noise: Tensor) -> Tensor:
-        names = [adapter] * len(source)
-        return sample_teachers(self.backbone, source, prompts, self.unconditional, names, noise, self.sigmas, self.guidance)
+        there, names = self.backbone.device, [adapter] * len(source)
+        given = source.to(there), prompts.to(there), self.unconditional.to(there), names, noise.to(there)
+        return sample_teachers(self.backbone, *given, self.sigmas, self.guidance).cpu()
 
     def _write(self, path: Path, target: Tensor) -> None:
         part = path.with_suffix(".part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file({"target": target.cpu().contiguous()}, part)
+            save_file({"target": target.contiguous()}, part)
             part.replace(path)
         except OSError as error:
             raise ClbenchError(f"cannot write stored targets to {self.folder}: {error}") from None

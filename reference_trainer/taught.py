@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -53,11 +54,11 @@ def describe_taught(taught: Sequence[Taught], config: CollectionConfig) -> list[
     ]
 
 
-def add_teachers(backbone: Backbone, taught: Sequence[Taught]) -> list[str]:
+def add_teachers(backbone: Backbone, taught: Sequence[Taught], rest_on: Literal["device", "cpu"] = "device") -> list[str]:
     """Put every teacher over the backbone; fixed-width names, so that none is part of another."""
     names = [f"teacher_{index:04d}" for index in range(len(taught))]
     for name, item in zip(names, taught, strict=True):
-        backbone.add_frozen(name, item.teacher)
+        backbone.add_frozen(name, item.teacher, None if rest_on == "device" else rest_on)
     return names
 
 

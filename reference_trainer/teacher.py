@@ -25,6 +25,7 @@ from reference_trainer.networks import Backbone, Inputs
 from reference_trainer.objective import flow_matching_pieces
 from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import sample_teachers
+from reference_trainer.room import require_adapter_room
 from reference_trainer.schedule import SCORE_TIME, add_noise
 from reference_trainer.sheets import write_sheet
 from reference_trainer.workshop import Workshop
@@ -87,6 +88,7 @@ def train_teacher(
 def add_teacher(backbone: Backbone, config: TeachersConfig) -> None:
     """The adapter that all teachers are trained in, one after another."""
     lora = config.lora
+    require_adapter_room(backbone, "teachers", [lora])
     backbone.add_new(TEACHER, lora.rank, lora.alpha_value, lora.modules, torch.Generator().manual_seed(0))
 
 
@@ -103,11 +105,13 @@ def _prepare(
         backbone, TEACHER, config.lr, config.clip, config.warmup,
         config.updates if config.decay else None, config.weight_decay,
     )  # fmt: skip
+    source, target = shop.space.encode([p.source for p in pairs]), shop.space.encode([p.target for p in pairs])
     return TeacherTraining(
         backbone, config, learner,
         Dice.seeded(seed_from("teacher", seed, effect.id, "dice"), shop.device),
-        shop.space.encode([p.source for p in pairs]), shop.space.encode([p.target for p in pairs]),
-        shop.prompts.one(effect.instruction), shop.prompts.unconditional(), shop.world.backbone.shift,
+        source.to(shop.device), target.to(shop.device),
+        shop.prompts.one(effect.instruction).to(shop.device), shop.prompts.unconditional().to(shop.device),
+        shop.world.backbone.shift,
     )  # fmt: skip
 
 

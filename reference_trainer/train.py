@@ -16,6 +16,7 @@ from clbench.types import Effect
 from clbench.world import World
 from reference_trainer import processes
 from reference_trainer.accelerator import train_accelerator
+from reference_trainer.ahead import check_size
 from reference_trainer.checkpoint import forget
 from reference_trainer.choice import (
     choose_effects,
@@ -25,7 +26,7 @@ from reference_trainer.choice import (
     teacher_files,
     tell_preferred,
 )
-from reference_trainer.collection import train_collection
+from reference_trainer.collection import read_start, train_collection
 from reference_trainer.config import JointConfig, TeachersConfig
 from reference_trainer.examples import check_pairs, check_sources, teacher_pairs
 from reference_trainer.extension import Origin, budget, read_origin, train_extension
@@ -115,6 +116,8 @@ def _collection(
     effects = with_triggers(world, effects, recipe.collection.triggers)
     with _alone(out / "collection"):
         check_sources(world, recipe.collection.pictures, "collection")
+        if (start := read_start(recipe.collection, effects, out / "collection.safetensors")) is not None:
+            check_size(world, start, recipe.collection.lora, "collection")
         for progress in train_collection(Workshop(world), effects, teachers, recipe.collection, recipe.seed, out, resume):
             report(progress)
     return [out / "collection.safetensors"]
@@ -165,6 +168,7 @@ def _extension(
     config = budget(recipe.extension, len(new))
     with _alone(made.with_suffix("")):
         check_sources(world, recipe.extension.pictures, "extension")
+        check_size(world, origin.info, recipe.extension.lora, "extension")
         for progress in train_extension(Workshop(world), origin, old, new, teachers, config, recipe.seed, out, resume):
             report(progress)
     return [made]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from functools import cached_property
 from pathlib import Path
 
@@ -23,34 +22,7 @@ from reference_trainer.latents import LatentSpace
 from reference_trainer.networks import Backbone, LoraForward
 from reference_trainer.precision import Precision
 from reference_trainer.prompting import PromptCache
-
-
-def require_room(pipe: FluxKontextPipeline, device: torch.device, name: str) -> None:
-    """ClbenchError unless the free memory of a CUDA device holds the pipeline's weights; else nothing. Adapters come on top."""
-    if device.type != "cuda":
-        return
-    gc.collect()  # a backbone that was open before, to choose triggers with
-    torch.cuda.empty_cache()
-    free = torch.cuda.mem_get_info(device)[0]
-    large = weight_bytes(pipe.transformer)
-    held, half = str(pipe.transformer.dtype).removeprefix("torch."), 'dtype = "bfloat16" or '
-    beside = weight_bytes(pipe.vae) + weight_bytes(pipe.text_encoder) + weight_bytes(pipe.text_encoder_2)
-    if free < large + beside:
-        raise ClbenchError(
-            f"training needs {gigabytes(large + beside)} on {device} for the {held} weights of {name} alone (transformer "
-            f"{gigabytes(large)}, autoencoder and text encoders {gigabytes(beside)}), but {gigabytes(free)} are free: "
-            f"use a larger device, {'' if held == 'bfloat16' else half}device = \"cpu\" in the world file"
-        )
-
-
-def weight_bytes(module: torch.nn.Module) -> int:
-    """Bytes of a module's parameters and buffers."""
-    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
-
-
-def gigabytes(number: int) -> str:
-    """ "1.5 GB" for 1.5 billion bytes."""
-    return f"{number / 1e9:.1f} GB"
+from reference_trainer.room import require_pipeline_room
 
 
 class Workshop:
@@ -72,7 +44,7 @@ class Workshop:
         for module in self.pipe.components.values():
             if isinstance(module, torch.nn.Module):
                 module.eval().requires_grad_(False)
-        require_room(self.pipe, device, str(self.folder))
+        require_pipeline_room(self.pipe, device, str(self.folder))
         self.pipe.transformer.to(device)
         self.pipe.vae.to(device)
         self.device: torch.device = self.pipe.transformer.device

@@ -151,3 +151,16 @@ def test_a_ratio_of_few_effects_reaches_beyond_them() -> None:
     first, second = np.repeat([0.8, 1.2], 4), np.ones(8)
     got = stats.paired_ratio(first, second, effects, sources, np.random.default_rng(0))
     assert got.value == pytest.approx(1.0) and got.low < 0.5 and got.high > 1.5
+
+
+def test_few_effects_of_which_few_differ_leave_the_sign_open() -> None:
+    """Three of ten effects fail more often, by a lot, and all others are equal: other effects may all be equal (p .25)."""
+    effects = [f"e{index}" for index in range(10) for _ in range(20)]
+    sources = [f"s{index}" for _ in range(10) for index in range(20)]
+    rates = np.array([0.3, 0.1, 0.6, 0.0, 0.0, 0.0, 0.5, 0.05, 0.1, 0.15])
+    more = rates + np.array([0.05, 0.3, 0.2, 0, 0, 0, 0, 0, 0, 0])
+    one, two = ((np.arange(20)[None] < np.rint(20 * each)[:, None]).ravel().astype(float) for each in (rates, more))
+    found = ratio(one, two, share=True, effects=effects, sources=sources)
+    assert found.value < 0.8 and found.high >= 1.0, "the model alone ends at .97"
+    gap = stats.paired_difference(one, two, effects, sources, np.random.default_rng(0), stats.SHARE)
+    assert gap.low < 0 <= gap.high and gap.p == 0.25

@@ -15,7 +15,7 @@ from clbench.metrics import METRICS
 from clbench.metrics.derived import DERIVED, SHARES, scale_of
 from clbench.registry import ClbenchError, suggestion
 from clbench.stats import Difference
-from clbench.types import NEUTRAL, Direction, Question, seed_from
+from clbench.types import NEUTRAL, Direction, Question
 
 ASKED: dict[Question, str] = {"effect": "single effects", "neutral": "neutral questions", "composed": "two effects in turn"}
 
@@ -171,8 +171,8 @@ def _line(pair: Matched, words: str, metric: str, keys: list[Key], places: list[
     columns = [side.columns[metric] for side in (pair.first, pair.second)]
     one, two = (_at(column, place) for column, place in zip(columns, places, strict=True))
     effects, sources = [key.effect for key in keys], [f"{key.source}\x1f{key.second}" for key in keys]
-    generator = np.random.default_rng(seed_from("compare", metric))
-    found = stats.paired_difference(two, one, effects, sources, generator, scale_of(metric))
+    drawn = stats.draws_for("difference", metric)
+    found = stats.paired_difference(two, one, effects, sources, drawn, scale_of(metric))
     both = np.isfinite(one) & np.isfinite(two)
     if pair.same and found.n_effects > 1 and np.array_equal(one[both], two[both]):
         found = replace(found, low=0.0, high=0.0, reason="")  # equal scores of different pictures may differ in other effects

@@ -163,13 +163,14 @@ def _ratio_cell(one: Found, css: str) -> Cell:
     claim, found = one.claim, one.ratio
     if math.isnan(found.value):
         return Cell(MISSING, found.reason, LAST, title=found.reason, css="missing")
+    value = _apart(claim, found.value)
     if math.isnan(found.low):
-        return Cell(told(claim, found.value), found.reason, found.value)
+        return Cell(value, found.reason, found.value)
     top = "no upper bound" if math.isinf(found.high) else told(claim, found.high)
     high = float("nan") if math.isinf(found.high) else found.high
     drawn = None if claim.target is None else Whisker(*_places(claim.target, (found.low, found.value, found.high)), zero=50.0)
     sub = f"[{told(claim, found.low)}, {top}]"
-    return Cell(told(claim, found.value), sub, found.value, title=found.reason, css=css, whisker=drawn, bounds=(found.low, high))
+    return Cell(value, sub, found.value, title=found.reason, css=css, whisker=drawn, bounds=(found.low, high))
 
 
 def _places(target: float, ends: Sequence[float]) -> list[float]:
@@ -178,9 +179,16 @@ def _places(target: float, ends: Sequence[float]) -> list[float]:
     return [round(float(place), 1) for place in 50 + 50 * np.log(inside) / np.log(REACH)]
 
 
-def told(claim: Claim, value: float) -> str:
-    """A ratio as its claim is told: to three decimals, or as a change in per cent."""
-    return f"{number(100 * (value - 1), 1, signed=True)} %" if claim.change else number(value, 3)
+def told(claim: Claim, value: float, more: int = 0) -> str:
+    """A ratio as its claim is told: to three decimals, or as a change in per cent with one; to `more` of them on demand."""
+    return f"{number(100 * (value - 1), 1 + more, signed=True)} %" if claim.change else number(value, 3 + more)
+
+
+def _apart(claim: Claim, value: float) -> str:
+    """The ratio with so many decimals that it can be told from a target that it misses."""
+    if claim.target is None or _reaches(claim, value):
+        return told(claim, value)
+    return next(words for more in range(6) if (words := told(claim, value, more)) != told(claim, claim.target, more) or more == 5)
 
 
 def _target(claim: Claim) -> str:

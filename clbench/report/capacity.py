@@ -12,9 +12,9 @@ from clbench.metrics.derived import scale_of
 from clbench.report.cells import MISSING, Cell, Head, Row, TableView
 from clbench.report.differences import compared_cell, reach
 from clbench.report.numbers import Compared, judged
-from clbench.report.rows import LAST, SEED, Frame, as_made, estimate_cell, is_share, mean_of
+from clbench.report.rows import LAST, Frame, as_made, estimate_cell, is_share, mean_of
 from clbench.report.tables import head, short
-from clbench.stats import NO_VARIATION, Difference, few_differ, paired_difference
+from clbench.stats import NO_VARIATION, Difference, draws_for, few_differ, paired_difference
 
 Held = Mapping[str, Collection[str]]
 """Adapter -> the effects that it was trained on, as its card says (see `trained_effects`)."""
@@ -69,8 +69,8 @@ def capacity_table(frame: Frame, held: Held, metric: str, reference: str = "casc
     body = []
     for name in sorted(counts, key=lambda name: counts[name]):
         own = _own(rows, name, held)
-        size, quality = Cell(str(counts[name]), sort=counts[name]), estimate_cell(metric, mean_of(own, scale_of(metric)))
-        common = estimate_cell(metric, mean_of(own[own["effect"].isin(shared)], scale_of(metric)))
+        size, quality = Cell(str(counts[name]), sort=counts[name]), estimate_cell(metric, mean_of(own, metric))
+        common = estimate_cell(metric, mean_of(own[own["effect"].isin(shared)], metric))
         body.append(Row([Cell(name), size, quality, own_gaps.get(name, NO_GAP), common, gaps.get(name, NO_GAP)]))
     among, alone = f"{len(shared)} common effects", "its own effects"
     label = head(METRICS.get(metric)).label
@@ -93,7 +93,7 @@ def rank_table(
     body = []
     for name in sorted(ranks, key=lambda name: ranks[name]):
         own = _own(rows, name, held)
-        quality, rank = estimate_cell(metric, mean_of(own, scale_of(metric))), Cell(str(ranks[name]), sort=ranks[name])
+        quality, rank = estimate_cell(metric, mean_of(own, metric)), Cell(str(ranks[name]), sort=ranks[name])
         body.append(Row([Cell(name), rank, quality, gaps.get(name, NO_GAP)]))
     heads = [Head("Adapter", numeric=False), Head("Rank"), head(METRICS.get(metric))]
     heads.append(Head(f"minus {reference}", GAP, sub=f"{len(shared)} common effects"))
@@ -115,7 +115,7 @@ def gap_on(rows: Frame, name: str, other: str, effects: Collection[str], metric:
     both = as_made(mine).merge(theirs, on=["effect", "source", "seed", "steps"], suffixes=("", "_other"))
     first = both["value"].where(both["status"] == "ok").to_numpy()
     second = both["value_other"].where(both["status_other"] == "ok").to_numpy()
-    drawn = np.random.default_rng(SEED)
+    drawn = draws_for("difference", metric)
     return paired_difference(first, second, both["effect"].tolist(), both["source"].tolist(), drawn, scale_of(metric))
 
 
@@ -149,7 +149,7 @@ def capacity_break_even(frame: Frame, counts: Mapping[str, int], metric: str, re
         return BreakEven(nan, nan, nan, gaps.shape[1], reason)
     merged = np.stack([gaps[[at for at, number in enumerate(numbers) if number == size]].mean(axis=0) for size in sizes])
     better = -1.0 if METRICS.get(metric).direction == "lower" else 1.0
-    return break_even(sizes, better * merged, np.random.default_rng(SEED))
+    return break_even(sizes, better * merged, draws_for("break-even", metric))
 
 
 def break_even_words(found: BreakEven, reference: str) -> str:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from clbench.metrics.cards import METRICS
 from clbench.metrics.derived import scale_of
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.report.differences import compared_cell, hopeless, reach
 from clbench.report.numbers import judged
-from clbench.report.rows import SEED, Frame, as_made, estimate_cell, mean_of
-from clbench.stats import Difference, paired_difference
+from clbench.report.rows import Frame, as_made, estimate_cell, mean_of
+from clbench.stats import Difference, draws_for, paired_difference
 
 WAYS = {"": "one edit", "twice": "two edits"}
 METRICS_SHOWN = {
@@ -49,7 +47,7 @@ def _row(system: str, way: str, rows: Frame) -> Row:
     cells = [Cell(system), Cell(WAYS.get(way, way))]
     for metric in METRICS_SHOWN:
         mine = rows[rows["metric"] == metric]
-        cells.append(estimate_cell(metric, mean_of(mine, scale_of(metric))))
+        cells.append(estimate_cell(metric, mean_of(mine, metric)))
     return Row(cells)
 
 
@@ -62,7 +60,8 @@ def against_twice(frame: Frame, system: str, metric: str = "both", reference: st
     both = mine.merge(other, on=keys, suffixes=("", "_reference"))
     sources = [f"{second}/{source}" for second, source in zip(both["second"], both["source"], strict=True)]
     first, second = both["value"].to_numpy(), both["value_reference"].to_numpy()
-    return paired_difference(first, second, both["effect"].tolist(), sources, np.random.default_rng(SEED), scale_of(metric))
+    drawn = draws_for("difference", metric)
+    return paired_difference(first, second, both["effect"].tolist(), sources, drawn, scale_of(metric))
 
 
 def twice_table(frame: Frame, systems: Sequence[str], reference: str = "cascade") -> TableView | None:

@@ -10,7 +10,7 @@ from clbench import stats
 from clbench.metrics.derived import SHARES, scale_of
 from clbench.report.cells import MISSING, Cell, Head, Row, TableView, interval, metric_value, number, plural
 from clbench.report.data import Entry, Results
-from clbench.report.numbers import Numbers, difference, generator
+from clbench.report.numbers import Numbers, difference
 from clbench.report.rows import counted
 from clbench.report.tables import LAST, effect_values, noun, short
 from clbench.types import MetricCard
@@ -253,7 +253,7 @@ def _area_cell(curve: Curve, metric: str, found: Areas) -> Cell:
         why = "the curves share no passes, or no effect was scored at every step of all"
         return Cell(MISSING, sort=LAST, title=why, css="missing")
     nested = stats.EffectMeans(tuple(map(str, range(len(areas)))), areas, found.sources)
-    value, bounds = float(areas.mean()), stats.interval_of(nested, generator("area", metric), scale_of(metric))
+    value, bounds = float(areas.mean()), stats.interval_of(nested, stats.draws_for("area", metric), scale_of(metric))
     sub = interval(metric, *bounds) or "no interval from a single effect"
     return Cell(metric_value(metric, value), sub, value, bounds=bounds)
 

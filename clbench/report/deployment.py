@@ -55,7 +55,16 @@ def collection(found: MemoryFile) -> Point | None:
 def _held(found: MemoryFile, point: Point) -> str:
     disk, resident = (_median(found, point, name) for name in ("disk_bytes", "factor_bytes"))
     loaded = f", {binary(resident)} loaded" if resident is not None else ""
-    return f"{_who(found, point)} has {binary(disk or 0)} of adapters on disk{loaded}"
+    return f"{_who(found, point)} has {binary(disk or 0)} of adapters on disk{loaded}{_for_all(found, point, disk or 0)}"
+
+
+def _for_all(found: MemoryFile, point: Point, disk: float) -> str:
+    """What as many effects as the largest pool has would take of a collection that holds fewer; "" of another."""
+    most = max((other.effects for other in found.points() if other.system != "collection"), default=0)
+    if point.system != "collection" or not found.holds or point.effects >= most:
+        return ""
+    files = -(-most // point.effects)
+    return f" (for {most} effects {files} such adapters, {binary(files * disk)})"
 
 
 def _who(found: MemoryFile, point: Point) -> str:

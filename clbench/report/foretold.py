@@ -14,10 +14,10 @@ FORETOLD = ("tensor_bytes", "factor_bytes", "resident_bytes", "peak_bytes", "loa
 EXACT = ("tensor_bytes", "factor_bytes")
 PEAK_TOLERANCE = 0.05
 """Peak memory counts as foretold when it is within this share, and what it grows by over the base when it is within this share
-and `SCATTER`: most of a peak is the base's own memory, which was measured and not foretold."""
+of it plus `SCATTER`: most of a peak is the base's own memory, which was measured and not foretold."""
 SCATTER = 4 << 20
 """Bytes by which peaks of equal processes may differ: on a CPU repeats lie 1 to 3 MiB apart."""
-OF_PEAK, OF_GROWTH = "5 %", f"5 % and {SCATTER >> 20} MiB"
+OF_PEAK, OF_GROWTH = "5 %", f"5 % plus {SCATTER >> 20} MiB"
 GROWING = ("resident_bytes", "peak_bytes")
 """Quantities of which the base has its own share."""
 
@@ -37,7 +37,7 @@ def table(found: MemoryFile) -> TableView:
     note = (
         "Bytes of adapters are foretold from the base's config and the ranks alone. Resident and peak memory add them to the "
         f"measured base without adapters, so a peak is judged twice: the whole (within {OF_PEAK}), and its growth over that base "
-        f"(within {OF_GROWTH}, by which equal processes may differ). Loads and switches are the steady state's; a run of "
+        f"(within {OF_GROWTH}: equal processes may differ by as much). Loads and switches are the steady state's; a run of "
         f"{found.queries} queries scatters around it."
     )
     return TableView("t-ledger-foretold", "Prediction against measurement", heads, rows, note, "ledger")

@@ -16,10 +16,10 @@ from clbench.report.cells import MINUS, Cell, Head, Row, TableView, plural
 from clbench.report.data import Results
 from clbench.report.differences import compared_cell, hopeless, reach
 from clbench.report.numbers import judged
-from clbench.report.rows import SEED, Frame, as_made, estimate_cell, mean_of, share_of
+from clbench.report.rows import Frame, as_made, estimate_cell, mean_of, share_of
 from clbench.report.tables import short
 from clbench.sources import GROUPS, group_of
-from clbench.stats import Difference, paired_difference
+from clbench.stats import Difference, draws_for, paired_difference
 
 HOME = "seen"
 """The group that the others are compared with."""
@@ -128,7 +128,7 @@ def _table(rows: Frame, metric: str, caption: str) -> TableView | None:
     body = []
     for system in asked:
         mine = rows[rows["system"] == system]
-        found = (mean_of(mine[mine["group"] == group], scale_of(metric)) for group in groups)
+        found = (mean_of(mine[mine["group"] == group], metric) for group in groups)
         body.append(Row([Cell(system), *(estimate_cell(metric, one) for one in found)]))
     heads = [Head("System", numeric=False), *(Head(name, GROUPS[name].told) for name in groups)]
     return TableView(f"t-groups-{metric}", caption, heads, body)
@@ -166,7 +166,7 @@ def group_gap(rows: Frame, metric: str, group: str) -> Difference:
     both = next(sides).merge(next(sides), on=["effect", "number", "seed", "steps"], suffixes=("", "_seen"))
     first, second = both["value"].to_numpy(dtype=float), both["value_seen"].to_numpy(dtype=float)
     names = both["effect"].tolist(), both["number"].tolist()
-    return paired_difference(first, second, *names, np.random.default_rng(SEED), scale_of(metric))
+    return paired_difference(first, second, *names, draws_for("difference", metric), scale_of(metric))
 
 
 def _fewer(frame: Frame, effects: Sequence[str], systems: Sequence[str]) -> dict[str, Cell]:

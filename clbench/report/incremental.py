@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from clbench.metrics.derived import scale_of
 from clbench.report.capacity import gap_cells, judged_gaps, plain
 from clbench.report.cells import Cell, Head, Row, TableView
 from clbench.report.differences import hopeless
@@ -81,6 +80,6 @@ def _row(
     cells = [Cell(name, words)]
     for part, gap in zip(split, (kept, gained), strict=True):
         mine = as_made(rows[(rows["system"] == name) & rows["effect"].isin(part)])
-        found = estimate_cell(metric, mean_of(mine, scale_of(metric))) if part else EMPTY
+        found = estimate_cell(metric, mean_of(mine, metric)) if part else EMPTY
         cells += [Cell(str(len(part)), sort=len(part)), found, gap]
     return Row(cells)

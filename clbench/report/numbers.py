@@ -12,7 +12,7 @@ from clbench import stats
 from clbench.metrics.derived import SHARES, scale_of
 from clbench.report.data import Entry, Results, place
 from clbench.stats import Difference, Estimate, Ratio
-from clbench.types import Case, Direction, MetricCard, seed_from
+from clbench.types import Case, Direction, MetricCard
 
 K = TypeVar("K", bound=Hashable)
 NO_SPAN = 1e-9
@@ -54,19 +54,13 @@ def compute(results: Results) -> Numbers:
     return numbers
 
 
-def generator(*parts: str) -> np.random.Generator:
-    """The report's generator for one named purpose."""
-    return np.random.default_rng(seed_from("report", *parts))
-
-
 def estimate_entry(entry: Entry, metric: str, among: Collection[str] | None = None) -> Estimate:
     """The nested mean of one metric of one entry with its interval; of the effects `among` alone where they are given."""
     if metric not in entry.columns:
         nan = float("nan")
         return Estimate(nan, nan, nan, len(entry.cases), 0, 0, 0, UNASKED)
     column = entry.columns[metric]
-    # One generator per metric, not per entry: equal scores of two systems get equal intervals.
-    drawn = generator("estimate", metric)
+    drawn = stats.draws_for("estimate", metric)
     kept = [at for at, effect in enumerate(entry.effects) if among is None or effect in among]
     effects, sources = [entry.effects[at] for at in kept], [entry.sources[at] for at in kept]
     found = stats.estimate(column.values[kept], column.failed[kept], effects, sources, drawn, scale_of(metric))
@@ -105,7 +99,7 @@ def judged(found: Mapping[K, Difference], direction: Direction) -> dict[K, Compa
 def _difference(entry: Entry, reference: Entry, metric: str) -> Difference:
     """Mean of entry - reference over the questions that either one was asked; unpaired ones are dropped and counted."""
     first, second, effects, places = _paired(entry, reference, metric)
-    found = stats.paired_difference(first, second, effects, places, generator("difference", metric), scale_of(metric))
+    found = stats.paired_difference(first, second, effects, places, stats.draws_for("difference", metric), scale_of(metric))
     both = np.isfinite(first) & np.isfinite(second)
     if found.n_effects > 1 and np.array_equal(first[both], second[both]) and same_pictures(entry, reference):
         return replace(found, low=0.0, high=0.0, reason="")  # equal scores of different pictures may differ in other effects
@@ -132,7 +126,7 @@ def ratio(entry: Entry, other: Entry, metric: str) -> Ratio | None:
     if metric not in entry.columns or metric not in other.columns:
         return None
     same = same_pictures(entry, other)
-    return stats.paired_ratio(*_paired(entry, other, metric), generator("ratio", metric), metric in SHARES, same=same)
+    return stats.paired_ratio(*_paired(entry, other, metric), stats.draws_for("ratio", metric), metric in SHARES, same=same)
 
 
 def difference(entry: Entry, reference: Entry, metric: str) -> Difference | None:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from clbench.metrics.derived import scale_of
 from clbench.probe_words import PARAPHRASE, prompt_words
 from clbench.probes import PROBES
 from clbench.report.cells import Cell, Head, Row, TableView, number
-from clbench.report.rows import LAST, SEED, Frame, as_made, estimate_cell, mean_of, share_of
-from clbench.stats import Ratio, paired_ratio
+from clbench.report.rows import LAST, Frame, as_made, estimate_cell, mean_of, share_of
+from clbench.stats import Ratio, draws_for, paired_ratio
 from clbench.types import NEUTRAL, OTHER_TRIGGER, Effect
 
 NOTE = (
@@ -93,7 +92,7 @@ def _neutral_row(system: str, rows: Frame, floor: Frame, name: Callable[[str], s
     largest = Cell(name(str(leaks.idxmax())), number(most, 3), most, key=True) if most > 0 else Cell("none", sort=0.0)
     seen = rows[rows["metric"] == "attributed"]
     caught = share_of(seen, ~seen["other"].isin(("base", "source", "none")).to_numpy())
-    leaks = mean_of(rows[rows["metric"] == "neutral_leak_total"], scale_of("neutral_leak_total"))
+    leaks = mean_of(rows[rows["metric"] == "neutral_leak_total"], "neutral_leak_total")
     total = estimate_cell("neutral_leak_total", leaks)
     return Row(
         [Cell(system), distance, total, largest, estimate_cell("success", caught)], "control" if system == "reseed" else ""
@@ -118,7 +117,8 @@ def floor_ratio(rows: Frame, floor: Frame, same: bool = False) -> Ratio:
     keys = ["effect", "source", "seed", "steps"]
     both = rows.merge(floor, on=keys, suffixes=("", "_floor"))
     one, two = (both[name].to_numpy(dtype=np.float64) for name in ("value", "value_floor"))
-    return paired_ratio(one, two, both["effect"].tolist(), both["source"].tolist(), np.random.default_rng(SEED), same=same)
+    drawn = draws_for("ratio", "neutral_distance")
+    return paired_ratio(one, two, both["effect"].tolist(), both["source"].tolist(), drawn, same=same)
 
 
 def gram_table(gram: Mapping[str, Mapping], name: Callable[[str], str] = str) -> TableView:

@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 
 from clbench import stats
-from clbench.metrics.derived import SHARES
+from clbench.metrics.derived import SHARES, scale_of
 from clbench.report.cells import MISSING, Cell, interval, metric_value
-from clbench.stats import SHARE, Estimate
-from clbench.types import Scale
+from clbench.stats import Estimate
 
 Frame = Any
 """A pandas DataFrame: pandas' own types make a union of every selection, which says nothing to a reader."""
 LAST = -1e300
 """Missing values sort below every number."""
-SEED = 0
 """Of the bootstrap: the same frame gives the same bytes."""
 
 
@@ -37,21 +35,22 @@ def is_share(metric: str) -> bool:
     return metric in SHARES
 
 
-def mean_of(rows: Frame, scale: Scale) -> Estimate:
+def mean_of(rows: Frame, metric: str) -> Estimate:
     """The nested mean of `value` in `rows`, one row per case; a missing value counts in n_total, a failed one in n_failed.
 
-    `scale`: that of the metric (`clbench.metrics.derived.scale_of`).
+    `metric` says on which scale values lie.
     """
     effects = rows["effect"].tolist()
     sources = [f"{second}/{source}" for second, source in zip(rows["second"], rows["source"], strict=True)]
     failed = (rows["status"] == "failed").to_numpy()
-    return stats.estimate(rows["value"].to_numpy(), failed, effects, sources, np.random.default_rng(SEED), scale)
+    drawn = stats.draws_for("estimate", metric)
+    return stats.estimate(rows["value"].to_numpy(), failed, effects, sources, drawn, scale_of(metric))
 
 
 def share_of(rows: Frame, hits: np.ndarray) -> Estimate:
     """The nested share of `hits` (N,) bool among `rows` that were scored."""
     values = np.where(rows["status"] == "ok", hits.astype(float), np.nan)
-    return mean_of(rows.assign(value=values), SHARE)
+    return mean_of(rows.assign(value=values), "success")
 
 
 def estimate_cell(metric: str, one: Estimate) -> Cell:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from clbench.report.cells import MISSING, Cell, Head, Row, TableView, Whisker, interval, metric_value, number
 from clbench.report.data import Entry
 from clbench.report.differences import difference_cell
 from clbench.report.numbers import Numbers, Scale, ceiling_of, scale
-from clbench.report.tables import LAST, counts, head, metric_cell, summary_metrics, system_cell
+from clbench.report.tables import LAST, counts, head, metric_cell, short, summary_metrics, system_cell
 from clbench.stats import Estimate
 from clbench.types import MetricCard
 
@@ -46,7 +48,7 @@ def _summary(numbers: Numbers, cards: list[MetricCard], name: str, caption: str,
             one = numbers.estimates[entry.label, card.name]
             cells.append(_estimate_cell(one, card.name, spans[card.name], scales[card.name]))
             cells += [_against(numbers, entry, card)] if card is against else []
-        cells.append(_counts(entry, numbers))
+        cells.append(_counts(entry, numbers, cards))
         rows.append(Row(cells, "control" if entry.control else ""))
     heads = [Head("System", numeric=False)]
     for card in cards:
@@ -89,10 +91,16 @@ def _against(numbers: Numbers, entry: Entry, card: MetricCard) -> Cell:
     return Cell("", css="quiet", sort=LAST)
 
 
-def _counts(entry: Entry, numbers: Numbers) -> Cell:
+def _counts(entry: Entry, numbers: Numbers, cards: Sequence[MetricCard]) -> Cell:
+    """How many edits the report's first metric scored, and which metrics of this table scored fewer."""
     total, scored, failed = counts(entry, numbers)
-    sub = f"{failed} failed" if failed else f"{total - scored} unscored" if total > scored else ""
-    return Cell(f"{scored} / {total}", sub, scored, css="bad" if failed else "", key=True)
+    words = [f"{failed} failed" if failed else f"{total - scored} unscored"] if failed or total > scored else []
+    fewer: dict[int, list[str]] = {}
+    for card in cards:
+        if 0 < (one := numbers.estimates[entry.label, card.name].n_scored) < scored:
+            fewer.setdefault(one, []).append(short(card.name))
+    words += [f"{', '.join(names)} {one}" for one, names in fewer.items()]
+    return Cell(f"{scored} / {total}", "; ".join(words), scored, css="bad" if failed else "", key=True)
 
 
 def scales(numbers: Numbers) -> TableView | None:

@@ -289,4 +289,4 @@ def _invariant(entry: Entry) -> Check | None:
         return None
     left, right = float(vsa[both].mean()), 5 * (1 - float(bcr[both].mean()))
     sign = "≤" if left <= right + 1e-9 else ">"
-    return Check(left <= right + 1e-9, f"{entry.label}: mean VSA {left:.3f} {sign} 5 (1 − BCR) = {right:.3f}.")
+    return Check(left <= right + 1e-9, f"{entry.label}: mean VSA over cases {left:.3f} {sign} 5 (1 − BCR) = {right:.3f}.")

@@ -1,8 +1,8 @@
 """The bleeding meter against planted answers: leak by dose, false alarms, attribution, agreement without operators.
 
-The pictures are the tiny world's: the first scenes of its evaluation split and the effects of world tiny-8 (all of their ordered
-pairs; tests/benchmarks/meter_fifty.py has those of fifty effects), or, for attribution, every effect of the catalogue. No adapter
-is needed.
+The pictures are the tiny world's: the first scenes of its evaluation split and eight effects (`readings.EFFECTS`, all of their
+ordered pairs; tests/benchmarks/meter_fifty.py has those of fifty effects), or, for attribution, every effect of the catalogue. No
+adapter is needed.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ EFFECTS = (
     "background_popart_rays", "colour_frame", "cyanotype", "gameboy_palette",
     "night_vision", "oil_painting", "pixelate", "subject_ice",
 )  # fmt: skip
-"""The effects of world tiny-8, by name: the checks need no adapters."""
+"""Eight effects of the kinds of world tiny-8, by name: the checks need no adapters."""
 CLEAN = 3
 """Clean outputs per asked effect and source, each with nuisance of its own."""
 SEEN_DOSE = 0.2

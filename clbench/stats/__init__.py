@@ -10,7 +10,8 @@ about other sources; where sources matter much, intervals for "any effect on any
 - `intervals`: a bootstrap over effects, of fewer than six Student's interval; for shares of 0/1 scores, and shares times a score,
   with the help of a model (`beta_binomial`);
 - `comparisons`: paired differences, sign flips, Holm's correction, what it lets nothing pass, the detectable difference;
-- `ratios`: paired ratios, for claims that are to carry over from another benchmark.
+- `ratios`: paired ratios, for claims that are to carry over from another benchmark;
+- `draws`: which random draws a figure is made with.
 
 All intervals were chosen by simulated coverage, see `clbench.selftest.statistics`.
 """
@@ -30,6 +31,7 @@ from clbench.stats.comparisons import (
     sign_flip_ps,
     undecidable,
 )
+from clbench.stats.draws import draws_for
 from clbench.stats.intervals import (
     FEW,
     SHARE,
@@ -45,13 +47,13 @@ from clbench.stats.intervals import (
     widened_tail,
 )
 from clbench.stats.nested import NO_VARIATION, EffectMeans, effect_means
-from clbench.stats.ratios import Ratio, paired_ratio, ratio_intervals, recovered_ratios
+from clbench.stats.ratios import ENOUGH, Ratio, paired_ratio, ratio_intervals, recovered_ratios, within_model
 
 __all__ = [
-    "FEW", "NO_VARIATION", "SHARE", "SIGNIFICANT", "Difference", "EffectMeans", "Estimate", "Ratio",
-    "bootstrap_interval", "bootstrap_intervals", "corrected_detectable", "detectable_difference", "effect_means",
+    "ENOUGH", "FEW", "NO_VARIATION", "SHARE", "SIGNIFICANT", "Difference", "EffectMeans", "Estimate", "Ratio",
+    "bootstrap_interval", "bootstrap_intervals", "corrected_detectable", "detectable_difference", "draws_for", "effect_means",
     "estimate", "few_differ",
     "holm", "interval_of", "least_p", "model_interval", "model_intervals", "paired_difference", "paired_ratio",
     "ratio_intervals", "recovered_intervals", "recovered_ratios", "scored_interval", "share_interval",
-    "share_intervals", "shows_both", "sign_flip_p", "sign_flip_ps", "undecidable", "widened_tail",
+    "share_intervals", "shows_both", "sign_flip_p", "sign_flip_ps", "undecidable", "widened_tail", "within_model",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from clbench.stats.intervals import ANY, FEW, bootstrap_interval, scored_interval, share_interval, shows_both, varies
+from clbench.stats.intervals import ANY, bootstrap_interval, scored_interval, share_interval, shows_both, varies
 from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
 from clbench.types import Scale
 
@@ -64,7 +64,9 @@ def paired_difference(
 
     `scale` is the metric's. For shares, and shares times a score, that differ in fewer than `FEW_DIFFER` effects, or equally in
     all, the bootstrap is too narrow; then the two intervals of the means are combined, with the correlation of the two over
-    effects (Zou and Donner, Statistics in Medicine 27, 2008). Other metrics that differ equally in all effects have no interval.
+    effects (Zou and Donner, Statistics in Medicine 27, 2008). That correlation is hardly known of few effects, and near 1 the
+    combined interval has next to no width, so the bootstrap's is joined to it. Other metrics that differ equally in all effects
+    have no interval.
     """
     one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     gaps = one - two
@@ -82,9 +84,7 @@ def paired_difference(
         kept = np.isfinite(gaps)
         sides = [effect_means(np.where(kept, side, np.nan), effects, sources) for side in (one, two)]
         found = _recovered(sides, generator, scale, level)
-        # of few effects the correlation is hardly known (two always have 1 or -1), so that Student's interval is kept as well
-        alone = scale.is_share and count >= FEW
-        low, high = found if alone else (min(low, found[0]), max(high, found[1]))
+        low, high = min(low, found[0]), max(high, found[1])
     elif not varies(nested.means[None])[0]:
         low, high, reason = nan, nan, ALIKE
     if not reason:

@@ -24,9 +24,14 @@ from clbench.stats.intervals import (
 )
 from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
 
+Bounds = tuple[Floats, Floats]
+
 UNBOUNDED = "no upper bound: in other effects the second may be 0"
 EQUAL = "equal in every effect, so nothing is known of other ones"
 ALIKE = "the same ratio in every effect, so nothing is known of other ones"
+ENOUGH = 30
+"""Effects from which the model's interval covers what it says by itself; the bootstrap's is joined to that of fewer, whose
+correlation is hardly known (simulated coverage)."""
 NO_WIDTH = 1e-6
 """Bounds as close as this, by their ratio, are one number: what rounding leaves of two equal roots."""
 
@@ -64,10 +69,12 @@ def paired_ratio(
     """Ratio of the nested means of `first` and `second` ``(N,)``, both >= 0; a case that either one lacks is dropped.
 
     A bootstrap over effects that draws both systems together (`ratio_intervals`). It is too narrow for shares (0/1 scores)
-    where some effect shows one outcome only; there the model's two intervals are combined (`recovered_ratios`), as Student's are
-    of fewer than `FEW` effects. `same`: both systems made the same pictures, so equal values have the ratio 1 in whatever
-    effects, hence [1, 1]; of others that happen to have one ratio in all effects a bootstrap would say so too, and there is no
-    interval. ValueError for negative values.
+    where some effect shows one outcome only; there the model's two intervals are combined (`recovered_ratios`), and joined to the
+    bootstrap's of fewer than `ENOUGH` effects. Of fewer than `FEW` effects Student's are combined too.
+
+    `same`: both systems made the same pictures, so equal values have the ratio 1 in whatever effects, hence [1, 1]; of others
+    that happen to have one ratio in all effects a bootstrap would say so too, and there is no interval. ValueError for negative
+    values.
     """
     one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     both = np.isfinite(one) & np.isfinite(two)
@@ -94,24 +101,36 @@ def paired_ratio(
 
 
 def _bounds(one: EffectMeans, two: EffectMeans, generator: np.random.Generator, share: bool, level: float) -> tuple[float, float]:
-    tables = one.means[None], two.means[None]
+    tables, few = (one.means[None], two.means[None]), len(one.means) < FEW
     silent = share and not all(shows_both(table)[0] for table in tables)
+    drawn = ratio_intervals(*tables, generator, level) if len(one.means) < ENOUGH or not (silent or few) else None
     found = []
     if silent:
-        found.append(_recovered(one, two, [share_interval(s.means, s.sources, generator, level, shows_both) for s in (one, two)]))
-    if len(one.means) < FEW:  # also beside the model, since of few effects the correlation is hardly known
+        model = [share_interval(side.means, side.sources, generator, level, shows_both) for side in (one, two)]
+        found.append(_recovered(one, two, model))
+        if drawn is not None:  # of a resample in which one of the two is 0 the model knows more, but not their correlation
+            drawn = within_model(drawn, recovered_ratios(*_tables(one, two, model), alike=0.0))
+    if few:  # also beside the model, since of few effects the correlation is hardly known
         found.append(_recovered(one, two, [bootstrap_interval(side.means, generator, level) for side in (one, two)]))
-    if not found:
-        low, high = ratio_intervals(*tables, generator, level)
-        found.append((float(low[0]), float(high[0])))
+    if drawn is not None:
+        found.append((float(drawn[0][0]), float(drawn[1][0])))
     return min(low for low, _ in found), max(high for _, high in found)
+
+
+def within_model(drawn: Bounds, model: Bounds) -> Bounds:
+    """The bounds ``(B,)`` of a bootstrap, but those of the model where they are 0 or infinite."""
+    return np.where(drawn[0] > 0, drawn[0], model[0]), np.where(np.isfinite(drawn[1]), drawn[1], model[1])
 
 
 def _recovered(one: EffectMeans, two: EffectMeans, bounds: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """`recovered_ratios` of one pair from the bounds of its two means; of Student's bounds that is Fieller's interval."""
-    (low_one, high_one), (low_two, high_two) = ((np.array([low]), np.array([high])) for low, high in bounds)
-    low, high = recovered_ratios(one.means[None], (low_one, high_one), two.means[None], (low_two, high_two))
+    low, high = recovered_ratios(*_tables(one, two, bounds))
     return float(low[0]), float(high[0])
+
+
+def _tables(one: EffectMeans, two: EffectMeans, bounds: Sequence[tuple[float, float]]) -> tuple[Floats, Bounds, Floats, Bounds]:
+    (low_one, high_one), (low_two, high_two) = ((np.array([low]), np.array([high])) for low, high in bounds)
+    return one.means[None], (low_one, high_one), two.means[None], (low_two, high_two)
 
 
 def ratio_intervals(
@@ -134,19 +153,22 @@ def ratio_intervals(
 
 
 def recovered_ratios(
-    one: Floats, one_bounds: tuple[Floats, Floats], two: Floats, two_bounds: tuple[Floats, Floats]
-) -> tuple[Floats, Floats]:
+    one: Floats, one_bounds: Bounds, two: Floats, two_bounds: Bounds, alike: float | None = None
+) -> Bounds:  # fmt: skip
     """Bounds ``(B,)`` of mean(one) / mean(two), both ``(B, K)``, recovered from the bounds ``(B,)`` of each mean.
+
+    `alike`: their correlation over effects; None: as measured.
 
     The ratios r for which the interval of mean(one) - r mean(two) by `recovered_intervals` covers 0: roots of
     (m1 - r m2)^2 = d1^2 - 2 rho r d1 d2 + r^2 d2^2, with d the distances of the means m to their bounds (Donner and Zou,
     Statistical Methods in Medical Research 21, 2012). Infinite above where the lower bound of the second mean is 0.
     """
-    first, second, alike = one.mean(axis=1), two.mean(axis=1), correlation(one, two)
+    first, second = one.mean(axis=1), two.mean(axis=1)
+    rho = correlation(one, two) if alike is None else np.full(len(one), alike)
 
     def terms(d1: Floats, d2: Floats) -> tuple[Floats, Floats, Floats]:
         """a, c and b + sqrt(b^2 - a c) of a r^2 - 2 b r + c = 0."""
-        a, b, c = second**2 - d2**2, first * second - alike * d1 * d2, first**2 - d1**2
+        a, b, c = second**2 - d2**2, first * second - rho * d1 * d2, first**2 - d1**2
         return a, c, b + np.sqrt(np.maximum(b**2 - a * c, 0.0))
 
     _, c, reach = terms(first - one_bounds[0], two_bounds[1] - second)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from mini_training import changed
 
@@ -72,6 +74,24 @@ def test_a_start_that_does_not_fit_is_said_before_the_first_stage(shop_floor, in
     path = own(world, tmp_path / "start.safetensors", **says)
     with pytest.raises(ClbenchError, match=message):
         in_turn(changed(recipe, "collection", warm_start_from=path, **settings))
+
+
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize(
+    ("lora", "message"), [(LoraTable(rank=8), "has rank 4"), (LoraTable(rank=4), "has alpha 8"), (None, "has other modules")]
+)
+def test_a_stage_by_itself_says_so_before_the_backbone_is_opened(
+    shop_floor, tmp_path, monkeypatch, extended, lora, message
+):  # fmt: skip
+    world, recipe, out = shop_floor
+    path = own(world, tmp_path / "start.safetensors", effects="upside_down")
+    sized = {} if lora is None else {"lora": lora}
+    monkeypatch.setattr(train, "Workshop", lambda world: pytest.fail("the backbone was opened"))
+    with pytest.raises(ClbenchError, match=message):
+        if extended:
+            train.run("collection", changed(recipe, "extension", **sized), world, ["sepia"], out, extend=train.Extend(Path(path)))
+        else:
+            train.run("collection", changed(recipe, "collection", warm_start_from=path, **sized), world, ["sepia"], out)
 
 
 def test_an_accelerator_that_is_still_to_be_made_can_be_the_start(shop_floor, in_turn):

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from clbench.backbones.common import open_pipeline
 from clbench.world import load_world
+from reference_trainer import networks
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.optim import PretrainLearner
@@ -82,6 +83,28 @@ def test_every_stage_trains_and_resumes(floor_elsewhere, stage):
         assert math.isfinite(last["gauge/present_share"]) and math.isfinite(last["gauge/bleeding_share"])
 
 
+def test_what_a_training_draws_from_rests_on_the_cpu_and_a_batch_does_not(floor_elsewhere, device, monkeypatch):
+    """At real size thousands of latents and hundreds of prompts would fill the device."""
+    world, recipe, out = floor_elsewhere
+    routers = []
+
+    class Watched(Router):
+        def __post_init__(self):
+            super().__post_init__()
+            routers.append(self)
+
+    monkeypatch.setattr("reference_trainer.collection.Router", Watched)
+    run("collection", changed(recipe, "collection", updates=1), world, ["sepia"], out / "here")
+    (router,) = routers
+    for stream in (router.effects, router.general):
+        prompts = [p for each in (stream.teacher_prompts, stream.student_prompts) for p in (each.tokens, each.pooled)]
+        held = [stream.source, stream.kind, *prompts, *([] if stream.target is None else [stream.target])]
+        assert {tensor.device.type for tensor in held} == {"cpu"}
+    batch = router.draw(Dice.seeded(0, device), 0, 2)
+    prompts = [p for each in (batch.teacher_prompts, batch.student_prompts) for p in (each.tokens, each.pooled)]
+    assert {tensor.device.type for tensor in (batch.source, batch.target, batch.has_target, *prompts)} == {device}
+
+
 @pytest.mark.parametrize("routing", ["sample", "batch", "every-20"])
 def test_every_routing_gives_the_batch_of_the_cpu(device, routing):
     def drawn(where):
@@ -97,6 +120,28 @@ def test_every_routing_gives_the_batch_of_the_cpu(device, routing):
         assert {t.device.type for t in (there.source, there.target, there.has_target)} == {device}
         assert there.names == here.names and torch.equal(there.source.cpu(), here.source)
         assert torch.equal(there.has_target.cpu(), here.has_target)
+
+
+def test_teachers_that_rest_on_the_cpu_are_fetched_for_each_pass(floor_elsewhere, device, monkeypatch):
+    world, recipe, out = floor_elsewhere
+    seen, factors = set(), networks._factors
+
+    def look(layer, adapter):
+        resting = {table[adapter].weight.device.type for table in (layer.lora_A, layer.lora_B)}
+        made = factors(layer, adapter)
+        seen.add((adapter[:7], *resting, *{tensor.device.type for tensor in made}))
+        return made
+
+    monkeypatch.setattr(networks, "_factors", look)
+    made = []
+    for where in ("device", "cpu"):
+        seen.clear()
+        own = changed(recipe, "collection", lora_forward="low-rank", teachers_on=where)
+        made.append(load_file(run("collection", own, world, ["sepia"], out / where)[0]))
+        rest = device if where == "device" else "cpu"
+        assert seen == {("teacher", rest, device), ("student", device, device), ("fake_sc", device, device)}
+    for key, value in made[0].items():
+        torch.testing.assert_close(made[1][key], value, rtol=1e-3, atol=1e-5)
 
 
 def test_pretraining_goes_on_from_tensors_on_the_cpu(device):
@@ -122,6 +167,6 @@ def test_text_encoders_are_on_the_device_only_while_they_work(floor_elsewhere, d
     monkeypatch.setattr(PromptCache, "_encode", look)
     prompts = shop.prompts.many(["make it blue", "make it red", "make it blue"])
     assert seen == [("make it blue", device, device), ("make it red", device, device)]
-    assert prompts.tokens.device.type == prompts.pooled.device.type == device
+    assert prompts.tokens.device.type == prompts.pooled.device.type == "cpu"
     assert shop.pipe.text_encoder.device.type == shop.pipe.text_encoder_2.device.type == "cpu"
     assert shop.device.type == shop.pipe.vae.device.type == device

@@ -18,8 +18,9 @@ from reference_trainer.ahead import check_ahead
 from reference_trainer.logs import read_log
 from reference_trainer.networks import STUDENT, Backbone, told_times
 from reference_trainer.recipe import load_recipe, with_pairs
+from reference_trainer.room import weight_bytes
 from reference_trainer.train import Extend, run
-from reference_trainer.workshop import Workshop, weight_bytes
+from reference_trainer.workshop import Workshop
 
 STAGES = ("teachers", "accelerator", "collection", "joint", "extension")
 
@@ -74,7 +75,9 @@ def test_what_is_frozen_takes_half_and_what_is_trained_is_whole(half_floor, shop
     assert dtypes(backbone, STUDENT) == {torch.float32} and dtypes(backbone, "teacher_0000") == {torch.bfloat16}
     prompt = shop.prompts.one("make it blue")
     latent = shop.space.encode([np.zeros((32, 32, 3), np.uint8)])
-    assert {prompt.tokens.dtype, prompt.pooled.dtype, latent.dtype} == {torch.float32}
+    assert {prompt.tokens.dtype, prompt.pooled.dtype} == {torch.bfloat16}, "at rest prompts are as their encoders make them"
+    seen = prompt.to("cpu")
+    assert {seen.tokens.dtype, seen.pooled.dtype, latent.dtype} == {torch.float32}
 
 
 def test_times_are_told_as_the_stock_pipeline_tells_them(half_floor):

@@ -70,7 +70,7 @@ def test_foretold_says_exact_within_and_beyond(found):
     assert all(row.cells[1].text != "base" for row in view.rows)
     peak = next(row for row in view.rows if row.cells[0].text == "peak bytes" and row.cells[3].text == "all")
     assert peak.cells[-2].sub == "over the base +9.0000 MiB, foretold +9.0000 MiB"
-    assert peak.cells[-1].sub == "growth within 5 % and 4 MiB" and peak.cells[-1].css == "better"
+    assert peak.cells[-1].sub == "growth within 5 % plus 4 MiB" and peak.cells[-1].css == "better"
     row = found.find(ALL, "factor_bytes")
     found.rows[found.rows.index(row)] = row.model_copy(update={"max": row.max + 1})
     changed = {(r.cells[0].text, r.cells[3].text): r.cells[-1].text for r in foretold.table(found).rows}

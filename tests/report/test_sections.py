@@ -267,7 +267,8 @@ def test_deployment_says_who_costs_what(page):
     found = asked.memory()
     assert deployment_verdict(found)[0].text == (
         "The cascade of 9 effects has 9.0000 MiB of adapters on disk, 9.0000 MiB loaded; "
-        "the collection, one adapter of 3 effects (as its file says), has 1.0000 MiB of adapters on disk, 1.0000 MiB loaded."
+        "the collection, one adapter of 3 effects (as its file says), has 1.0000 MiB of adapters on disk, 1.0000 MiB loaded "
+        "(for 9 effects 3 such adapters, 3.0000 MiB)."
     )
     assert deployment_verdict(found)[1].text == "Another effect takes the cascade 500.0 ms from disk."
     assert dict(facts(found))["Pools"] == "2"
@@ -302,7 +303,7 @@ def test_a_peak_is_judged_by_what_was_foretold_of_it_too():
         ]  # fmt: skip
         said = checks(found.model_copy(update={"rows": told}))
         assert [check.ok for check in said] == [True, True, right]
-        assert f"{int(right)} of 1 points within 5 % and 4 MiB of what was foretold" in said[2].text
+        assert f"{int(right)} of 1 points within 5 % plus 4 MiB of what was foretold" in said[2].text
     failed = [measurement(point, "peak_bytes", [], reason="no memory", failed=True)]
     said = checks(found.model_copy(update={"rows": failed, "status": "running"}))
     assert [check.text for check in said] == ["Could not be measured: cascade-9. The same command tries again."]

@@ -7,6 +7,7 @@ from clbench.selftest import ratios
 
 def test_ratios_of_failure_rates_are_covered() -> None:
     found = list(ratios.checks())
-    assert len([check for check in found if not check.reported]) == len(ratios.PUBLISHED)
+    bound = len(ratios.PUBLISHED) + len(ratios.FEW) * len(ratios.AS_SHIPPED)
+    assert len([check for check in found if not check.reported]) == bound
     assert not [check.sentence for check in found if not check.passed]
-    assert min(check.value for check in found) > 0.9, "with 8 effects a little too narrow, and that is said"
+    assert min(check.value for check in found) > 0.93, "with few effects too wide was chosen over too short"

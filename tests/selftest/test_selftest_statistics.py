@@ -15,6 +15,6 @@ def test_coverage_power_and_false_alarms() -> None:
     known = [check for check in found if check.verdict == "missed (known)"]
     few = [check.name for check in known if check.known == statistics.TOO_FEW]
     assert few == [f"power, 5 points: {statistics.AS_SHIPPED.words}"]
-    assert len(known) - 1 <= len(statistics.TOO_WIDE)
+    assert len(known) - 1 <= len(statistics.TOO_WIDE) + 1  # and a paired difference of eight effects
     for kind in ("coverage, mean", "coverage, share", "coverage, paired difference", "power", "false alarms"):
         assert any(check.name.startswith(kind) and not check.reported for check in found)
