@@ -96,7 +96,7 @@ def real(world):
 
 
 def test_one_merged_teacher_gives_the_teachers_pictures(real):
-    cases = cases_of(real.world, ["sepia"])[:2]
+    cases = cases_of(real.world, ["sepia"], steps=2)[:2]  # at full steps the teacher's is the truth, from noise of its own
     teacher, base = (pictures(open_system(name, real), cases) for name in ("teacher", "base"))
     assert not same(teacher, base)
     for method in METHODS:
@@ -142,6 +142,7 @@ def test_teacher_few_turns_down_the_steps_and_nothing_else(bench):
     teacher = open_system("teacher", bench).card
     changed = {key for key, value in system.card.settings.items() if teacher.settings[key] != value}
     assert changed == {"steps"} and system.card.adapters == teacher.adapters
+    assert set(teacher.settings) - set(system.card.settings) == {"noise of the truth"}
 
 
 def test_joint_alone_and_with_the_accelerator(bench):

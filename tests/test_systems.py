@@ -146,11 +146,26 @@ def test_steps_of_the_case_win_and_are_grouped(bench):
 
 def test_noise_is_the_same_for_every_system(bench):
     seeds = []
-    for name in ("base", "teacher", "collection"):
+    for name in ("base", "teacher-few", "collection"):
         bench.backbone.calls.clear()
         list(open_system(name, bench).edit(cases_of(bench.world)[:1]))
         seeds.append(bench.backbone.calls[0][0][0].seed)
     assert len(set(seeds)) == 1
+
+
+def test_a_truth_of_the_teacher_has_noise_of_its_own(bench, monkeypatch):
+    """Else a system that samples as the teacher does would begin at the noise whose very end it is judged by."""
+    (case,) = cases_of(bench.world)[:1]
+    asked = [case, *(replace(case, steps=steps) for steps in (3, 2)), replace(case, probe="caption-only")]
+
+    def apart() -> list[bool]:
+        plan = open_system("teacher", bench).plan
+        return [plan.noise(one) != one.noise_seed() for one in asked]
+
+    assert apart() == [True, True, False, False], "three steps are the world's full ones"
+    assert open_system("teacher", bench).card.settings["noise of the truth"] == ["sepia", "upside_down"]
+    monkeypatch.setattr(type(bench.world), "truth_kind", lambda world, effect: "operator")
+    assert apart() == [False] * 4 and "noise of the truth" not in open_system("teacher", bench).card.settings
 
 
 def test_card_names_every_adapter_and_setting(bench, lora_files):

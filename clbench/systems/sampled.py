@@ -194,8 +194,26 @@ def _reseed(bench: Bench, name: str) -> SampledSystem:
 def _teacher(bench: Bench, name: str) -> SampledSystem:
     sampler, teachers = full_sampler(bench), suite_teachers(bench)
     settings = card_settings(bench, sampler, "instruction") | effect_weights(bench)
+    plan, apart = teacher_plan(bench, teachers), [e for e in bench.effects if bench.world.truth_kind(e) == "teacher"]
+    if apart:
+        settings["noise of the truth"] = apart
+        plan = replace(plan, noise=_truths_apart(apart, sampler.steps))
     card = SystemCard("teacher", "teacher", hashes_of(teachers), settings)
-    return SampledSystem(bench, card, teacher_plan(bench, teachers), sampler)
+    return SampledSystem(bench, card, plan, sampler)
+
+
+def _truths_apart(effects: Sequence[str], full_steps: int) -> Callable[[Case], int]:
+    """Noise of its own for what is the truth of `effects`: the plain picture at full steps.
+
+    A system that samples the same way (Euler steps) would else begin at the very noise whose end it is judged by, and seem
+    better than one that samples in another way.
+    """
+
+    def noise(case: Case) -> int:
+        truth = case.effect in effects and not case.probe and not case.second and case.steps in (None, full_steps)
+        return seed_from("truth of the teacher", case.noise_seed()) if truth else case.noise_seed()
+
+    return noise
 
 
 def teacher_plan(bench: Bench, teachers: Mapping[str, AdapterInfo]) -> Plan:
