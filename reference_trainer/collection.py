@@ -70,7 +70,7 @@ def train_collection(
         start_from_merged(backbone, taught, config.lora)
     elif start is not None:
         backbone.load(STUDENT, load_tensors(start), str(start.path))
-    router = Router(stream if config.p_switch > 0 else None, general, config.p_switch, config.routing, seed)
+    router = Router(stream if config.p_switch > 0 else None, general, config.p_switch, config.routing, seed, config.fake_updates)
     dice = Dice.seeded(seed_from("collection", seed, "dice"), shop.device)
     training = prepare(backbone, config, router, shop.prompts.unconditional(), guidance, dice)
     if config.warm_start_from != "base" and config.fake_start == "student":

@@ -49,31 +49,38 @@ class Distillation:
             return self._student_step(self.objective.warm_start_pieces(batch), update)[1]
         if update == self.config.warm_start > 0 and self.config.fake_start == "student":
             self.fake.copy(self.student)  # else it would push the student away from the base until it has caught up
-        trajectory = self._rollout(batch)
-        logs: dict[str, float] = {}
-        for _ in range(self.config.fake_updates if self._needs_fake else 0):
-            if self.config.rollout == "fresh":
+        turns = self.config.fake_updates if self._needs_fake else 0
+        fresh, logs = self.config.rollout == "fresh", dict[str, float]()
+        trajectory = self._rollout(batch, finished=turns > 0)
+        for turn in range(turns):
+            if fresh and turn:
                 batch = self._draw(update)
-                trajectory = self._rollout(batch)
+                trajectory = self._rollout(batch, finished=True)
             samples = self.objective.fake_samples(trajectory)
             _, logs = add_up(self.objective.fake_pieces(batch, samples), self.fake)
             logs["grad/fake_score"] = self.fake.move(update - self.config.warm_start)
-        if self.config.rollout == "fresh":
+        if fresh and turns:
             batch = self._draw(update)
-            trajectory = self._rollout(batch)
+            trajectory = self._rollout(batch, finished=False)
         loss, student_logs = self._student_step(self.objective.student_pieces(batch, trajectory), update)
         return logs | student_logs | {"loss/student": Mean(loss, len(batch))}
 
     @property
     def _needs_fake(self) -> bool:
-        return self.config.losses.dmd_bs or self.config.losses.dmd_ts
+        return not {"dmd_bs", "dmd_ts"}.isdisjoint(self.config.losses.effective)
 
     def _draw(self, update: int) -> Batch:
         warm = self.config.warm_batch if update < self.config.warm_start else None
         return self.router.draw(self.dice, update, warm or self.config.batch)
 
-    def _rollout(self, batch: Batch) -> Trajectory:
-        return simulate(self.backbone, self.objective.sigmas, batch.source, batch.student_prompts, self.dice)
+    def _rollout(self, batch: Batch, finished: bool) -> Trajectory:
+        """The student's rollout, each row as far as it is looked at: a fresh one once, at a random step unless `finished`
+        pictures are what the fake score learns from; a shared one again and again.
+        """
+        sigmas, until = self.objective.sigmas, None
+        if self.config.rollout == "fresh" and not (finished and self.config.fake_samples == "finished"):
+            until = self.dice.integers(len(batch), len(sigmas))
+        return simulate(self.backbone, sigmas, batch.source, batch.student_prompts, self.dice, until=until)
 
     def _student_step(self, pieces: Pieces, update: int) -> tuple[float, Logs]:
         """Loss and logs of one update of the student."""

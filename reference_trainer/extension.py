@@ -125,7 +125,7 @@ def train_extension(
         again = yield from effect_stream(shop, config, known, names[len(taught) :], store, "old teacher outputs")
         effects = Replay(stream, again, config.replay)
     general = yield from general_stream(shop, config, examples, store)
-    router = Router(effects if config.p_switch > 0 else None, general, config.p_switch, config.routing, seed)
+    router = Router(effects if config.p_switch > 0 else None, general, config.p_switch, config.routing, seed, config.fake_updates)
     dice = Dice.seeded(seed_from("extension", seed, "dice"), shop.device)
     training = prepare(backbone, config, router, shop.prompts.unconditional(), guidance, dice)
     prompts = shop.prompts.many([student_prompt(effect, config.prompt) for effect in [*old, *new]])

@@ -129,16 +129,16 @@ class Objective:
 
     def student_pieces(self, batch: Batch, trajectory: Trajectory) -> Pieces:
         """The same loss piece by piece: whoever adds them up does so before asking for the next one, to spare memory."""
-        losses = self.config.losses
+        on = self.config.losses.effective
         everywhere, anchored = torch.arange(len(batch), device=self.dice.device), batch.has_target.nonzero().flatten()
         t_bs = self._score_time(self.dice, len(batch), self.config.shift)
         t_ts = self._target_score(self.dice, len(batch), self.config.shift)
         t_ta = self._anchor_time(self.dice, len(batch), self.config.shift, t_bs)
         eps_ta = self._noise(batch)
 
-        bs = self._simulated(trajectory, everywhere if losses.dmd_bs else everywhere[:0])
-        ts = self._target_simulated(batch, anchored if losses.dmd_ts else anchored[:0])
-        ta = _part(anchored if losses.ta_fm else anchored[:0], add_noise(batch.target, eps_ta, t_ta), t_ta)
+        bs = self._simulated(trajectory, everywhere if "dmd_bs" in on else everywhere[:0])
+        ts = self._target_simulated(batch, anchored if "dmd_ts" in on else anchored[:0])
+        ta = _part(anchored if "ta_fm" in on else anchored[:0], add_noise(batch.target, eps_ta, t_ta), t_ta)
         eps_bs, eps_ts = self._noise(batch), self._noise(batch)
         for piece in cut([bs, ts, ta], self.config.rows):
             yield self._student_piece(batch, piece, (t_bs, t_ts), (eps_bs, eps_ts), eps_ta)

@@ -24,17 +24,20 @@ from reference_trainer.schedule import add_noise, to_x0
 class Trajectory:
     """A rollout of n steps: what the student saw at each step and the picture it predicted there.
 
-    `states` and `predictions` are without gradient; ``predictions[-1]`` is the finished sample.
+    `states` and `predictions` are without gradient; ``predictions[-1]`` is the finished sample. Where `until` says at which step
+    each row is looked at, what lies behind that step means nothing.
     """
 
     states: Float[Tensor, "n b t c"]
     predictions: Float[Tensor, "n b t c"]
     sigmas: Float[Tensor, " n"]
+    until: Int[Tensor, " b"] | None = None
 
     def exits(self, dice: Dice) -> tuple[Int[Tensor, " b"], Int[Tensor, " b"]]:
-        """A random step and the row for each sample: indices into `states` and `predictions`."""
+        """A random step (that of `until`, if it was drawn before) and the row for each sample, which index both."""
         count = self.states.shape[1]
-        return dice.integers(count, len(self.sigmas)), torch.arange(count, device=self.states.device)
+        step = dice.integers(count, len(self.sigmas)) if self.until is None else self.until
+        return step, torch.arange(count, device=self.states.device)
 
 
 @torch.no_grad()
@@ -45,23 +48,31 @@ def simulate(
     prompts: Prompts,
     dice: Dice,
     adapter: str | None = STUDENT,
+    until: Int[Tensor, " b"] | None = None,
 ) -> Trajectory:
     """Backward simulation: the student's own sampler from pure noise.
 
     At each step predict x0, then re-noise it to the next sigma with fresh noise (stochastic sampling; diffusers'
-    FlowMatchEulerDiscreteScheduler with `stochastic_sampling`).
+    FlowMatchEulerDiscreteScheduler with `stochastic_sampling`). No row goes on behind the step that `until` gives for it; the
+    dice are thrown for all of them, so that other rows and processes see the same noise.
     """
     count = len(source)
     x = dice.normal(count, tuple(source.shape[1:]))
     states, predictions = [], []
     for step, sigma in enumerate(sigmas):
         time = sigma.expand(count)
-        x0 = to_x0(x, backbone.predict(Inputs(x, source, time, prompts), adapter), time)
+        inputs = Inputs(x, source, time, prompts)
+        if until is None:
+            x0 = to_x0(x, backbone.predict(inputs, adapter), time)
+        else:
+            rows, x0 = (until >= step).nonzero().flatten(), torch.zeros_like(x)
+            if len(rows):
+                x0[rows] = to_x0(x[rows], backbone.predict(inputs.take(rows), adapter), time[rows])
         states.append(x)
         predictions.append(x0)
         if step + 1 < len(sigmas):
             x = add_noise(x0, dice.normal(count, tuple(x0.shape[1:])), sigmas[step + 1].expand(count))
-    return Trajectory(torch.stack(states), torch.stack(predictions), sigmas)
+    return Trajectory(torch.stack(states), torch.stack(predictions), sigmas, until)
 
 
 @torch.no_grad()

@@ -103,6 +103,18 @@ def tell_repeated(path: Path, seed: int, stage: str) -> None:
         say(f"{path} was trained with seed {seed} too, so its scenes and noise come again: give the recipe another", "yellow")
 
 
+def tell_short_average(config: StudentConfig, stage: str) -> None:
+    """Say it where distillation is so short beside the running average that the exported adapter is in good part its start."""
+    updates = config.updates - config.warm_start
+    share = 1 - config.ema**updates
+    if config.ema and updates > 0 and share < 0.9 and processes.first():
+        say(
+            f"[{stage}] ema = {config.ema:g} averages over more updates than the {updates} of distillation: "
+            f"{100 * (1 - share):.0f} % of the exported average will be of before them; a smaller ema exports more of what is learnt",
+            "yellow",
+        )
+
+
 def require_size(info: AdapterInfo, lora: LoraTable, modules: Sequence[str], stage: str) -> None:
     """ClbenchError unless the adapter has rank, alpha and modules of `lora`; `modules` are the names those mean here."""
     for what, mine, wanted in (("rank", info.ranks, lora.rank), ("alpha", info.alphas, lora.alpha_value)):

@@ -120,26 +120,31 @@ class Replay:
 
 
 # ---- routing: which rows of a batch come from the effect stream ---------------------------------------------------
-# (dice, seed, update, batch size, p) -> bool (B,)
-ROUTING: Registry[Callable[[Dice, int, int, int, float], Tensor]] = Registry("routing")
+# (dice, seed, update, batch size, p, fake-score updates for each of the student) -> bool (B,)
+ROUTING: Registry[Callable[[Dice, int, int, int, float, int], Tensor]] = Registry("routing")
 
 
 @ROUTING.register("sample")
-def per_sample(dice: Dice, seed: int, update: int, count: int, p: float) -> Tensor:
+def per_sample(dice: Dice, seed: int, update: int, count: int, p: float, fake_updates: int) -> Tensor:
     """Each sample draws for itself, so every batch mixes effects and the general stream."""
     return dice.uniform(count) < p
 
 
 @ROUTING.register("batch")
-def per_batch(dice: Dice, seed: int, update: int, count: int, p: float) -> Tensor:
+def per_batch(dice: Dice, seed: int, update: int, count: int, p: float, fake_updates: int) -> Tensor:
     """One draw per update for the whole batch (the paper)."""
     return _coin(seed, "batch", update, p).to(dice.device).expand(count)
 
 
 @ROUTING.register("every-20")
-def per_period(dice: Dice, seed: int, update: int, count: int, p: float) -> Tensor:
-    """One draw for twenty updates, per process (the public code)."""
-    return _coin(seed, f"period/{dice.rank}", update // CODE_ROUTING_PERIOD, p).to(dice.device).expand(count)
+def per_period(dice: Dice, seed: int, update: int, count: int, p: float, fake_updates: int) -> Tensor:
+    """One draw for twenty iterations of the public code, per process.
+
+    An iteration of that code updates the fake score, and the student in every fifth: with five updates of the fake score for one
+    of the student, as published, a draw holds for four updates of the student.
+    """
+    period = max(1, CODE_ROUTING_PERIOD // max(1, fake_updates))
+    return _coin(seed, f"period/{dice.rank}", update // period, p).to(dice.device).expand(count)
 
 
 def _coin(seed: int, what: str, index: int, p: float) -> Tensor:
@@ -152,7 +157,7 @@ def _coin(seed: int, what: str, index: int, p: float) -> Tensor:
 class Router:
     """Mixes the two streams: with probability `p_switch` a row (batch, period) comes from the effect stream.
 
-    Without one of the streams every row comes from the other.
+    Without one of the streams every row comes from the other. `fake_updates`: how many each of the student's has.
     """
 
     effects: Stream | Replay | None
@@ -160,6 +165,7 @@ class Router:
     p_switch: float
     routing: str
     seed: int
+    fake_updates: int = 1
 
     def __post_init__(self) -> None:
         if self.effects is None and self.general is None:
@@ -172,7 +178,7 @@ class Router:
             only = self.effects or self.general
             assert only is not None
             return only.batch(dice, count)
-        chosen = ROUTING.get(self.routing)(dice, self.seed, update, count, self.p_switch)
+        chosen = ROUTING.get(self.routing)(dice, self.seed, update, count, self.p_switch, self.fake_updates)
         return merge(chosen, self.effects.batch(dice, count), self.general.batch(dice, count))
 
 

@@ -35,7 +35,7 @@ from reference_trainer.loop import Progress
 from reference_trainer.pretrain_config import with_seed
 from reference_trainer.prompting import with_triggers
 from reference_trainer.recipe import Recipe
-from reference_trainer.starts import check_precision, check_sampling, require_words
+from reference_trainer.starts import check_precision, check_sampling, require_words, tell_short_average
 from reference_trainer.teacher import add_teacher, train_teacher
 from reference_trainer.workshop import Workshop
 
@@ -95,6 +95,7 @@ def _accelerator(
     recipe: Recipe, world: World, out: Path, resume: bool, report: Callable[[Progress], None]
 ) -> list[Path]:
     check_sampling(world, recipe.accelerator, "accelerator")
+    tell_short_average(recipe.accelerator, "accelerator")
     with _alone(out / "accelerator"):
         check_sources(world, recipe.accelerator.pictures, "accelerator")
         for progress in train_accelerator(Workshop(world), recipe.accelerator, recipe.seed, out, resume):
@@ -108,6 +109,7 @@ def _collection(
 ) -> list[Path]:  # fmt: skip
     """Of effects that nobody `named`, those that have a teacher."""
     check_sampling(world, recipe.collection, "collection")
+    tell_short_average(recipe.collection, "collection")
     teachers = teacher_files(world, chosen, out / "teachers")
     effects = [effect for effect in chosen if named or effect.id in teachers]
     if not effects:
@@ -166,6 +168,7 @@ def _extension(
     teachers = find(world, old, home) | teacher_files(world, new, home)
     tell_preferred(world, teachers, home)
     config = budget(recipe.extension, len(new))
+    tell_short_average(config, "extension")
     with _alone(made.with_suffix("")):
         check_sources(world, recipe.extension.pictures, "extension")
         check_size(world, origin.info, recipe.extension.lora, "extension")

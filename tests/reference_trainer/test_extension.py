@@ -16,9 +16,10 @@ from clbench.hashing import file_digest
 from clbench.registry import ClbenchError
 from clbench.world import World
 from reference_trainer.config import LoraTable
+from reference_trainer.extension import budget
 from reference_trainer.logs import read_log
 from reference_trainer.recipe import load_recipe
-from reference_trainer.starts import require_size
+from reference_trainer.starts import require_size, tell_short_average
 from reference_trainer.train import Extend, run
 
 NEW = ["upside_down"]
@@ -172,3 +173,11 @@ def test_chosen_triggers_stand_in_the_header_and_an_extension_keeps_them(shop_fl
     assert set(chosen) == {"sepia"} and chosen["sepia"] != world.effect("sepia").trigger
     (second,) = run("collection", changed(recipe, "extension", updates=1), world, NEW, out, extend=Extend(first))
     assert own_triggers(describe_adapter(second)) == chosen | {"upside_down": world.effect("upside_down").trigger}
+
+
+@pytest.mark.parametrize(("new", "told"), [(1, "67 % of the exported average"), (2, "45 % of the exported average"), (10, "")])
+def test_an_average_longer_than_distillation_is_told(new, told, capsys):
+    """Of one new effect the shipped recipe has 20 updates of distillation, of whose end the average holds a third."""
+    tell_short_average(budget(load_recipe("tiny").extension, new), "extension")
+    said = " ".join(capsys.readouterr().err.split())
+    assert told in said and bool(said) == bool(told)

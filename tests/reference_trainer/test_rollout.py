@@ -71,6 +71,26 @@ def test_exits_cover_every_step(make_backbone, make_inputs):
     assert path.states.shape == path.predictions.shape == (3, 2, *inputs.source.shape[1:])
 
 
+def test_a_row_goes_no_further_than_it_is_looked_at(make_backbone, make_inputs, monkeypatch):
+    """States and predictions up to there are those of the whole rollout, and only the passes that they need are made."""
+    inputs, backbone, rows = make_inputs(4), make_backbone(), []
+    until = torch.tensor([0, 2, 1, 0])
+    given = backbone, student_sigmas(3), inputs.source, inputs.prompts
+    whole = simulate(*given, Dice.seeded(0))
+    predict = backbone.predict
+    monkeypatch.setattr(backbone, "predict", lambda some, adapter: (rows.append(len(some)), predict(some, adapter))[1])
+    dice = Dice.seeded(0)
+    part = simulate(*given, dice, until=until)
+    assert rows == [4, 2, 1]
+    step, row = part.exits(dice)
+    assert torch.equal(step, until)
+    for name in ("states", "predictions"):
+        torch.testing.assert_close(getattr(part, name)[step, row], getattr(whole, name)[step, row], rtol=1e-4, atol=1e-5)
+    other = Dice.seeded(0)
+    simulate(*given, other)
+    assert torch.equal(dice.state(), other.state()), "other processes stay in step"
+
+
 def test_encode_decode_is_the_pipeline_s(pipe, space, pictures):
     latents = space.encode(pictures)
     vae = pipe.vae

@@ -76,7 +76,17 @@ def test_per_sample_mixes_and_per_batch_does_not():
         assert {share(routing, u) for u in range(60)} == {0.0, 1.0}
 
 
-def test_the_code_redraws_every_twenty_updates():
+def test_the_code_redraws_every_twenty_updates_of_the_fake_score():
+    def five(update):
+        batch = Router(EFFECTS, GENERAL, 0.5, "every-20", 0, fake_updates=5).draw(Dice.seeded(update), update, 8)
+        return float(batch.has_target.float().mean())
+
+    shares = [five(u) for u in range(80)]
+    assert all(len(set(shares[i : i + 4])) == 1 for i in range(0, 80, 4)) and len({*shares[::4]}) == 2
+    assert any(shares[i] != shares[i + 4] for i in range(0, 20, 4)), "not one draw for twenty updates of the student"
+
+
+def test_with_one_for_each_it_redraws_every_twenty_updates():
     shares = [share("every-20", u) for u in range(200)]
     assert all(len(set(shares[i : i + 20])) == 1 for i in range(0, 200, 20))
     assert len({tuple(shares[i : i + 20]) for i in range(0, 200, 20)}) == 2

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from clbench.adapters import describe_adapter, load_tensors, save_adapter
 from clbench.registry import ClbenchError
 from clbench.world import World
+from reference_trainer import distill
 from reference_trainer.choice import teacher_files
-from reference_trainer.config import LoraTable
+from reference_trainer.config import LoraTable, LossesTable
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.objective import Objective
@@ -594,6 +595,28 @@ def test_fresh_rollouts_differ_from_shared_ones(shop_floor):
         (path,) = run("accelerator", changed(recipe, "accelerator", rollout=rollout), world, None, out / rollout)
         weights.append(load_file(path))
     assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+@pytest.mark.parametrize(("fake_samples", "whole"), [("exits", 0), ("finished", 2)])
+def test_a_fresh_rollout_is_made_for_each_use_and_no_further_than_it_is_looked_at(shop_floor, monkeypatch, fake_samples, whole):
+    world, recipe, out = shop_floor
+    until = []
+    own = changed(recipe, "accelerator", rollout="fresh", fake_samples=fake_samples, fake_updates=2, updates=1)
+    simulated = distill.simulate
+    monkeypatch.setattr(distill, "simulate", lambda *given, **how: (until.append(how.get("until")), simulated(*given, **how))[1])
+    monkeypatch.setattr(distill, "_sheets", lambda *given: lambda update: None)
+    run("accelerator", own, world, None, out)
+    assert len(until) == 3, "two for the fake score and one for the student"
+    assert [steps is None for steps in until] == [True] * whole + [False] * (3 - whole)
+
+
+def test_a_loss_of_weight_zero_is_a_loss_that_is_off(shop_floor):
+    world, recipe, out = shop_floor
+    made = []
+    for name, losses in (("off", {"dmd_bs": False, "dmd_ts": False}), ("zero", {"dmd_bs_weight": 0, "dmd_ts_weight": 0})):
+        own = changed(recipe, "collection", losses=LossesTable(**losses), routing="batch")
+        made.append(load_file(run("collection", own, world, None, out / name)[0]))
+    assert all(torch.equal(made[0][key], made[1][key]) for key in made[0])
 
 
 def test_non_finite_loss_stops_and_names_the_last_good_checkpoint(shop_floor, monkeypatch):
