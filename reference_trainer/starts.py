@@ -110,7 +110,7 @@ def tell_short_average(config: StudentConfig, stage: str) -> None:
     if config.ema and updates > 0 and share < 0.9 and processes.first():
         say(
             f"[{stage}] ema = {config.ema:g} averages over more updates than the {updates} of distillation: "
-            f"{100 * (1 - share):.0f} % of the exported average will be of before them; a smaller ema exports more of what is learnt",
+            f"{100 * (1 - share):.0f} % of the exported average will be of before them; a smaller ema exports more of it",
             "yellow",
         )
 
