@@ -137,6 +137,7 @@ class Backbone:
         self._plan: list[Group] = []
         self._layers: dict[str, LoraLayer] = {}
         self._merged: dict[tuple[str, str], tuple[tuple[int, int], Tensor]] = {}
+        self._resting: dict[str, torch.device] = {}
 
     # ---- adapters ---------------------------------------------------------------------------------------------
     def add(self, name: str, config: LoraConfig, trainable: bool) -> None:
@@ -177,8 +178,11 @@ class Backbone:
     def add_frozen(self, name: str, path: Path, rests_on: torch.device | str | None = None) -> None:
         """A finished adapter from a LoRA file; ClbenchError naming the file unless every key applies.
 
-        Where it `rests_on` another device than the backbone's, each layer fetches its factors for every pass.
+        Where it `rests_on` another device than the backbone's, each layer fetches its factors for every pass. ValueError for
+        merged weights, which would stay on the backbone's.
         """
+        if rests_on is not None and self.lora_forward == "merged":
+            raise ValueError("adapters that rest elsewhere are added low-rank: their merged weights would stay here")
         info = describe_adapter(path)
         check_adapter(info, self.shapes, "this backbone")
         # whole names: of a list peft takes ends, and the last layer's "proj_out" is also that of every single block
@@ -186,14 +190,31 @@ class Backbone:
         self.add(name, LoraConfig(**{**lora_config(info), "target_modules": whole}), trainable=False)
         self.load(name, load_tensors(info), str(path))
         if rests_on is not None:
-            self._move(name, rests_on)
+            self._resting[name] = torch.device(rests_on)
+            self._move(name, self._resting[name])
 
-    def _move(self, name: str, device: torch.device | str) -> None:
-        """The adapter's factors to another device, for `_factors` to fetch from."""
+    @contextmanager
+    def at_hand(self, name: str | None) -> Iterator[None]:
+        """Inside, an adapter that rests elsewhere is on the backbone's device, for many passes in a row."""
+        home = None if name is None else self._resting.get(name)
+        if name is None or home is None:
+            yield
+            return
+        self._move(name, self.device)
+        try:
+            yield
+        finally:
+            self._move(name, home)
+
+    def _move(self, name: str, device: torch.device) -> None:
+        """The adapter's factors to another device, for `_factors` to fetch from; pinned, where CUDA is to fetch them."""
+        pinned = self.device.type == "cuda" and device.type == "cpu"
         for layer in self._layers.values():
             for table in (layer.lora_A, layer.lora_B):
                 if name in table:
-                    table[name].to(device)
+                    factor = cast(nn.Linear, table[name].to(device))
+                    if pinned:
+                        factor.weight.data = factor.weight.data.pin_memory()
 
     def parameters(self, name: str) -> dict[str, nn.Parameter]:
         """The adapter's own parameters by their key in a file (``<module>.lora_A.weight``)."""
@@ -355,7 +376,7 @@ def _factors(layer: LoraLayer, adapter: str) -> tuple[Tensor, Tensor]:
     """A ``(r, in)`` and B ``(out, r)``, on the layer's device; themselves, and no copies, where they rest there."""
     a, b = (cast(nn.Linear, table[adapter]).weight for table in (layer.lora_A, layer.lora_B))
     there = _base(layer).weight.device
-    return a.to(there), b.to(there)
+    return a.to(there, non_blocking=True), b.to(there, non_blocking=True)
 
 
 def _add_low_rank(out: Tensor, layer: LoraLayer, adapter: str | None, x: Tensor) -> None:

@@ -65,6 +65,11 @@ def test_teachers_on_the_cpu_train_the_same_and_lie_there(shop_floor, monkeypatc
     assert all(torch.equal(made[0][key], made[1][key]) for key in made[0])
 
 
+def test_merged_weights_are_not_made_of_what_rests_elsewhere(make_backbone, lora_files):
+    with pytest.raises(ValueError, match="low-rank"):
+        make_backbone().add_frozen("teacher_0009", lora_files["sepia"], "cpu")
+
+
 def test_merged_weights_of_teachers_on_the_cpu_are_refused():
     with pytest.raises(ValidationError, match='set lora_forward = "low-rank"'):
         CollectionConfig(teachers_on="cpu")
