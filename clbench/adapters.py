@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from clbench import dialects
+from clbench.disk import discard
 from clbench.factors import Factor, Pair, Record, module_shapes, of_modules, read_factors, read_pairs, read_record
 from clbench.hashing import file_digest
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
-from clbench.tensor_file import read_header, read_scalar, sort_strings
+from clbench.tensor_file import read_header, read_scalar, save_tensors, sort_strings
 
 if TYPE_CHECKING:
     import torch
@@ -238,19 +239,21 @@ def packed_metadata(metadata: Mapping[str, Any]) -> str:
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], strings: Mapping[str, str]) -> str:
     """Write tensors and header strings as they are, whole or not at all; returns the file's sha256."""
-    from safetensors.torch import save_file
-
     if path.suffix != ".safetensors":
         raise ClbenchError(f"an adapter is saved as .safetensors, not {path.name}")
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(tensors), part, metadata={"format": "pt", **strings})
+        save_tensors(part, tensors, {"format": "pt", **strings})
         sort_strings(part)
         describe_adapter(part)  # what is written must be readable
         os.replace(part, path)
     except OSError as error:
-        raise ClbenchError(f"cannot write the adapter {path}: {error}") from None
+        discard(part)
+        raise ClbenchError(f"cannot write the adapter {path}: {error.strerror or error}") from None
+    except ClbenchError:
+        discard(part)
+        raise
     return file_digest(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def replace_bytes(target: Path, data: bytes) -> None:
             os.fsync(handle.fileno())
         os.replace(part, target)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        discard(part)
         raise ClbenchError(f"cannot write {target}: {error.strerror}") from None
+
+
+def discard(part: Path) -> None:
+    """Remove what could not be finished, a file or a folder: on a full disk it would only take room. Never raises."""
+    shutil.rmtree(part, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        part.unlink()

@@ -1,17 +1,23 @@
-"""The header of a safetensors file and single numbers in it, read without torch."""
+"""Writing a safetensors file; its header and single numbers in it, read without torch."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clbench.disk import discard
 from clbench.registry import ClbenchError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _NUMBERS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b", "U8": "<B"}
 
@@ -41,6 +47,32 @@ def read_header(path: Path) -> dict[str, Any]:
             f"{path} is truncated: {size} bytes, its header promises {8 + length + max(ends, default=0)}"
         )
     return header
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], strings: Mapping[str, str] | None = None) -> None:
+    """safetensors' `save_file`, but what the disk refuses is an OSError: there it is an error of the library's own."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path, metadata=None if strings is None else dict(strings))
+    except SafetensorError as error:
+        number = re.search(r"I/O error.*\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+
+
+def put_tensors(what: str, path: Path, tensors: Mapping[str, Tensor], strings: Mapping[str, str] | None = None) -> None:
+    """Write a file that appears whole or not at all; ClbenchError, which calls it `what`, if it cannot be written."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(part, tensors, strings)
+        os.replace(part, path)
+    except OSError as error:
+        discard(part)
+        raise ClbenchError(f"cannot write {what} {path}: {error.strerror or error}") from None
 
 
 def is_zero(path: Path, entry: Mapping[str, Any]) -> bool:

@@ -15,12 +15,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from clbench.disk import discard
 from clbench.hashing import code_digest, file_digest
 from clbench.notices import say
 from clbench.registry import ClbenchError
+from clbench.tensor_file import save_tensors
 from reference_trainer.dice import Dice
 
 SCHEMA = 1
@@ -61,20 +63,24 @@ class Checkpoints:
         self.code = trainer_code()  # now: files may be edited while a training runs
 
     def save(self, update: int, parts: Mapping[str, Stateful]) -> Path:
-        """Write the state after `update` updates; older checkpoints beyond `keep` are removed afterwards."""
+        """Write the state after `update` updates; older checkpoints beyond `keep` are removed afterwards.
+
+        Where the disk has no room for it, they all stay.
+        """
         flat = {f"{name}:{key}": t.contiguous() for name, part in parts.items() for key, t in part.tensors().items()}
         final, part = self.folder / f"{update:06d}", self.folder / f".{update:06d}.part"
         try:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
-            save_file(flat, part / "state.safetensors")
+            save_tensors(part / "state.safetensors", flat)
             mark = {"schema": SCHEMA, "update": update, "key": self.key, "code": self.code}
             mark["sha256"] = file_digest(part / "state.safetensors")
-            write_json(part / "complete.json", mark)
+            _put_json(part / "complete.json", mark)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(part, final)
         except OSError as error:
-            raise ClbenchError(f"cannot write the checkpoint {final}: {error}") from None
+            discard(part)
+            raise ClbenchError(f"cannot write the checkpoint {final}: {error.strerror or error}") from None
         for old in self.complete()[: -self.keep]:
             shutil.rmtree(old)
         return final
@@ -160,13 +166,21 @@ def finished(mark: Path, key: str, adapter: Path) -> bool:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write by an atomic rename, so that the file is whole or absent."""
+    try:
+        _put_json(path, value)
+    except OSError as error:
+        raise ClbenchError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _put_json(path: Path, value: Mapping[str, Any]) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         os.replace(part, path)
-    except OSError as error:
-        raise ClbenchError(f"cannot write {path}: {error}") from None
+    except OSError:
+        discard(part)
+        raise
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from clbench.general import draw_edit
 from clbench.images import reduce_to
 from clbench.scenes import Pool, scene_of
+from clbench.tensor_file import put_tensors
 from clbench.types import seed_from
 from reference_trainer.latents import LatentSpace
 
@@ -74,9 +74,7 @@ def load_examples(
         path = folder / f"{first:06d}.safetensors"
         if not path.is_file():
             tensors, text = make_chunk(pool, split, space, first, edits)
-            part = path.with_suffix(".part")
-            save_file(tensors, part, metadata=text)
-            part.rename(path)
+            put_tensors("the examples", path, tensors, text)
         with safe_open(path, "pt") as opened:
             sources.append(opened.get_tensor("sources"))
             targets.append(opened.get_tensor("targets"))

@@ -17,7 +17,6 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-from safetensors.torch import save_file
 from torch import Tensor
 
 from clbench.effects import apply_operator
@@ -26,6 +25,7 @@ from clbench.hashing import tree_digest
 from clbench.images import reduce_to
 from clbench.registry import ClbenchError
 from clbench.scenes import Pool, load_pool, scene_of
+from clbench.tensor_file import put_tensors
 from clbench.types import Effect, seed_from
 from reference_trainer.checkpoint import DiceState, finish, finished, forget
 from reference_trainer.config import HabitsTable
@@ -186,6 +186,6 @@ def train_clip(
     job = Job(step, lambda update: None, {"learner": learner, "dice": DiceState(dice)}, config.updates)
     for update, logs in train(job, out / "encoders" / "training", key, habits, resume):
         report(Progress("clip", update + 1, config.updates, logs))
-    save_file({name: value.contiguous() for name, value in clip.state_dict().items()}, weights)
+    put_tensors("the weights", weights, {name: value.contiguous() for name, value in clip.state_dict().items()})
     finish(mark, key, weights, {"pictures": len(data.scenes)})
     return folder

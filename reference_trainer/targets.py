@@ -6,11 +6,11 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from clbench.provenance import hash_value
-from clbench.registry import ClbenchError
+from clbench.tensor_file import put_tensors
 from reference_trainer import processes
 from reference_trainer.dice import Dice
 from reference_trainer.networks import Backbone
@@ -60,10 +60,4 @@ class TargetStore:
         return sample_teachers(self.backbone, *given, self.sigmas, self.guidance).cpu()
 
     def _write(self, path: Path, target: Tensor) -> None:
-        part = path.with_suffix(".part")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_file({"target": target.contiguous()}, part)
-            part.replace(path)
-        except OSError as error:
-            raise ClbenchError(f"cannot write stored targets to {self.folder}: {error}") from None
+        put_tensors("stored targets", path, {"target": target.contiguous()})

@@ -55,6 +55,19 @@ def test_equal_adapters_are_equal_files(tmp_path, lora):
     assert load_file(files[0]).keys() == {f"transformer.{name}" for name in lora[0]}
 
 
+def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(file, lora, full_disk):
+    before = file.read_bytes()
+    with full_disk(), pytest.raises(ClbenchError, match=r"cannot write the adapter .*a\.safetensors: File too large$"):
+        adapters.save_adapter(file, {name: tensor + 1 for name, tensor in lora[0].items()}, lora[1])
+    assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
+
+
+def test_what_cannot_be_read_again_leaves_no_part(tmp_path, lora):
+    with pytest.raises(ClbenchError, match="is not a LoRA of a dialect"):
+        adapters.save_adapter(tmp_path / "a.safetensors", {**lora[0], "bias": torch.zeros(1)}, lora[1])
+    assert not list(tmp_path.iterdir())
+
+
 def write(path, tensors, metadata=None):
     save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=metadata)
     return adapters.describe_adapter(path)

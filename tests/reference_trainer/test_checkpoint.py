@@ -34,6 +34,23 @@ def test_an_unfinished_checkpoint_does_not_count(tmp_path):
     assert checkpoints.resume({"dice": DiceState(Dice.seeded(2))}) == 5
 
 
+def test_a_full_disk_is_one_sentence_and_keeps_the_checkpoints_before(tmp_path, full_disk):
+    checkpoints, dice = Checkpoints(tmp_path, "key"), DiceState(Dice.seeded(1))
+    for update in (1, 2):
+        checkpoints.save(update, {"dice": dice})
+    with full_disk(), pytest.raises(ClbenchError, match=r"cannot write the checkpoint .*000003: File too large$"):
+        checkpoints.save(3, {"dice": dice})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000001", "000002"]
+    assert checkpoints.resume({"dice": DiceState(Dice.seeded(2))}) == 2
+
+
+def test_a_full_disk_leaves_no_part_of_a_mark(tmp_path, full_disk):
+    (tmp_path / "a.safetensors").write_bytes(b"weights")
+    with full_disk(8), pytest.raises(ClbenchError, match=r"cannot write .*complete\.json: File too large$"):
+        finish(tmp_path / "complete.json", "key", tmp_path / "a.safetensors", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
 def test_another_recipe_and_a_damaged_file_are_refused(tmp_path):
     path = Checkpoints(tmp_path, "key").save(1, {"dice": DiceState(Dice.seeded(1))})
     with pytest.raises(ClbenchError, match="another recipe"):
