@@ -262,9 +262,14 @@ def _stored(path: Path, key: str, value: torch.Tensor, dtype: StoredDtype | None
     import torch
 
     stored = value.detach().cpu().to(value.dtype if dtype is None else getattr(torch, dtype)).contiguous()
-    if bool(torch.isfinite(value).all()) and not bool(torch.isfinite(stored).all()):
+    if _is_finite(value) and not _is_finite(stored):
         raise ClbenchError(f"{path}: {key} holds values beyond the range of {dtype}; store it as float32 or bfloat16")
     return stored
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    """Whether all values are; torch cannot ask that of float8, which float32 holds exactly."""
+    return bool((value.float() if value.element_size() == 1 else value).isfinite().all())
 
 
 def _check_record(info: AdapterInfo, pairs: Mapping[str, Pair], record: Record | None, alphas: Mapping[str, float]) -> None:

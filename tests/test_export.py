@@ -62,6 +62,8 @@ def variants(pipe):
         "every layer of the blocks": (factors, metadata),
         "half precision": (halves, metadata),
         "bfloat16": ({key: value.bfloat16() for key, value in factors.items()}, metadata),
+        "float8": ({key: value.to(torch.float8_e4m3fn) for key, value in factors.items()}, metadata),
+        "wide float8": ({key: value.to(torch.float8_e5m2) for key, value in factors.items()}, metadata),
         "attention alone": random_lora(pipe, 4),
         "without to_k": full_lora(pipe, 5, skip=("to_k", "add_v_proj")),
         "value alone": random_lora(pipe, 6, targets=("to_v",)),
