@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -84,8 +84,7 @@ def _files(world: World, lacking: str = "") -> list[Finding]:
     if world.table.accelerator is not None:
         found.append(_look("accelerator", lambda: _adapter(world, world.accelerator().path, shapes)))
     for candidate in world.table.candidates:
-        what = f"candidate {candidate.name}"
-        found.append(_look(what, lambda name=candidate.name: _asked_adapter(world, world.candidate(name), shapes)))
+        found.append(_candidate(world, candidate.name, shapes))
     if world.table.joint is not None:
         found.append(_look("joint", lambda: _asked_adapter(world, world.joint(), shapes)))
     found += (seen := _pictures(world))
@@ -178,16 +177,42 @@ def _adapter(world: World, path: Path, shapes: Shapes) -> str:
 
 
 def _asked_adapter(world: World, adapter: Adapter, shapes: Shapes) -> str:
-    """The adapter of many effects, and where it is asked in words of its own."""
+    """The adapter of many effects, which of the world's it does not hold, and where it is asked in words of its own."""
     from clbench.adapter_prompts import as_trained, other_words, prompt_kind
     from clbench.adapters import describe_adapter
+    from clbench.holds import held_by
 
     told, info = _adapter(world, adapter.path, shapes), describe_adapter(adapter.path)
-    kind = prompt_kind(info, adapter.prompt)
-    asked = {effect: world.effects[effect] for effect in adapter.effects} or world.effects
+    kind, held = prompt_kind(info, adapter.prompt), held_by(adapter, info.header)
+    asked = {name: effect for name, effect in world.effects.items() if not held or name in held}
     differ = other_words(asked, as_trained(info, asked, kind), kind)
-    own = [f"{what} of its own ({ids[0]}{f' and {len(ids) - 1} more' * (len(ids) > 1)})" for what, ids in differ.items()]
-    return f"{told}; asked with {' and '.join(own)}" if own else told
+    own = [f"{what} of its own ({_first(ids, 1)})" for what, ids in differ.items()]
+    words = f"; asked with {' and '.join(own)}" if own else ""
+    pool = world.taught or [name for name, effect in world.effects.items() if effect.pool == "collection"]
+    if lacking := [name for name in pool if held and name not in held]:
+        words += f"; not trained on {len(lacking)} of the world's {len(pool)} effects ({_first(lacking, 10)})"
+    return told + words
+
+
+def _first(ids: Sequence[str], count: int) -> str:
+    """The first ids by name, and the number of the others."""
+    return ", ".join(ids[:count]) + (f" and {len(ids) - count} more" if len(ids) > count else "")
+
+
+def _candidate(world: World, name: str, shapes: Shapes) -> Finding:
+    """A candidate's file; a warning where the world file names effects that the header does not."""
+    from clbench.adapters import describe_adapter
+    from clbench.holds import named_in
+
+    found = _look(f"candidate {name}", lambda: _asked_adapter(world, world.candidate(name), shapes))
+    if found.state != "ok":
+        return found
+    one = world.candidate(name)
+    named = named_in(describe_adapter(one.path).header)
+    if denied := [effect for effect in one.effects if named and effect not in named]:
+        told = f"{found.detail}; {world.file} names effects that the file's own header does not: {_first(denied, 10)}"
+        return replace(found, state="warning", detail=told)
+    return found
 
 
 def _prompts(world: World) -> list[Finding]:

@@ -1,11 +1,13 @@
-"""How many effects one collection adapter holds, and who says so."""
+"""Which effects one collection adapter holds, how many they are, and who says so."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from clbench.tensor_file import read_header
 from clbench.world import World
+from clbench.world_adapters import Adapter
 
 EFFECTS_KEY = "clbench.effects"
 """Where the reference trainer writes the ids of an adapter's effects into the file's header, with spaces between them."""
@@ -31,7 +33,31 @@ def holds(world: World) -> Holds:
     one = world.candidate()
     if one.effects:
         return Holds(len(one.effects), "as the world file says")
-    named = read_header(one.path).get("__metadata__", {}).get(EFFECTS_KEY, "").split()
-    if named:
+    if named := named_in(read_header(one.path).get("__metadata__", {})):
         return Holds(len(named), "as its file says")
     return Holds(len(world.taught) or len(world.effects), "it does not say; the world has so many")
+
+
+def named_in(header: Mapping[str, str]) -> tuple[str, ...]:
+    """Ids of the effects that an adapter's header says it was trained on; empty where it does not say."""
+    return tuple(header.get(EFFECTS_KEY, "").split())
+
+
+def held_by(adapter: Adapter, header: Mapping[str, str]) -> tuple[str, ...]:
+    """What an adapter was trained on: as its table says, else as its file does; empty where neither says."""
+    return adapter.effects or named_in(header)
+
+
+def trained_on(world: World, name: str | None, header: Mapping[str, str], asked: Collection[str]) -> tuple[tuple[str, ...], ...]:
+    """(all, new) effects of the candidate of that name, if it is not to be `asked` every effect; else both are empty.
+
+    The world file has the first word. Where it is silent, the file's header counts if it lacks an effect of `asked`; one that
+    has them all says nothing that would change a run, and older cards hold.
+    """
+    one = world.candidate(name)
+    if one.effects:
+        return one.effects, one.new
+    named = named_in(header)
+    if not named or set(asked) <= set(named):
+        return (), ()
+    return named, world.beyond(one.name, named)

@@ -124,6 +124,7 @@ def world_prompts(world: World) -> set[str]:
     """
     from clbench.adapter_prompts import as_trained, prompt_kind
     from clbench.adapters import describe_adapter
+    from clbench.holds import held_by
 
     pool = [name for name, effect in world.effects.items() if effect.pool == "collection"]
     found = {world.effects[name].instruction for name in world.taught or pool}
@@ -131,7 +132,8 @@ def world_prompts(world: World) -> set[str]:
         info = describe_adapter(candidate.path)
         kind = prompt_kind(info, candidate.prompt)
         words: Mapping[str, Effect] = as_trained(info, world.effects, kind)
-        asked = candidate.effects or world.taught or pool
+        held = held_by(candidate, info.header)
+        asked = candidate.effects or [name for name in world.taught or pool if not held or name in held]
         found |= {words[name].student_prompt if kind == "aop" else words[name].instruction for name in asked}
     return found
 

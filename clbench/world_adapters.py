@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class NamedAdapters:
         """The candidate of that name (None: the first); ClbenchError if unknown or its file is missing."""
         table = self._candidate_table(name)
         path = self._existing(table.file, f"candidate LoRA '{table.name}'")
-        new = self._beyond(table) if table.extends is not None else ()
+        new = self.beyond(table.name, table.effects)
         return Adapter(
             table.name, path, table.weight, effects=table.effects, new=new, prompt=table.prompt, **_sampling(table)
         )
@@ -109,14 +109,17 @@ class NamedAdapters:
         effects, table = self.candidate_effects(name), self._candidate_table(name)
         if table.extends is None:
             return effects
-        if new := self._beyond(table):
+        if new := self.beyond(name, effects):
             return new
         raise ClbenchError(f"{self.file}: candidate '{name}' names no effects beyond those of '{table.extends}'")
 
-    def _beyond(self, table: CandidateTable) -> tuple[str, ...]:
-        """The candidate's effects that the one which it extends does not name."""
+    def beyond(self, name: str, effects: Iterable[str]) -> tuple[str, ...]:
+        """Those of a candidate's `effects` that the one which it extends does not name; none where it extends no other one."""
+        table = self._candidate_table(name)
+        if table.extends is None:
+            return ()
         old = self._candidate_table(table.extends).effects
-        return tuple(effect for effect in table.effects if effect not in old)
+        return tuple(effect for effect in effects if effect not in old)
 
     def _candidate_table(self, name: str | None) -> CandidateTable:
         """The table of that candidate (None: the first); ClbenchError if unknown."""

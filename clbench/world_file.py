@@ -138,9 +138,9 @@ class AcceleratorTable(FewStepTable):
 class CandidateTable(FewStepTable):
     """[[candidates]]: a collection adapter under test.
 
-    `effects` are the ids it was trained on (left out: every effect it is asked for); `extends` names the candidate that
-    it was trained on from, so that old and new effects can be told apart. `prompt` is what it was trained with: trigger and
-    caption (aop), the caption or the instruction; left out = what its file says, else aop.
+    `effects` are the ids it was trained on (left out: those that its file names; where it names none, every effect);
+    `extends` names the candidate that it was trained on from, so that old and new effects can be told apart. `prompt` is
+    what it was trained with: trigger and caption (aop), the caption or the instruction; left out = what its file says, else aop.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")

@@ -69,6 +69,22 @@ def test_a_candidates_own_words_are_told(mini_world_file):
     assert now == "ok" and told.endswith("; asked with captions of its own (sepia)")
 
 
+def test_effects_that_a_candidate_does_not_hold_are_named(mini_world_file):
+    file = mini_world_file.parent / "collection.safetensors"
+    factors, metadata = random_lora(build_flux_pipeline(), 9)
+    save_adapter(file, factors, metadata, {"clbench.effects": "sepia upside_down fog"})
+    assert "not trained on" not in state(mini_world_file, "candidate collection")[1]
+    save_adapter(file, factors, metadata, {"clbench.effects": "sepia fog"})
+    now, told = state(mini_world_file, "candidate collection")
+    assert now == "ok" and told.endswith("; not trained on 1 of the world's 2 effects (upside_down)")
+    named = 'file = "collection.safetensors"\n'
+    text = mini_world_file.read_text()
+    mini_world_file.write_text(text.replace(named, named + 'effects = ["upside_down"]\n'))
+    now, told = state(mini_world_file, "candidate collection")
+    assert now == "warning" and "not trained on 1 of the world's 2 effects (sepia)" in told
+    assert told.endswith("world.toml names effects that the file's own header does not: upside_down")
+
+
 def test_a_missing_folder_of_pictures_is_one_finding_among_others(mini_world_file):
     """As in a template that was copied and not yet filled in."""
     shutil.rmtree(mini_world_file.parent / "pictures")

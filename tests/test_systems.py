@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clbench.adapters import describe_adapter, load_tensors, save_adapter
 from clbench.backbones import Job, Sampler
+from clbench.holds import named_in
+from clbench.holds import trained_on as what_it_holds
 from clbench.images import read_rgb, write_png
 from clbench.registry import ClbenchError
 from clbench.systems import ABOUT, SYSTEMS, Bench, open_system
@@ -176,6 +179,47 @@ def test_card_names_every_adapter_and_setting(bench, lora_files):
     assert card.adapters["sepia"] == hash_file(lora_files["sepia"])
     assert {"steps", "guidance", "stochastic", "shift", "prompt", "teacher_weight"} <= set(card.settings)
     assert open_system("teacher", bench).card != card
+
+
+def trained_on(world, effects: str) -> None:
+    """Write into the first candidate's header what it was trained on."""
+    info = describe_adapter(world.candidate().path)
+    metadata = {"r": info.rank, "lora_alpha": info.rank, "target_modules": sorted(info.modules)}
+    save_adapter(info.path, load_tensors(info), metadata, {"clbench.effects": effects})
+
+
+def test_a_collection_is_not_asked_effects_that_its_file_does_not_name(bench):
+    """What it never learnt would count against it; where it holds all that the suite asks, nothing is said and cards hold."""
+    trained_on(bench.world, "sepia fog")
+    system = open_system("collection", bench)
+    edits = {edit.case.effect: edit for edit in system.edit(cases_of(bench.world))}
+    assert edits["sepia"].status == "ok" and edits["upside_down"].status == "unscored"
+    assert edits["upside_down"].reason == "collection was not trained on 'upside_down', as its file says"
+    assert (system.card.settings["effects"], system.card.settings["new effects"]) == (["sepia", "fog"], [])
+    for suite in (Bench(bench.world, ["sepia"]), Bench(changed(bench.world, candidates={"effects": EFFECTS}), EFFECTS)):
+        system = open_system("collection", suite)
+        assert not any(map(system.plan.refuses, cases_of(bench.world, suite.effects)))
+        assert ("effects" in system.card.settings) == (len(suite.effects) == 2)
+    trained_on(bench.world, "upside_down sepia fog")
+    assert "effects" not in open_system("collection", bench).card.settings
+
+
+def test_new_effects_of_an_extension_are_known_by_its_file(bench):
+    trained_on(bench.world, "sepia fog")
+    first = bench.world.table.candidates[0]
+    more = first.model_copy(update={"name": "more", "extends": first.name})
+    old = first.model_copy(update={"effects": ("sepia",)})
+    world = World(bench.world.file, bench.world.table.model_copy(update={"candidates": (old, more)}))
+    assert open_system("collection-more", Bench(world, EFFECTS)).card.settings["new effects"] == ["fog"]
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-8", "words"])
+def test_cards_of_shipped_collections_do_not_change_by_their_headers(name):
+    world = load_world(name)
+    for table in world.table.candidates:
+        header = describe_adapter(world.candidate(table.name).path).header
+        assert named_in(header) and set(world.taught) <= set(named_in(header))
+        assert what_it_holds(world, table.name, header, world.taught) == ((), ())
 
 
 def test_a_picture_that_is_not_finite_is_a_failed_edit(bench):

@@ -18,6 +18,7 @@ import numpy as np
 from clbench.adapter_prompts import as_trained, other_words, prompt_kind, require_instruction
 from clbench.adapters import AdapterInfo, check_adapter, describe_adapter
 from clbench.backbones import Job, Sampler, backbone_folder
+from clbench.holds import trained_on
 from clbench.probes import INSTRUCTION, TRIGGER, TWICE, Style, left_out, prompt_of
 from clbench.registry import ClbenchError
 from clbench.systems import Bench
@@ -250,20 +251,25 @@ def _collection(bench: Bench, name: str) -> SampledSystem:
     effects = as_trained(info, bench.world.effects, kind)
     settings = card_settings(bench, sampler, TRIGGER if kind == "aop" else kind) | {"candidate_weight": candidate.weight}
     settings |= dict.fromkeys(other_words(bench.world.effects, effects, kind), "the adapter's own")
-    if candidate.effects:
-        settings |= {"effects": list(candidate.effects), "new effects": list(candidate.new)}
+    trained, new = trained_on(bench.world, candidate.name, info.header, bench.effects)
+    if trained:
+        settings |= {"effects": list(trained), "new effects": list(new)}
     card = SystemCard(name, "collection", {"collection": info.sha256}, settings)
     prompt = lambda effect: effect.student_prompt if kind == "aop" else effect.instruction  # noqa: E731
-    plan = Plan(lambda effect: adapters, prompt, refuses=_untrained(name, candidate.effects), effects=effects)
+    plan = Plan(lambda effect: adapters, prompt, refuses=_untrained(name, trained, not candidate.effects), effects=effects)
     return SampledSystem(bench, card, plan, sampler)
 
 
-def _untrained(name: str, trained: Sequence[str]) -> Callable[[Case], str]:
-    """Refuses cases of effects beyond `trained`; an empty list means that nothing is known, and nothing is refused."""
+def _untrained(name: str, trained: Sequence[str], by_file: bool) -> Callable[[Case], str]:
+    """Refuses cases of effects beyond `trained`; an empty list means that nothing is known, and nothing is refused.
+
+    `by_file`: the adapter's header says so, not the world file.
+    """
+    who = ", as its file says" if by_file else ""
 
     def refuses(case: Case) -> str:
         strange = [effect for effect in (case.effect, case.second) if effect and trained and effect not in trained]
-        return f"{name} was not trained on '{strange[0]}'" if strange else ""
+        return f"{name} was not trained on '{strange[0]}'{who}" if strange else ""
 
     return refuses
 
