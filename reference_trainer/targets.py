@@ -42,7 +42,8 @@ class TargetStore:
         path, parts = self.folder / f"{key[:32]}.safetensors", self.folder / f"{key[:32]}.parts"
         with processes.first_goes_first():
             if not path.is_file():
-                target = yield from self._make(parts, adapter, source, prompts, seed, batch)
+                with self.backbone.at_hand(adapter):
+                    target = yield from self._make(parts, adapter, source, prompts, seed, batch)
                 put_tensors("stored targets", path, {"target": target})
             else:
                 yield len(source)
