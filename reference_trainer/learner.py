@@ -117,9 +117,15 @@ class Learner:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the backbone carries the exported weights."""
+        """Inside, the backbone carries the exported weights.
+
+        Without an average it carries them anyway, and nothing is touched: merged weights that are kept for them stay valid.
+        """
+        if not self.average:
+            yield
+            return
         kept = {key: p.detach().clone() for key, p in self.parameters.items()}
-        self._write(self.weights())
+        self._write(self.average)
         try:
             yield
         finally:
