@@ -6,7 +6,7 @@ photo with each other or with the evaluation; in a world of a user's own picture
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -93,14 +93,20 @@ def distillation_sources(world: World, stream: str, count: int, pictures: str | 
 
     With `pictures` from that folder (each stream starts at another picture, repeated when there are too few).
     """
-    if pictures is None:
-        _require_scenes(world)
-        return [reduce_to(_scene(world, "distill", stream, index).image, world.resolution) for index in range(count)]
+    if pictures is not None:
+        return list(_from_folder(world, stream, count, pictures))
+    _require_scenes(world)
+    return [reduce_to(_scene(world, "distill", stream, index).image, world.resolution) for index in range(count)]
+
+
+def _from_folder(world: World, stream: str, count: int | None, pictures: str) -> Iterator[Picture]:
+    """`count` sources from a folder, each read when it is asked for; None: every picture once."""
     files = list(photos_in(pictures).values())
     if not files:
         raise ClbenchError(f"folder {pictures} holds no picture to distil on")
     start = seed_from("pictures", stream) % len(files)
-    return [_square(files[(start + index) % len(files)], world) for index in range(count)]
+    for index in range(len(files) if count is None else count):
+        yield _square(files[(start + index) % len(files)], world)
 
 
 def general_examples(world: World, count: int, pictures: str | None) -> list[tuple[Picture, str]]:
@@ -116,14 +122,15 @@ def general_examples(world: World, count: int, pictures: str | None) -> list[tup
 
 
 def check_sources(world: World, pictures: str | None, stage: str) -> None:
-    """ClbenchError unless there is something to distil on; every picture of a folder is opened."""
+    """ClbenchError unless there is something to distil on; every picture of a folder is opened, one at a time."""
     if pictures is None and world.table.sources.kind != "scenes":
         raise ClbenchError(
             f"world {world.name} has no scenes to distil on: give a folder of pictures by 'pictures = ...' in [{stage}] of the "
             "recipe"
         )
     if pictures is not None:
-        distillation_sources(world, stage, len(photos_in(pictures)) or 1, pictures)
+        for _ in _from_folder(world, stage, None, pictures):  # which are not kept: all of them may be more than memory holds
+            pass
 
 
 def _scene_edits(world: World, count: int) -> list[tuple[Picture, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,6 +64,35 @@ def test_pictures_of_the_evaluation_are_not_trained_on(own, tmp_path):
         E.distillation_sources(own, "sepia", 2, str(tmp_path / "mine"))
     with pytest.raises(ClbenchError, match=told):
         E.general_examples(own, 2, str(tmp_path / "mine"))
+
+
+def test_a_folder_is_checked_one_picture_at_a_time(own, tmp_path, monkeypatch):
+    """None is kept, every one is read once, and a picture that is bad is found wherever it stands."""
+    home, alive, most, read = tmp_path / "mine", [], [], []
+    for index in range(5):
+        write_png(home / f"{index}.png", np.full((48, 48, 3), index, np.uint8))
+    real = E._square
+
+    def watched(path, world):
+        picture = real(path, world)
+        alive.append(weakref.ref(picture))
+        read.append(path.name)
+        most.append(sum(one() is not None for one in alive))
+        return picture
+
+    with monkeypatch.context() as patched:
+        patched.setattr(E, "_square", watched)
+        E.check_sources(own, str(home), "collection")
+    assert sorted(read) == [f"{index}.png" for index in range(5)] and max(most) <= 2
+    for index in range(5):
+        whole = (home / f"{index}.png").read_bytes()
+        (home / f"{index}.png").write_bytes(whole[:60])
+        with pytest.raises(ClbenchError, match=f"cannot read the picture .*{index}.png"):
+            E.check_sources(own, str(home), "collection")
+        (home / f"{index}.png").write_bytes(whole)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ClbenchError, match="empty holds no picture to distil on"):
+        E.check_sources(own, str(tmp_path / "empty"), "collection")
 
 
 @pytest.mark.parametrize(
