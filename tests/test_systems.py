@@ -348,6 +348,23 @@ def test_folder_card_knows_how_pictures_are_read(mini_world, tmp_path, monkeypat
     assert open_system("folder", Bench(mini_world, EFFECTS, tmp_path / "made")).card != before
 
 
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_a_folder_that_does_not_say_which_picture_is_meant_is_refused(mini_world, tmp_path, skip_bad):
+    made = tmp_path / "made"
+    bench = Bench(mini_world, EFFECTS, made, skip_bad=skip_bad)
+    for effect in EFFECTS:  # the same stem in another folder is another picture
+        write_png(made / effect / "p0.png", np.zeros((32, 32, 3), np.uint8))
+    (made / "sepia" / "p0.txt").write_text("no picture")
+    (made / "sepia" / "._p0.jpg").write_bytes(b"of a file system")
+    open_system("folder", bench)
+    (made / "sepia" / "p0.JPG").write_bytes(b"")
+    with pytest.raises(ClbenchError, match=r"two pictures share the stem 'p0' in .*made.sepia; keep one"):
+        open_system("folder", bench)
+    (made / "sepia" / "p0.JPG").rename(made / "sepia" / "p1.HEIC")
+    with pytest.raises(ClbenchError, match=r"sepia.p1\.HEIC is not read: save it as one of \.png, "):
+        open_system("folder", bench)
+
+
 def test_unreadable_and_oblong_pictures_fail_with_a_reason(mini_world, tmp_path):
     made = tmp_path / "made"
     first, second = cases_of(mini_world)[:2]

@@ -21,8 +21,9 @@ ALIKE = 0.85
 class FolderSystem:
     """Finds each case's picture in `folder`; a missing one is a failed Edit with a reason, or refused with `strict`.
 
-    An unreadable one is refused, or a failed Edit with `skip_bad`. Probes are extras: one that the folder does not answer is
-    unscored, and `strict` does not ask for it.
+    An unreadable one is refused, or a failed Edit with `skip_bad`. Two files of one stem and formats that are not read are always
+    refused: which picture is meant would be a guess. Probes are extras: one that the folder does not answer is unscored, and
+    `strict` does not ask for it.
 
     Layouts, tried in this order: ``pictures/<case id>.png`` (a run folder), ``<case id>.png`` =
     ``<effect>/<source>/s0.png``, and ``<effect>/<source>.png``. Other picture formats are read as well.
@@ -109,9 +110,19 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
-    """Relative path without suffix -> file, for every picture below `folder`."""
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-    }
+    """Relative path without suffix -> file, for every picture below `folder`.
+
+    ClbenchError, as for sources and pairs, if two share a stem, and for a picture of a format that is not read.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        photos.require_read(path)
+        if path.suffix.lower() not in PICTURE_SUFFIXES:
+            continue
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if stem in found:
+            raise ClbenchError(f"two pictures share the stem '{path.stem}' in {path.parent}; keep one")
+        found[stem] = path
+    return found
