@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import traceback
 import warnings
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import ParamSpec, TypeVar
 import typer
 
 from clbench.notices import say
-from clbench.registry import ClbenchError
+from clbench.registry import ClbenchError, Stopped
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,13 +57,8 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
         except ClbenchError as error:
             say(str(error), "red")
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            from clbench.provenance import command_line
-
-            say(
-                f"Stopped; what is done is kept. The same command goes on from here:  {command_line()}",
-                "yellow",
-            )
+        except KeyboardInterrupt as interrupt:
+            say(_how_to_go_on(interrupt), "yellow")
             raise typer.Exit(130) from None
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
@@ -71,6 +67,18 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(UNEXPECTED) from None
 
     return wrapped
+
+
+def _how_to_go_on(interrupt: KeyboardInterrupt) -> str:
+    """What Ctrl-C has left, and the command that goes on from there."""
+    from clbench.provenance import command_line
+
+    if not isinstance(interrupt, Stopped):
+        return f"Stopped; what is done is kept. The same command goes on from here:  {command_line()}"
+    if "--fresh" not in sys.argv:
+        return f"Stopped; {interrupt}. The same command goes on:  {command_line()}"
+    again = command_line([word for word in sys.argv if word != "--fresh"])  # with it nothing would be kept
+    return f"Stopped; {interrupt}. The same command without --fresh goes on:  {again}"
 
 
 def show(text: str) -> None:
@@ -99,8 +107,6 @@ def progress(shown: bool = True):
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A table on stdout; on a pipe it is as wide as it needs to be."""
-    import sys
-
     from rich.console import Console
     from rich.table import Table
 

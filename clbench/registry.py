@@ -13,6 +13,10 @@ class ClbenchError(Exception):
     """A mistake in the input that one sentence explains; the command line prints it and exits with 2."""
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C where less than all that was done is kept; the message says what, without a full stop."""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the nearest known name, or what is known when none is near."""
     names = sorted(known)

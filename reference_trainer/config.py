@@ -61,6 +61,9 @@ class HabitsTable(Table):
     """What every stage does besides training: checkpoints, logs, sample sheets."""
 
     checkpoint_every: int = Field(default=100, ge=1, description="updates between checkpoints")
+    checkpoint_minutes: float = Field(
+        default=20, gt=0, description="minutes after which the next update is followed by a checkpoint, whatever checkpoint_every"
+    )
     keep: int = Field(default=2, ge=1, description="checkpoints kept")
     sheet_every: int = Field(default=250, ge=1, description="updates between sample sheets; one is made at update 0")
     sheet_rows: int = Field(default=8, ge=1)

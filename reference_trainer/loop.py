@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from clbench.registry import ClbenchError
+from clbench.registry import ClbenchError, Stopped
 from reference_trainer import processes
 from reference_trainer.checkpoint import Checkpoints, Stateful, forget
 from reference_trainer.config import HabitsTable
@@ -41,12 +42,29 @@ class Job:
     keep: Callable[[int], object] | None = None
 
 
-def train(job: Job, folder: Path, key: str, habits: HabitsTable, resume: bool = True) -> Iterator[tuple[int, dict[str, float]]]:
+class Rhythm:
+    """When a checkpoint is due: every so many updates, and after so many minutes, since updates of real size take minutes."""
+
+    def __init__(self, habits: HabitsTable, clock: Callable[[], float]) -> None:
+        self.habits, self.clock, self.last = habits, clock, clock()
+
+    def due(self, done: int) -> bool:
+        """Whether a checkpoint belongs behind update `done`; the minutes then count from here."""
+        now = self.clock()
+        if done % self.habits.checkpoint_every and now - self.last < 60 * self.habits.checkpoint_minutes:
+            return False
+        self.last = now
+        return True
+
+
+def train(
+    job: Job, folder: Path, key: str, habits: HabitsTable, resume: bool = True, clock: Callable[[], float] = time.monotonic
+) -> Iterator[tuple[int, dict[str, float]]]:
     """Run `job` in `folder` to its end, yielding (update, logs) after each update.
 
     Started again by the same command it goes on from the newest checkpoint and ends with the same weights as an
     uninterrupted run. Of several processes the first alone writes. A non-finite loss stops it with a ClbenchError that
-    names the last good checkpoint.
+    names the last good checkpoint. `clock` gives seconds, of which `habits.checkpoint_minutes` are counted.
     """
     checkpoints = Checkpoints(folder / "checkpoints", key, habits.keep)
     if not resume and processes.first():
@@ -55,6 +73,7 @@ def train(job: Job, folder: Path, key: str, habits: HabitsTable, resume: bool = 
     start = checkpoints.resume(job.state)
     processes.wait()  # nothing is written before all have read the same checkpoint
     logbook = Logbook(folder, start, habits.tensorboard) if processes.first() else None
+    rhythm = Rhythm(habits, clock)
     try:
         if start == 0 and logbook is not None:
             job.sheet(0)
@@ -63,7 +82,7 @@ def train(job: Job, folder: Path, key: str, habits: HabitsTable, resume: bool = 
             logs = processes.joined(_guarded(job, update, checkpoints))
             logs["seconds"] = time.perf_counter() - began
             if logbook is not None:
-                _record(job, update, logs, logbook, checkpoints, habits)
+                _record(job, update, logs, logbook, checkpoints, rhythm)
             yield update, logs
     finally:
         if logbook is not None:
@@ -71,16 +90,16 @@ def train(job: Job, folder: Path, key: str, habits: HabitsTable, resume: bool = 
 
 
 def _record(
-    job: Job, update: int, logs: dict[str, float], logbook: Logbook, checkpoints: Checkpoints, habits: HabitsTable
+    job: Job, update: int, logs: dict[str, float], logbook: Logbook, checkpoints: Checkpoints, rhythm: Rhythm
 ) -> None:
     """What the first process does after an update: gauges, log, checkpoint and sheet where they are due."""
-    done = update + 1
+    done, habits = update + 1, rhythm.habits
     if job.gauge is not None and done % habits.gauge_every == 0:
         logs |= job.gauge()
     logbook.write(update, logs)
     if job.keep is not None:
         job.keep(done)
-    if done % habits.checkpoint_every == 0 or done == job.updates:
+    if rhythm.due(done) or done == job.updates:
         checkpoints.save(done, job.state)
     if done % habits.sheet_every == 0 or done == job.updates:
         job.sheet(done)
@@ -93,3 +112,34 @@ def _guarded(job: Job, update: int, checkpoints: Checkpoints) -> dict[str, float
         good = checkpoints.newest()
         where = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
         raise ClbenchError(f"training stopped at update {update}: {error}; {where}") from error
+
+
+@contextmanager
+def telling(folder: Path, resume: bool = True) -> Iterator[None]:
+    """Inside, Ctrl-C says what of the training in `folder` is kept: not its last update, but that of its last checkpoint.
+
+    With `resume` false nothing is said as long as what lies there is that of an earlier run.
+    """
+    before = [] if resume else _marks(folder)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if before and _marks(folder) == before:
+            raise
+        raise Stopped(kept(folder)) from None
+
+
+def _marks(folder: Path) -> list[tuple[Path, int]]:
+    """The marks of a finished training and of its checkpoints, with their times."""
+    found = [folder / "complete.json", *sorted((folder / "checkpoints").glob("*/complete.json"))]
+    return [(path, path.stat().st_mtime_ns) for path in found if path.is_file()]
+
+
+def kept(folder: Path) -> str:
+    """What the next run of the training in `folder` will find there, in words."""
+    if (folder / "complete.json").is_file():
+        return f"the training in {folder} is finished"
+    newest = Checkpoints(folder / "checkpoints", "").newest()
+    if newest is None:
+        return f"of the training in {folder} no update is kept, since no checkpoint was written yet"
+    return f"the training in {folder} is kept up to update {int(newest.name)}, where its last checkpoint was written"

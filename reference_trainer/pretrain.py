@@ -25,7 +25,7 @@ from reference_trainer.config import HabitsTable
 from reference_trainer.dice import Dice
 from reference_trainer.edit_examples import load_examples
 from reference_trainer.latents import LatentSpace
-from reference_trainer.loop import Job, Progress, train
+from reference_trainer.loop import Job, Progress, telling, train
 from reference_trainer.losses import flow_matching
 from reference_trainer.optim import PretrainLearner, trapezoid
 from reference_trainer.pipeline import build_pipeline
@@ -54,9 +54,11 @@ def train_base(
 
     Of the effects only their words are used, so that the tokenizers give each a token of its own.
     """
-    vae = train_vae(config, sources, out, resume, report)
+    with telling(out / "vae-training", resume):
+        vae = train_vae(config, sources, out, resume, report)
     corpus = instruction_corpus(load_pool(sources)) + [line for e in effects for line in (e.instruction, e.caption)]
-    return train_edits(config, sources, corpus, vae, out, resume, report)
+    with telling(out / "edits-training", resume):
+        return train_edits(config, sources, corpus, vae, out, resume, report)
 
 
 def recipe_key(*parts: object) -> str:

@@ -31,7 +31,7 @@ from reference_trainer.config import JointConfig, TeachersConfig
 from reference_trainer.examples import check_pairs, check_sources, teacher_pairs
 from reference_trainer.extension import Origin, budget, read_origin, train_extension
 from reference_trainer.joint import train_joint
-from reference_trainer.loop import Progress
+from reference_trainer.loop import Progress, telling
 from reference_trainer.pretrain_config import with_seed
 from reference_trainer.prompting import with_triggers
 from reference_trainer.recipe import Recipe
@@ -96,7 +96,7 @@ def _accelerator(
 ) -> list[Path]:
     check_sampling(world, recipe.accelerator, "accelerator")
     tell_short_average(recipe.accelerator, "accelerator")
-    with _alone(out / "accelerator"):
+    with _alone(out / "accelerator"), telling(out / "accelerator", resume):
         check_sources(world, recipe.accelerator.pictures, "accelerator")
         for progress in train_accelerator(Workshop(world), recipe.accelerator, recipe.seed, out, resume):
             report(progress)
@@ -116,7 +116,7 @@ def _collection(
         raise ClbenchError("there is no teacher to distil: run `clbench train --stage teachers` first")
     tell_preferred(world, teachers, out / "teachers")
     effects = with_triggers(world, effects, recipe.collection.triggers)
-    with _alone(out / "collection"):
+    with _alone(out / "collection"), telling(out / "collection", resume):
         check_sources(world, recipe.collection.pictures, "collection")
         if (start := read_start(recipe.collection, effects, out / "collection.safetensors")) is not None:
             check_size(world, start, recipe.collection.lora, "collection")
@@ -169,7 +169,7 @@ def _extension(
     tell_preferred(world, teachers, home)
     config = budget(recipe.extension, len(new))
     tell_short_average(config, "extension")
-    with _alone(made.with_suffix("")):
+    with _alone(made.with_suffix("")), telling(made.with_suffix(""), resume):
         check_sources(world, recipe.extension.pictures, "extension")
         check_size(world, origin.info, recipe.extension.lora, "extension")
         for progress in train_extension(Workshop(world), origin, old, new, teachers, config, recipe.seed, out, resume):
@@ -211,7 +211,7 @@ def _from_scenes(
             base = recipe.base.seeded(recipe.seed)
             return [train_base(base, folder, list(world.effects.values()), out, resume, report)]
     known = [effect for effect in world.effects.values() if effect.operator is not None]
-    with _alone(out / "encoders" / "training"):
+    with _alone(out / "encoders" / "training"), telling(out / "encoders" / "training", resume):
         return [train_clip(with_seed(recipe.encoders, recipe.seed), known, folder, world.resolution, out, resume, report)]
 
 
@@ -229,8 +229,9 @@ def _teachers(
         backbone = shop.backbone(config.lora_forward, config.precision, config.rows, config.checkpoint_blocks)
         add_teacher(backbone, config)
         for effect in effects:
-            for progress in train_teacher(shop, backbone, effect, config, recipe.seed, out):
-                report(progress)
+            with telling(out / "work" / effect.id):
+                for progress in train_teacher(shop, backbone, effect, config, recipe.seed, out):
+                    report(progress)
     return [out / f"{effect.id}.safetensors" for effect in effects]
 
 
@@ -238,7 +239,7 @@ def _joint(
     recipe: Recipe, world: World, effects: Sequence[Effect], out: Path, resume: bool, report: Callable[[Progress], None]
 ) -> list[Path]:
     _check_pairs(world, effects, recipe.joint)
-    with _alone(out / "joint"):
+    with _alone(out / "joint"), telling(out / "joint", resume):
         for progress in train_joint(Workshop(world), effects, recipe.joint, recipe.seed, out, resume):
             report(progress)
     return [out / "joint.safetensors"]
