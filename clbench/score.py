@@ -25,6 +25,7 @@ from clbench.edit_log import about
 from clbench.encoders import Encoders, open_encoders
 from clbench.metrics import METRICS
 from clbench.metrics.bleeding import BleedingMeter
+from clbench.notices import say
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.results import EditRecord, RunFolder
@@ -32,7 +33,7 @@ from clbench.score_case import Row, SourceScorer
 from clbench.score_composed import ComposedScorer
 from clbench.score_kept import code_key
 from clbench.score_looks import Pair
-from clbench.score_memory import fitting
+from clbench.score_memory import expected, fitting, free, too_large
 from clbench.score_neutral import NeutralScorer
 from clbench.score_order import in_order, one_thread_each
 from clbench.score_parts import ScoreParts
@@ -169,11 +170,15 @@ class Scorer:
                         yield work, rows
 
     def _workers(self, threads: int, sources: Sequence[tuple[str, list[_Work]]]) -> int:
-        """How many of `sources` are worked on beside each other."""
+        """How many of `sources` are worked on beside each other; said where there is no memory for one of them."""
         outputs = max((sum(len(work.records) for work in works) for _, works in sources), default=0)
         draws = sum(DRAWS if self.world.effect(effect).random else 1 for effect in self.effects)
         turned = outputs if self.suite.table.pairs else 0  # each output is compared with that of the other order
-        return fitting(threads, self.world.resolution, outputs, draws + turned, self.encoders.perceptual)
+        side, there = self.world.resolution, free()
+        each = expected(side, outputs, draws + turned, self.encoders.perceptual)
+        if sentence := too_large(side, outputs, each, there):
+            say(sentence, "yellow")
+        return fitting(threads, each, there)
 
     def _score_source(
         self, source: str, works: Sequence[_Work], parts: Mapping[str, ScoreParts]

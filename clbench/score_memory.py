@@ -14,16 +14,34 @@ PROBE = 64
 """Side in px of the picture by which the size of features is measured."""
 
 
-def fitting(workers: int, side: int, outputs: int, truths: int, perceptual: PerceptualNetwork | None) -> int:
-    """At most `workers`, at least 1: as many as have memory for a source with so many pictures of `side` px each.
+def expected(side: int, outputs: int, truths: int, perceptual: PerceptualNetwork | None) -> int:
+    """Bytes that a source with so many pictures of `side` px each takes.
 
     What counts are the outputs and the perceptual features: those of truths stay, those of outputs pass by.
     """
-    if workers < 2:
-        return workers
     features = 0 if perceptual is None else int(_feature_bytes(perceptual) * (side / PROBE) ** 2)
-    expected = outputs * PIXEL_BYTES * side**2 + (truths + 2 * streamed(features)) * features
-    return max(1, min(workers, psutil.virtual_memory().available // max(1, expected)))
+    return outputs * PIXEL_BYTES * side**2 + (truths + 2 * streamed(features)) * features
+
+
+def free() -> int:
+    """Bytes of memory that are free."""
+    return psutil.virtual_memory().available
+
+
+def fitting(workers: int, each: int, there: int) -> int:
+    """At most `workers`, at least 1: for as many sources of `each` bytes are `there` bytes enough."""
+    return max(1, min(workers, there // max(1, each)))
+
+
+def too_large(side: int, outputs: int, each: int, there: int) -> str:
+    """What is to be said where not even one source of `each` bytes fits into the `there` bytes that are free; else ""."""
+    if each <= there:
+        return ""
+    return (
+        f"scoring needs about {each / 2**30:.1f} GiB for one source, {there / 2**30:.1f} GiB are free: all {outputs} pictures "
+        f"of a source ({side} px) are held at once, so it may be ended for lack of memory; score fewer systems in one folder, or "
+        "fewer effects or seeds (a smaller --limit does not help: it leaves out sources)"
+    )
 
 
 def _feature_bytes(perceptual: PerceptualNetwork) -> int:

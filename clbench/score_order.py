@@ -17,7 +17,8 @@ R = TypeVar("R")
 def one_thread_each() -> Iterator[int]:
     """Torch computes on one thread inside; gives the number of threads that it had, for as many workers.
 
-    Small pictures keep several threads waiting for each other more than working.
+    Small pictures keep several threads waiting for each other more than working. A single worker has one thread, too: sums over
+    large pictures end in other digits with several, and scores must not depend on the memory that happens to be free.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -194,6 +194,20 @@ def test_workers_change_nothing(scored, world, suite, monkeypatch):
     assert {name: run.scores_file.read_bytes() for name, run in runs.items()} == before
 
 
+def test_scoring_that_may_not_fit_into_memory_is_said_before_it_begins(scored, world, suite, monkeypatch):
+    """With one worker as with several; and it is tried all the same, with the same result."""
+    import clbench.score as room
+
+    _, runs, _ = scored
+    before, said = runs["truth"].scores_file.read_bytes(), []
+    monkeypatch.setattr(room, "say", lambda sentence, style: said.append((sentence, style)))
+    monkeypatch.setattr(room, "free", lambda: 1000)
+    score_run(runs["truth"], world, suite, lambda done, total: said.append("scored"))
+    (sentence, style), *rest = said
+    assert "0.0 GiB are free" in sentence and "fewer systems" in sentence and style == "yellow"
+    assert rest and set(rest) == {"scored"} and runs["truth"].scores_file.read_bytes() == before
+
+
 def test_the_backbone_is_opened_before_the_workers_begin(scored, world, suite, monkeypatch):
     """Opening it sets torch's number of threads; in a worker that changed the last digits from one scoring to the next."""
     opened_by = []

@@ -104,8 +104,17 @@ def test_truths_are_looked_at_pass_by_pass():
 def test_workers_fit_into_the_free_memory(monkeypatch, free, workers):
     each = 512**2 * (27 * 10 + 4 * (1.5 + 1) * (7 + 2 * STREAMED))  # numbers of a picture's features: half of it, and its grey
     monkeypatch.setattr(score_memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=int(free * each)))
-    assert score_memory.fitting(6, 512, 10, 7, Toy()) == workers
-    assert score_memory.fitting(1, 512, 10, 7, Toy()) == 1 and score_memory.fitting(6, 64, 0, 0, None) == 6
+    found, there = score_memory.expected(512, 10, 7, Toy()), score_memory.free()
+    assert found == each and score_memory.fitting(6, found, there) == workers
+    assert score_memory.fitting(1, found, there) == 1
+    assert score_memory.fitting(6, score_memory.expected(64, 0, 0, None), there) == 6
+    assert bool(score_memory.too_large(512, 10, found, there)) == (free < 1)
+
+
+def test_a_source_that_does_not_fit_is_told_with_both_numbers():
+    told = score_memory.too_large(1024, 2400, 64 * 2**30, 12 * 2**30)
+    assert "needs about 64.0 GiB for one source, 12.0 GiB are free" in told and "all 2400 pictures" in told and "1024 px" in told
+    assert score_memory.too_large(1024, 2400, 12 * 2**30, 12 * 2**30) == ""
 
 
 def test_what_was_not_prepared_is_computed():
