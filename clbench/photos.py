@@ -49,14 +49,9 @@ def photos_in(folder: Path | str) -> dict[str, Path]:
     """`pictures_in`; ClbenchError also for a picture of a format that is not read."""
     found = pictures_in(folder)
     for path in sorted(Path(folder).iterdir()):
-        require_read(path)
+        if path.suffix.lower() in UNREAD_SUFFIXES and not path.name.startswith("."):
+            raise ClbenchError(f"{path} is not read: save it as one of {', '.join(PICTURE_SUFFIXES)}, or take it away")
     return found
-
-
-def require_read(path: Path) -> None:
-    """ClbenchError for a picture, by its name, of a format that is not read."""
-    if path.suffix.lower() in UNREAD_SUFFIXES and not path.name.startswith("."):
-        raise ClbenchError(f"{path} is not read: save it as one of {', '.join(PICTURE_SUFFIXES)}, or take it away")
 
 
 def _eight_bit(opened: Image.Image) -> Image.Image:

@@ -118,7 +118,8 @@ def _pictures(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.name.startswith("."):
             continue
-        photos.require_read(path)
+        if path.suffix.lower() in photos.UNREAD_SUFFIXES:
+            raise ClbenchError(f"{path} is not read: save it as one of {', '.join(PICTURE_SUFFIXES)}, or take it away")
         if path.suffix.lower() not in PICTURE_SUFFIXES:
             continue
         stem = path.relative_to(folder).with_suffix("").as_posix()
