@@ -90,7 +90,10 @@ class PairsConfig(Table):
 
     lora: LoraTable = LoraTable()
     pairs: int = Field(default=20, ge=1, description="before/after pairs per effect")
-    folder: str | None = Field(default=None, description="<effect>/source and target; None: known operators on scenes")
+    folder: str | None = Field(
+        default=None,
+        description="<effect>/source and target; relative to the current folder, ~ is the home. None: known operators on scenes",
+    )
     updates: int = Field(default=250, ge=1)
     batch: int = Field(default=8, ge=1, description="of each process")
     lr: float = Field(default=2e-3, gt=0)
@@ -226,7 +229,10 @@ class StudentConfig(Table):
     general_targets: bool = Field(default=False, description="store the base's outputs for the general stream too")
     target_steps: int | None = Field(default=None, ge=1, description="steps of stored outputs; None: the world's full steps")
     target_guidance: float | None = Field(default=None, ge=0, description="guidance of stored outputs; None: the world's")
-    pictures: str | None = Field(default=None, description="folder of source pictures; None: the world's distillation scenes")
+    pictures: str | None = Field(
+        default=None,
+        description="folder of source pictures; relative to the current folder, ~ is the home. None: the world's scenes",
+    )
     lora_forward: LoraForward = "merged"
     rows: int | None = Field(
         default=None, ge=1, description="most rows of one pass through the transformer; None: all. Fewer need less memory"

@@ -6,6 +6,7 @@ photo with each other or with the evaluation; in a world of a user's own picture
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,6 +43,11 @@ class Pair:
     target: Picture
 
 
+def place(folder: str) -> Path:
+    """A folder that a recipe names: ~ is the home, a relative one lies in the current folder; absolute, since errors name it."""
+    return Path(os.path.expanduser(folder)).absolute()
+
+
 def teacher_pairs(world: World, effect: Effect, count: int, folder: str | None) -> list[Pair]:
     """The pairs a teacher is trained on.
 
@@ -52,7 +58,7 @@ def teacher_pairs(world: World, effect: Effect, count: int, folder: str | None) 
     check_pairs(world, effect, folder)
     if folder is None:
         return [_operator_pair(world, effect, index) for index in range(count)]
-    before, after = (photos_in(Path(folder) / effect.id / side) for side in ("source", "target"))
+    before, after = (photos_in(place(folder) / effect.id / side) for side in ("source", "target"))
     return [_read_pair(before[stem], after[stem], world) for stem in sorted(before)[:count]]
 
 
@@ -70,7 +76,7 @@ def check_pairs(world: World, effect: Effect, folder: str | None) -> None:
             "--pairs DIR or [teachers] folder = ... in the recipe"
         )
     if folder is not None:
-        home = Path(folder) / effect.id
+        home = place(folder) / effect.id
         before, after = photos_in(home / "source"), photos_in(home / "target")
         if not set(before) & set(after):
             raise ClbenchError(f"{home} holds no pair: no file stem is both in source/ and in target/")
@@ -101,9 +107,10 @@ def distillation_sources(world: World, stream: str, count: int, pictures: str | 
 
 def _from_folder(world: World, stream: str, count: int | None, pictures: str) -> Iterator[Picture]:
     """`count` sources from a folder, each read when it is asked for; None: every picture once."""
-    files = list(photos_in(pictures).values())
+    folder = place(pictures)
+    files = list(photos_in(folder).values())
     if not files:
-        raise ClbenchError(f"folder {pictures} holds no picture to distil on")
+        raise ClbenchError(f"folder {folder} holds no picture to distil on")
     start = seed_from("pictures", stream) % len(files)
     for index in range(len(files) if count is None else count):
         yield _square(files[(start + index) % len(files)], world)

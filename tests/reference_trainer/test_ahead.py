@@ -42,7 +42,7 @@ def own(world, path, **says):
         ("collection", {"shift": 2.0}, r"\[collection\] shift of the recipe is 2"),
         ("accelerator", {"pictures": None}, r"no scenes to distil on: .* in \[accelerator\] of the recipe"),
         ("collection", {"pictures": None}, r"no scenes to distil on: .* in \[collection\] of the recipe"),
-        ("collection", {"pictures": "nowhere"}, "folder of pictures not found: nowhere"),
+        ("collection", {"pictures": "nowhere"}, r"folder of pictures not found: .+nowhere"),
         ("collection", {"warm_start_from": "nowhere.safetensors"}, "neither base, merged nor an adapter's file"),
         ("collection", {"warm_start_from": "merged", "lora": LoraTable(rank=4, modules="attention")}, "make them equal"),
         ("collection", {"warm_start_from": "merged", "lora": LoraTable(rank=4000)}, "at most"),

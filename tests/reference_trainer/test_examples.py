@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 
 import numpy as np
@@ -64,6 +65,24 @@ def test_pictures_of_the_evaluation_are_not_trained_on(own, tmp_path):
         E.distillation_sources(own, "sepia", 2, str(tmp_path / "mine"))
     with pytest.raises(ClbenchError, match=told):
         E.general_examples(own, 2, str(tmp_path / "mine"))
+
+
+def test_folders_of_a_recipe_may_lie_below_the_home_or_the_current_folder(own, tmp_path, monkeypatch):
+    """An error names the whole path, so that it says where was looked."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    sepia, picture = own.effect("sepia"), np.zeros((48, 48, 3), np.uint8)
+    for name in ("mine/a.png", "pairs/sepia/source/x.png", "pairs/sepia/target/x.png"):
+        write_png(tmp_path / "home" / name, picture)
+    monkeypatch.chdir(tmp_path / "home")
+    for here in ("~/", ""):
+        E.check_sources(own, f"{here}mine", "collection")
+        assert len(E.distillation_sources(own, "sepia", 2, f"{here}mine")) == 2
+        assert len(E.teacher_pairs(own, sepia, 1, f"{here}pairs")) == 1
+        with pytest.raises(ClbenchError, match=f"not found: {re.escape(str(tmp_path / 'home' / 'gone'))}$"):
+            E.check_sources(own, f"{here}gone", "collection")
+        with pytest.raises(ClbenchError, match=f"not found: {re.escape(str(tmp_path / 'home' / 'gone'))}.sepia.source"):
+            E.check_pairs(own, sepia, f"{here}gone")
 
 
 def test_a_folder_is_checked_one_picture_at_a_time(own, tmp_path, monkeypatch):
