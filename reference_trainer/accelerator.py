@@ -52,7 +52,8 @@ def guidance_of(shop: Workshop, config: StudentConfig) -> float:
 
 
 def target_store(shop: Workshop, config: StudentConfig, backbone: Backbone, out: Path) -> TargetStore:
-    """The stored full-step outputs below `out`, at the recipe's `target_guidance`, else the world's."""
+    """The stored full-step outputs below `out`, at the recipe's `target_guidance`, else the world's; making them begins here."""
+    shop.begin()
     sigmas = shop.full_sigmas(config.target_steps)
     guidance = shop.world.backbone.guidance if config.target_guidance is None else config.target_guidance
     return TargetStore(out / "targets", backbone, sigmas, guidance, shop.prompts.unconditional())

@@ -13,6 +13,7 @@ from clbench.registry import ClbenchError
 from clbench.types import Effect
 from clbench.world import World
 from reference_trainer import processes
+from reference_trainer.checkpoint import read_json
 
 
 def choose_effects(world: World, effects: Sequence[str] | None) -> list[Effect]:
@@ -30,7 +31,9 @@ def choose_effects(world: World, effects: Sequence[str] | None) -> list[Effect]:
 def teacher_files(world: World, effects: Sequence[Effect], folder: Path) -> dict[str, Path]:
     """Effect id -> teacher adapter: a finished one in `folder`, else the world's, which is used at weight 1.
 
-    ClbenchError for one of the world's to which [teachers.weights] gives another weight.
+    ClbenchError for one of the world's to which [teachers.weights] gives another weight, and for a file in `folder` whose
+    training has begun and not ended: of a killed --fresh it would be the old teacher among new ones. A file that somebody put
+    there has no training, and is taken as it is.
     """
     found: dict[str, Path] = {}
     for effect in effects:
@@ -40,9 +43,28 @@ def teacher_files(world: World, effects: Sequence[Effect], folder: Path) -> dict
             raise ClbenchError(
                 f"{world.file} gives the teacher of '{effect.id}' the weight {weight}; teachers are distilled at weight 1 only"
             )
+        if path is not None and path == fresh:
+            _require_whole(path, folder / "work" / effect.id)
         if path is not None:
             found[effect.id] = path
     return found
+
+
+def _require_whole(teacher: Path, work: Path) -> None:
+    """ClbenchError unless `teacher` is what the training in `work` ended with, or there is no such training."""
+    if not work.is_dir():
+        return
+    mark = work / "complete.json"
+    if not mark.is_file():
+        raise ClbenchError(
+            f"{teacher} is no finished teacher: its training in {work} has begun and not ended; finish it by "
+            f"`clbench train --stage teachers --effects {teacher.stem}`, or move {work} away to take the file as it is"
+        )
+    if read_json(mark).get("sha256") != file_digest(teacher):
+        raise ClbenchError(
+            f"{teacher} is not the file that its training in {work} ended with; move {work} away to take the file as it is, or "
+            "train the teacher anew with --fresh"
+        )
 
 
 def gauged_teachers(world: World, effects: Sequence[Effect], folder: Path) -> dict[str, Path]:

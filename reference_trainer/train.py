@@ -98,7 +98,8 @@ def _accelerator(
     tell_short_average(recipe.accelerator, "accelerator")
     with _alone(out / "accelerator"), telling(out / "accelerator", resume):
         check_sources(world, recipe.accelerator.pictures, "accelerator")
-        for progress in train_accelerator(Workshop(world), recipe.accelerator, recipe.seed, out, resume):
+        shop = Workshop(world, _forgetting(out / "accelerator", resume))
+        for progress in train_accelerator(shop, recipe.accelerator, recipe.seed, out, resume):
             report(progress)
     return [out / "accelerator.safetensors"]
 
@@ -120,7 +121,8 @@ def _collection(
         check_sources(world, recipe.collection.pictures, "collection")
         if (start := read_start(recipe.collection, effects, out / "collection.safetensors")) is not None:
             check_size(world, start, recipe.collection.lora, "collection")
-        for progress in train_collection(Workshop(world), effects, teachers, recipe.collection, recipe.seed, out, resume):
+        shop = Workshop(world, _forgetting(out / "collection", resume))
+        for progress in train_collection(shop, effects, teachers, recipe.collection, recipe.seed, out, resume):
             report(progress)
     return [out / "collection.safetensors"]
 
@@ -141,6 +143,19 @@ def _alone(*work: Path) -> Iterator[None]:
         return
     with hold(*work):
         yield
+
+
+def _forgetting(work: Path, resume: bool) -> Callable[[], None]:
+    """What a stage does before outputs are made for it: with `resume` false the training in `work` is begun anew.
+
+    Killed while they are made, it would otherwise be found finished, with the old adapter. A mistake said earlier loses nothing.
+    """
+
+    def begin() -> None:
+        if not resume and processes.first():
+            forget(work)
+
+    return begin
 
 
 @dataclass(frozen=True)
@@ -172,7 +187,8 @@ def _extension(
     with _alone(made.with_suffix("")), telling(made.with_suffix(""), resume):
         check_sources(world, recipe.extension.pictures, "extension")
         check_size(world, origin.info, recipe.extension.lora, "extension")
-        for progress in train_extension(Workshop(world), origin, old, new, teachers, config, recipe.seed, out, resume):
+        shop = Workshop(world, _forgetting(made.with_suffix(""), resume))
+        for progress in train_extension(shop, origin, old, new, teachers, config, recipe.seed, out, resume):
             report(progress)
     return [made]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -28,10 +29,12 @@ from reference_trainer.room import require_pipeline_room
 class Workshop:
     """A world opened for training. Weights are of the world's dtype, float32 or bfloat16; nothing here is trained.
 
-    Transformer and autoencoder are on the device; the text encoders visit it while prompts are embedded.
+    Transformer and autoencoder are on the device; the text encoders visit it while prompts are embedded. A stage calls `begin`
+    when all that could stop it at once is checked, before its first long work.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, begin: Callable[[], object] = lambda: None) -> None:
+        self.begin = begin
         if world.backbone.kind != "flux-kontext":
             raise ClbenchError(f"the reference trainer knows kind = 'flux-kontext', not '{world.backbone.kind}'")
         self.world = world

@@ -385,6 +385,42 @@ def test_a_fresh_training_that_was_killed_is_finished_without_being_fresh_again(
     assert all(torch.equal(mine[key], wanted[key]) for key in wanted) and all(path.is_file() for path in rest)
 
 
+@pytest.mark.parametrize("stage", ["accelerator", "collection", "extension"])
+def test_a_fresh_training_killed_before_its_outputs_are_made_is_not_found_finished(shop_floor, monkeypatch, stage):
+    """Neither by its mark nor by the last checkpoint of the old one; a mistake before that leaves the old one finished."""
+    from reference_trainer import targets
+
+    world, recipe, out = shop_floor
+    called, named, extend = stage, None, None
+    if stage == "extension":
+        called, named = "collection", ["upside_down"]
+        extend = Extend(run(called, recipe, world, ["sepia"], out / "start")[0])
+    (old,) = run(called, recipe, world, named, out, extend=extend)
+    made = old.stat().st_mtime_ns
+    with monkeypatch.context() as patched:
+        patched.setattr("reference_trainer.distill.require_adapter_room", refuse)
+        with pytest.raises(ClbenchError, match="no room"):
+            run(called, recipe, world, named, out, resume=False, extend=extend)
+    run(called, recipe, world, named, out, extend=extend)
+    assert old.stat().st_mtime_ns == made
+    other = changed(recipe, stage, target_steps=2, general_targets=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(targets, "sample_teachers", killed)
+        with pytest.raises(Stop):
+            run(called, other, world, named, out, resume=False, extend=extend)
+    updates = []
+    run(called, recipe, world, named, out, report=lambda p: updates.append(p.done) if p.what == stage else None, extend=extend)
+    assert old.stat().st_mtime_ns != made and updates[0] == 1
+
+
+def refuse(*_):
+    raise ClbenchError("no room")
+
+
+def killed(*_):
+    raise Stop
+
+
 def test_a_joint_lora_is_trained_on_the_effects_that_have_a_teacher(shop_floor):
     """It is compared with their collection; a world without any teacher asks for all of its effects."""
     from clbench.adapters import read_header
