@@ -260,13 +260,15 @@ def score(out: Path, world_name: str | None, suite_name: str, again: bool = Fals
             score_sets(runs, world, suite, keep=not again)
 
 
-def report(out: Path, world_name: str | None, suite_name: str | None, budget: float | None = None) -> None:
+def report(
+    out: Path, world_name: str | None, suite_name: str | None, budget: float | None = None, side: int | None = None
+) -> None:
     """Render the report of `out` and show its path; world and suite are those of the runs unless named. `budget`: bytes for
-    pictures, None = the usual ones.
+    pictures, `side`: their largest side in px; None = the usual ones.
     """
     from clbench.report import write_report
 
-    for path in write_report(out, world_name, suite_name, budget):
+    for path in write_report(out, world_name, suite_name, budget, side):
         show(str(path))
 
 

@@ -80,6 +80,10 @@ def report(
     pictures: Annotated[
         float | None, typer.Option("--pictures-mb", min=0, help="Room for pictures of cases in the page, in MB. Default: 7.")
     ] = None,
+    side: Annotated[
+        int | None,
+        typer.Option("--pictures-px", min=16, help="Largest side of pictures in the page. Default: 192; more px want more MB."),
+    ] = None,
 ) -> None:
     """Render report.html and report.md from the scores in a folder.
 
@@ -87,4 +91,4 @@ def report(
     """
     from clbench import jobs
 
-    jobs.report(out, world, suite, None if pictures is None else pictures * 1e6)
+    jobs.report(out, world, suite, None if pictures is None else pictures * 1e6, side)

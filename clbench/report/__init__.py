@@ -21,19 +21,22 @@ if TYPE_CHECKING:
 __all__ = ["ReportInput", "build", "build_all", "write_report"]
 
 
-def build(runs: Sequence[RunFolder], about: ReportInput, out: Path, budget: float | None = None) -> list[Path]:
+def build(
+    runs: Sequence[RunFolder], about: ReportInput, out: Path, budget: float | None = None, side: int | None = None
+) -> list[Path]:
     """Write report.html and report.md into `out`; returns both paths. The same runs give the same bytes.
 
-    `budget`: bytes of base64 text for pictures in rows and strips (`report.pictures`); None = the usual one.
+    `budget`: bytes of base64 text for pictures in rows and strips (`report.pictures`); `side`: the largest side in px of a
+    picture in the page; None = the usual ones.
 
     Raises ClbenchError when a run has no scores, or is of another world or suite than `about`.
     """
-    return build_all([(runs, about)], out, budget=budget)
+    return build_all([(runs, about)], out, budget=budget, side=side)
 
 
 def build_all(
     parts: Sequence[tuple[Sequence[RunFolder], ReportInput]], out: Path, ledgers: Sequence[Deployment] = (),
-    budget: float | None = None,
+    budget: float | None = None, side: int | None = None,
 ) -> list[Path]:  # fmt: skip
     """One report of several suites in the order given, measured deployments last; as `build`, and ClbenchError when a suite
     comes twice.
@@ -47,7 +50,7 @@ def build_all(
     if not names or len(set(names)) < len(names):
         raise ClbenchError(f"a report takes each suite once and at least one, got: {', '.join(names) or 'none'}")
     check_writable(out)
-    page = make_page([load_results(runs, about) for runs, about in parts], ledgers, budget)
+    page = make_page([load_results(runs, about) for runs, about in parts], ledgers, budget, side)
     made = {out / "report.html": to_html(page), out / "report.md": to_markdown(page)}
     for path, text in made.items():
         replace_bytes(path, text.encode())
@@ -55,12 +58,12 @@ def build_all(
 
 
 def write_report(
-    out: Path, world: str | None = None, suite: str | None = None, budget: float | None = None
+    out: Path, world: str | None = None, suite: str | None = None, budget: float | None = None, side: int | None = None
 ) -> list[Path]:
     """The report of what `out` holds, run folders and a memory.json, or of its subfolders, one for each suite.
 
     World and suite are those named in the runs unless given; a `suite` can be given only where `out` holds one itself. `budget`
-    as in `build`.
+    and `side` as in `build`.
     """
     from clbench.report.worldly import deployment, report_input
     from clbench.results import find_runs
@@ -75,4 +78,4 @@ def write_report(
         raise ClbenchError(f"{out} holds a folder for each suite; name the folder of suite '{suite}' instead")
     found = [(find_runs(folder), folder) for folder in folders]
     parts = [(runs, report_input(runs, folder, world, suite)) for runs, folder in found]
-    return build_all(parts, out, [deployment(folder, world) for folder in measured], budget)
+    return build_all(parts, out, [deployment(folder, world) for folder in measured], budget, side)

@@ -41,3 +41,16 @@ class Material:
     def strips(self) -> dict[str, Strip]:
         _ = self.gallery  # it has the first call on the budget of pictures
         return strips(self.results, self.album)
+
+    @property
+    def reduced(self) -> str:
+        """At which size pictures are shown and where the originals are, in a sentence; "" where the page has them whole."""
+        _ = self.strips
+        album, runs = self.album, self.results.runs()
+        if album.original <= album.side or not runs:
+            return ""
+        one = self.results.candidate or next(iter(runs.values()))
+        return (
+            f"Pictures are reduced to {album.side} px here (option --pictures-px of `clbench report`); the originals of "
+            f"{album.original} px lie in pictures/ of each run folder, such as {one.folder.path.name}/pictures/."
+        )

@@ -46,14 +46,16 @@ class Page:
     thumbs: list[Thumb]
 
 
-def make_page(parts: Sequence[Results], ledgers: Sequence[Deployment] = (), budget: float | None = None) -> Page:
-    """Compute every number, lay out every table and pick the pictures, as many as `budget` has room for; the same runs give the
-    same page.
+def make_page(
+    parts: Sequence[Results], ledgers: Sequence[Deployment] = (), budget: float | None = None, side: int | None = None
+) -> Page:
+    """Compute every number, lay out every table and pick the pictures, as many as `budget` has room for, each at most `side` px
+    large; the same runs give the same page.
     """
     budget = pictures.BYTES_FOR_PICTURES if budget is None else budget
-    album, groups, several = Album(limit=0), [], len(parts) + len(ledgers) > 1
+    album, groups, several = Album(0, side or pictures.LARGEST_SIDE), [], len(parts) + len(ledgers) > 1
     for index, results in enumerate(parts, 1):
-        album.limit = budget * index / len(parts)
+        album.limit, album.original = budget * index / len(parts), 0
         groups.append(_group(results, album, f"{results.about.suite_name}-" if several else ""))
     groups += [_measured(one, f"{one.found.suite.name}-" if several else "") for one in ledgers]
     suites = ", ".join(group.suite for group in groups)

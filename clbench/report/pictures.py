@@ -17,6 +17,7 @@ from clbench.report.data import Entry, Results, question
 from clbench.types import Case
 
 LARGEST_SIDE = 192
+"""Usual side in px at which pictures stand in the page at most."""
 BYTES_FOR_PICTURES = 7_000_000
 """Budget of base64 text; rows and strips stop there, so that a page of 5,000 cases stays under 15 MB (matrices of many systems
 and effects come on top: half of the page of fifty effects and twenty systems)."""
@@ -37,9 +38,12 @@ class Album:
     """All embedded pictures by pixel hash; the same picture is stored once however often it is shown.
 
     `limit` is how many bytes of base64 text may be used up to now; where several suites share a page, it grows with them.
+    `side` is the largest side of an embedded picture, `original` that of the pictures themselves, of the suite at hand.
     """
 
     limit: float
+    side: int = LARGEST_SIDE
+    original: int = 0
     thumbs: dict[str, Thumb] = field(default_factory=dict)
     size: int = 0
     made: dict[tuple[object, ...], Thumb | None] = field(default_factory=dict)
@@ -51,9 +55,10 @@ class Album:
     def add(self, picture: np.ndarray) -> Thumb:
         """The thumbnail of a uint8 (H, W, 3) picture."""
         key = hash_pixels(picture)
+        self.original = max(self.original, *picture.shape[:2])
         if key not in self.thumbs:
             image = Image.fromarray(picture)
-            image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
+            image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()
             image.save(buffer, "WEBP", quality=84, method=2)
             uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

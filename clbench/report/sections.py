@@ -57,7 +57,7 @@ def bleeding(material: Material) -> Section | None:
         "A picture bleeds when it was asked for one effect and shows another. Rows are what was asked for, columns are what "
         "the picture shows. Pick a cell to see the pictures behind it."
     )
-    return Section("bleeding", "Bleeding", lead, [*folds, *there([pairs])])
+    return Section("bleeding", "Bleeding", f"{lead} {material.reduced}".strip(), [*folds, *there([pairs])])
 
 
 def _matrices(entry: Entry, material: Material, behind: dict[str, Strip]) -> Fold | None:
@@ -94,7 +94,7 @@ def pictures(material: Material) -> Section:
     candidate = material.results.candidate
     who = candidate.label if candidate is not None else ""
     order = f"the worst of {who} first" if who else "in the order of the suite"
-    lead = f"Source, truth, and what every system made of it; {order}."
+    lead = f"Source, truth, and what every system made of it; {order}. {material.reduced}".strip()
     return Section("gallery", "Gallery", lead, [Filter(who), material.gallery])
 
 

@@ -350,6 +350,21 @@ def test_large_reports_stay_small(tmp_path: Path) -> None:
     assert "more cases in the run folders" in page
 
 
+def test_the_size_of_pictures_can_be_chosen_and_is_said_where_they_are_reduced(
+    runs: list[RunFolder], made: tuple[str, str], tmp_path: Path
+) -> None:
+    side = synthetic.source_picture("source_00").shape[0]
+    assert "reduced" not in visible(made[0]), "they are small enough"
+    pages = {px: build(runs, synthetic.about(), tmp_path, side=px)[0].read_text(encoding="utf-8") for px in (side // 2, side)}
+    told = f"Pictures are reduced to {side // 2} px here"
+    assert visible(pages[side // 2]).count(told) == 2, "above the gallery, and where cells open pictures"
+    assert f"the originals of {side} px lie in pictures/ of each run folder, such as collection/pictures/" in pages[side // 2]
+    assert (runs[0].path.parent / "collection" / "pictures").is_dir() and pages[side] == made[0]
+    for px, page in pages.items():
+        sizes = set(re.findall(r'<image id="[^"]+" width="(\d+)" height="(\d+)"', page))
+        assert sizes == {(str(px), str(px))}
+
+
 def test_runs_of_other_worlds_are_refused(runs: list[RunFolder], tmp_path: Path) -> None:
     with pytest.raises(ClbenchError, match="not put in one report"):
         build(runs, replace(synthetic.about(), world_hash="00" * 32), tmp_path)
