@@ -86,7 +86,7 @@ def test_a_stage_by_itself_says_so_before_the_backbone_is_opened(
     world, recipe, out = shop_floor
     path = own(world, tmp_path / "start.safetensors", effects="upside_down")
     sized = {} if lora is None else {"lora": lora}
-    monkeypatch.setattr(train, "Workshop", lambda world: pytest.fail("the backbone was opened"))
+    monkeypatch.setattr(train, "Workshop", lambda *given: pytest.fail("the backbone was opened"))
     with pytest.raises(ClbenchError, match=message):
         if extended:
             train.run("collection", changed(recipe, "extension", **sized), world, ["sepia"], out, extend=train.Extend(Path(path)))
