@@ -6,8 +6,10 @@ from collections import Counter
 
 import pytest
 import torch
+from mini_training import Stop, changed
 
 from reference_trainer.networks import Backbone
+from reference_trainer.train import Extend, run
 from reference_trainer.workshop import Workshop
 
 
@@ -38,3 +40,25 @@ def test_blocks_are_computed_again_in_the_backward_pass(pipe, space, make_inputs
     with torch.no_grad():  # nothing is kept there, so nothing is to be spared
         backbone.predict(inputs, "student")
     assert set(calls.values()) == {3 if again else 2}
+
+
+@pytest.mark.parametrize("stage", ["teachers", "accelerator", "collection", "extension", "joint"])
+def test_each_stage_hands_its_recipe_s_options_on(shop_floor, monkeypatch, stage):
+    """A recipe's four options of how passes compute reach the backbone; logs and weights hardly tell."""
+    world, recipe, out = shop_floor
+    extend = None
+    if stage == "extension":
+        short = changed(recipe, "collection", updates=1, warm_start=0)
+        extend = Extend(run("collection", short, world, ["sepia"], out / "start")[0])
+    asked = []
+
+    def backbone(self, lora_forward, precision="float32", rows=None, checkpoint=False):
+        asked.append([lora_forward, precision, rows, checkpoint])
+        raise Stop
+
+    monkeypatch.setattr(Workshop, "backbone", backbone)
+    options = {"lora_forward": "low-rank", "precision": "bfloat16", "rows": 3, "checkpoint_blocks": True}
+    command, effects = ("collection", ["upside_down"]) if stage == "extension" else (stage, None)
+    with pytest.raises(Stop):
+        run(command, changed(recipe, stage, **options), world, effects, out, extend=extend)
+    assert asked == [list(options.values())]

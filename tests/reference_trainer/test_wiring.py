@@ -177,5 +177,4 @@ def test_warm_start_loss(rows, target, weight, convention):
         noisy = (1 - time[row]) * hand.target[row] + time[row] * eps[row]
         wanted = hand.taught(row, noisy, time[row]) if target == "teacher" else eps[row] - hand.target[row]
         terms.append(hand.matched(STUDENT, row, noisy, time[row], wanted))
-    # by pieces: what `joined` adds up is the mean over the rows with outputs
     agree(objective, STUDENT, objective.warm_start_loss(batch)[0], terms, len(ANCHORED))
