@@ -115,13 +115,18 @@ def test_the_student_is_judged_at_states_of_its_own_rollout():
 
 
 def test_each_learning_pass_may_have_a_rollout_of_its_own():
+    """Fresh ones go, row by row, as far as they are looked at, and none is made for nothing."""
     training, passes = distillation(rollout="fresh")
     training.update(0)
     learning = [index for index, one in enumerate(passes) if one.with_gradient]
     assert [passes[index].adapters[0] for index in learning] == [FAKE_SCORE, FAKE_SCORE, STUDENT]
-    for index in learning:
-        before = passes[index - len(STEPS) : index]
-        assert all(one.adapters == [STUDENT] * COUNT and one.prompts == passes[index].prompts[:COUNT] for one in before)
+    for index, begin in zip(learning, (0, *(index + 1 for index in learning)), strict=False):
+        before, asked = passes[begin:index], passes[index].prompts[:COUNT]
+        assert all(set(one.adapters) == {STUDENT} and set(one.prompts) <= set(asked) for one in before)
+        rows = [len(one.prompts) for one in before]
+        assert before[0].prompts == asked and rows == sorted(rows, reverse=True) and len(rows) <= len(STEPS)
+    exits = [min(range(len(STEPS)), key=lambda k: abs(STEPS[k] - time)) for time in passes[learning[-1]].times[:COUNT]]
+    assert sum(rows) == sum(step + 1 for step in exits)
     assert len({tuple(passes[index].inputs.source.flatten().tolist()) for index in learning}) == 3
 
 
