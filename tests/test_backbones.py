@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from mini_parts import build_flux_pipeline, random_lora
+from mini_parts import build_flux_pipeline, full_lora, random_lora
 
-from clbench.adapters import save_adapter
+from clbench.adapters import describe_adapter, load_tensors, lora_config, save_adapter
 from clbench.backbones import Job, Sampler, backbone_folder, open_backbone
 from clbench.backbones.common import to_vae
 from clbench.backbones.flux import FluxKontextBackbone
@@ -323,3 +323,40 @@ def test_round_trips_share_a_gpu_one_by_one(monkeypatch, device, together):
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(round_trip, [[np.zeros((2, 2, 3), np.uint8)] * 2] * 3))
     assert most == [together] and [len(each) for each in found] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("stored", [None, "bfloat16"])
+@pytest.mark.parametrize("kind", ["flux", "qwen"])
+def test_attaching_draws_nothing_and_gives_the_same_adapter(mini_world, tmp_path, monkeypatch, kind, stored, dtype):
+    """Weights as peft loads them over random ones, bit for bit, in memory of their own; and so the pictures."""
+    from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
+
+    from clbench.backbones.qwen import QwenEditBackbone
+
+    monkeypatch.setattr(pipeline_qwenimage_edit, "calculate_dimensions", lambda area, ratio: (64, 64, None))
+    build, opened = (build_flux_pipeline, FluxKontextBackbone) if kind == "flux" else (TinyQwen, QwenEditBackbone)
+    ours, plain = (opened(build(), mini_world.backbone, 32, kind) for _ in range(2))
+    lora = full_lora if kind == "flux" else random_lora
+    save_adapter(tmp_path / "a.safetensors", *lora(ours.pipe, 0), dtype=stored)
+    info = describe_adapter(tmp_path / "a.safetensors")
+    tensors = load_tensors(info)
+    for backbone in (ours, plain):
+        backbone.pipe.transformer.to(dtype)
+    drawn = torch.get_rng_state()
+    ours.attach("one", info, tensors)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    state = {f"transformer.{name}": tensor for name, tensor in tensors.items()}
+    metadata = {f"transformer.{name}": value for name, value in lora_config(info).items()}
+    plain.pipe.transformer.load_lora_adapter(state, adapter_name="one", metadata=metadata, low_cpu_mem_usage=False)
+    mine, theirs = (dict(backbone.pipe.transformer.named_parameters()) for backbone in (ours, plain))
+    assert mine.keys() == theirs.keys() and sum(".lora_" in name for name in mine) == len(tensors)
+    for name, value in mine.items():
+        assert value.dtype == theirs[name].dtype == dtype and torch.equal(value, theirs[name]), name
+    assert not {value.data_ptr() for value in mine.values()} & {value.data_ptr() for value in tensors.values()}
+    if dtype == torch.float32:
+        jobs, pictures = jobs_of(mini_world)[:2], []
+        for backbone in (ours, plain):
+            backbone.activate(["one"], [0.8])
+            pictures.append(backbone.sample(jobs, FEW))
+        assert largest_difference(*pictures) == 0

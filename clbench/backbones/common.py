@@ -123,12 +123,18 @@ class DiffusersBackbone:
         return process_peak_bytes()
 
     def attach(self, handle: str, info: AdapterInfo, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Put an adapter's factors (as `load_tensors` gives them) into the model under a free name."""
-        state = {f"transformer.{name}": tensor for name, tensor in tensors.items()}
+        """Put an adapter's factors (as `load_tensors` gives them) into the model under a free name.
+
+        As in stock `load_lora_weights`, peft draws no random factors first, which would take most of the time; it then takes the
+        given tensors themselves where device and dtype are the model's, so those are copied here: the model keeps no file mapped.
+        """
+        held = self.device, self.pipe.transformer.dtype
+        state = {f"transformer.{n}": t.clone() if (t.device, t.dtype) == held else t for n, t in tensors.items()}
         metadata = {f"transformer.{key}": value for key, value in lora_config(info).items()}
         with warnings.catch_warnings():  # peft warns of every second adapter, which is what is wanted here
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-            self.pipe.transformer.load_lora_adapter(state, adapter_name=handle, metadata=metadata)
+            load = self.pipe.transformer.load_lora_adapter
+            load(state, adapter_name=handle, metadata=metadata, low_cpu_mem_usage=True)
 
     def detach(self, handle: str) -> None:
         """Take an attached adapter out of the model again."""
