@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from reference_trainer.config import (
     CollectionConfig,
     ExtensionConfig,
     JointConfig,
-    StudentConfig,
     TeachersConfig,
 )
+from reference_trainer.idle import idle, written
 from reference_trainer.pretrain_config import BaseConfig, EncodersConfig
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -83,27 +83,9 @@ def _require_effect(file: Path, own: Mapping[str, Any], recipe: Recipe) -> None:
     One that comes from the recipe below may be idle: nothing in TOML takes it away again.
     """
     for stage in ("accelerator", "collection", "extension"):
-        for name, why in _idle(getattr(recipe, stage)):
-            if name in own.get(stage, {}):
+        for name, why in idle(getattr(recipe, stage)):
+            if written(own.get(stage, {}), name):
                 raise ClbenchError(f"{file}: key '{name}' in [{stage}] does nothing {why}: leave it out")
-
-
-def _idle(table: StudentConfig) -> Iterator[tuple[str, str]]:
-    """Options that do nothing beside the others of the table, and why."""
-    if not table.warm_start:
-        for name in ("warm_batch", "warm_target", "warm_time"):
-            yield name, "without warm_start updates"
-        if table.distill_lr not in (None, table.lr):
-            yield "lr", f"without warm_start updates, where distill_lr {table.distill_lr:g} is the rate of every update"
-    if not table.fake_updates or not {"dmd_bs", "dmd_ts"} & table.losses.effective:
-        yield "fake_samples", "where no fake score learns or none is asked"
-    if table.steps == 1:
-        yield "fake_samples", "where the only step is the last one"
-    if isinstance(table, CollectionConfig) and not table.p_switch:
-        yield "wordings", "where p_switch is 0 and no row is of an effect"
-    if table.warm_start == table.updates:
-        for name in ("distill_lr", "fake_samples"):
-            yield name, f"where all {table.updates} updates are the warm start"
 
 
 def _laid_over(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

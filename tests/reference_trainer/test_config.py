@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from clbench.provenance import hash_value
@@ -64,6 +66,83 @@ def test_mistakes_name_the_key(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ClbenchError, match=message):
         load_recipe(path)
+
+
+ANCHORED = "losses.dmd_bs = false\nlosses.dmd_ts = false\n"
+ON_STORED = ("losses.dmd_ts = false", "losses.dmd_ts_weight = 0.5", "losses.ta_fm = true", "losses.ta_fm_weight = 0.5")
+WARM = "updates = 5\nwarm_start = 5\n"
+
+
+@pytest.mark.parametrize(
+    ("others", "option", "why"),
+    [
+        *[(f"[{stage}]\n{ANCHORED}", option, "where no fake score is asked, since losses.dmd_bs and losses.dmd_ts are off")
+          for stage in ("accelerator", "collection", "extension")
+          for option in ("fake_updates = 3", "fake_lr = 1e-4", "rollout = 'fresh'", "guidance = 2.0",
+                         "guidance_convention = 'usual'", "times.fake_score = 'uniform'", "fake_samples = 'finished'")],
+        (f"[collection]\n{ANCHORED}", "fake_lora.rank = 4", "where no fake score is asked"),
+        (f"[collection]\nwarm_start = 1\n{ANCHORED}", "fake_start = 'base'", "where no fake score is asked"),
+        (f"[collection]\nwarm_start = 1\n{ANCHORED}", "guidance = 2.0", "where no fake score is asked"),
+        (f"[collection]\n{ANCHORED}", "times.score = 'uniform'", "without backward simulation"),
+        ("[collection]\nlosses.dmd_bs = false\n", "times.score = 'uniform'", "without backward simulation"),
+        ("[collection]\nlosses.dmd_bs = false\n", "losses.dmd_bs_weight = 0.5", "where losses.dmd_bs is false"),
+        ("[extension]\nlosses.dmd_ts = false\n", "losses.dmd_ts_weight = 0.5", "where losses.dmd_ts is false"),
+        ("[collection]\nlosses.dmd_ts = false\n", "times.target_generation = 'code'", "without target simulation"),
+        ("[collection]\nlosses.dmd_ts_weight = 0\n", "times.target_score = 'code'", "without target simulation"),
+        ("[accelerator]\nlosses.ta_fm = false\n", "losses.ta_fm_weight = 0.5", "where losses.ta_fm is false"),
+        ("[collection]\nwarm_start = 1\nlosses.ta_fm = false\n", "times.anchor = 'code'", "without trajectory anchoring"),
+        *[(f"[{stage}]\np_switch = 1\n", option, "where p_switch is 1 and no row is of the general stream")
+          for stage in ("collection", "extension")
+          for option in ("general_sources = 8", "general_targets = true", "routing = 'batch'")],
+        *[(f"[{stage}]\np_switch = 0\n", option, "where p_switch is 0 and no row is of an effect")
+          for stage in ("collection", "extension") for option in ("effect_sources = 8", "routing = 'batch'")],
+        *[("[collection]\np_switch = 0\n", option, "where no row that is learnt from has a stored output")
+          for option in ON_STORED],
+        *[(f"[collection]\n{WARM}", option, "where all 5 updates are the warm start")
+          for option in ("losses.dmd_bs = false", "losses.ta_fm_weight = 0.5", "times.anchor = 'code'", "times.score = 'uniform'",
+                         "fake_updates = 3", "fake_lr = 1e-4", "rollout = 'fresh'", "guidance = 2.0", "fake_start = 'base'")],
+        (f"[accelerator]\n{WARM}warm_batch = 4\n", "batch = 2", "where all 5 updates are the warm start, of which warm_batch"),
+        *[("[accelerator]\ngeneral_targets = false\n", option, "where general_targets is false and no output is stored")
+          for option in ("target_steps = 4", "target_guidance = 1.0")],
+        *[("[accelerator]\ngeneral_targets = false\n", option, "where no row that is learnt from has a stored output")
+          for option in ON_STORED],
+        ("[accelerator]\ngeneral_targets = false\n", "times.anchor = 'code'", "without trajectory anchoring"),
+        *[("[collection]\nfake_updates = 0\n", option, "where no fake score learns, since fake_updates is 0")
+          for option in ("fake_lr = 1e-4", "rollout = 'fresh'", "fake_lora.rank = 4", "times.fake_score = 'uniform'")],
+    ],
+)  # fmt: skip
+def test_an_option_that_does_nothing_beside_others_is_refused(tmp_path, others, option, why):
+    """But only of the file that names it: what a recipe below says cannot be taken away."""
+    (stage, *_), (key, _) = others[1:].split("]"), option.split(" = ")
+    key = "fake_lora" if key == "fake_lora.rank" else key
+    path = tmp_path / "recipe.toml"
+    path.write_text(others + option)
+    said = rf"key '{re.escape(key)}' in \[{stage}\] does nothing {re.escape(why)}.*: leave it out"
+    with pytest.raises(ClbenchError, match=said):
+        load_recipe(path)
+    (tmp_path / "below.toml").write_text(f"[{stage}]\n{option}")
+    path.write_text("based_on = 'below.toml'\n" + others)
+    load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{WARM}batch = 4",
+        f"{WARM}warm_target = 'teacher'\nguidance = 2.0\nguidance_convention = 'usual'",
+        f"warm_start = 1\nwarm_target = 'teacher'\n{ANCHORED}guidance = 2.0",
+        "losses.dmd_bs = false\ntimes.anchor = 'code'\ntimes.score = 'uniform'",
+        "losses.dmd_bs = false\nguidance = 2.0\nfake_updates = 3\nfake_lr = 1e-4\ntimes.fake_score = 'uniform'",
+        "losses.ta_fm = false\nwarm_start = 1\nwarm_time = 'shifted'",
+        "p_switch = 1\ngeneral_sources = 0",
+        "p_switch = 0\ngeneral_targets = true\ntimes.anchor = 'code'\nlosses.ta_fm_weight = 0.5",
+        "p_switch = 0\ntarget_steps = 4",
+        "fake_updates = 0\nguidance = 2.0",
+    ],
+)
+def test_an_option_that_does_something_after_all_is_taken(tmp_path, text):
+    (tmp_path / "recipe.toml").write_text(f"[collection]\n{text}")
+    load_recipe(tmp_path / "recipe.toml")
 
 
 @pytest.mark.parametrize(
