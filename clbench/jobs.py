@@ -179,7 +179,7 @@ def evaluate_all(order: Order) -> None:
     out = order.out or Path("runs") / f"{ALL}-{world.name}"
     suites = answerable(order, world, out)
     part = bool(order.systems or order.effects or order.limit or order.images)
-    measured = [] if part else measurable(world)
+    measured = [] if part else measurable(world, out, order.overwrite)
     open_encoders(world, [metric for suite in suites for metric in suite.metrics])
     for number, suite in enumerate(suites):
         part = replace(order, suite=suite.name, out=out / suite.name)
@@ -191,15 +191,17 @@ def evaluate_all(order: Order) -> None:
     report(out, order.world, None)
 
 
-def measurable(world: World) -> list[str]:
-    """The shipped suites of kind `memory` for which this world has the adapters; each of the others is said."""
-    from clbench.memory.measure import describe
+def measurable(world: World, out: Path, overwrite: bool = False) -> list[str]:
+    """The shipped suites of kind `memory` for which this world has the adapters, and the disk of `out` the room; each of the
+    others is said.
+    """
+    from clbench.memory.measure import foresee
     from clbench.memory.suite import load_memory_suite
 
     found = []
     for name in shipped_suites("memory"):
         try:
-            describe(world, load_memory_suite(name))
+            foresee(world, load_memory_suite(name), out / name, overwrite)
         except ClbenchError as error:
             say(f"suite {name} is left out: {error}", "yellow")
             continue

@@ -343,4 +343,4 @@ def test_suite_all_measures_whole_pools_and_no_parts(mini_world_file, tmp_path, 
     clbench("eval", "--suite", "all", "--world", mini_world_file, "--out", out, "--limit", "1")
     assert done[2:] == ["report"]
     (mini_world_file.parent / "accelerator.safetensors").unlink()
-    assert jobs.measurable(load_world(mini_world_file)) == []
+    assert jobs.measurable(load_world(mini_world_file), mini_world_file.parent) == []

@@ -22,7 +22,9 @@ from clbench.adapters import adapter_digest
 from clbench.backbones import backbone_folder
 from clbench.certificate import GitInfo, Named
 from clbench.cost.traffic import draw_queries, popularity
+from clbench.cost.units import binary
 from clbench.cost.worlds import predict, world_base
+from clbench.memory.disk import require_room
 from clbench.memory.plan import to_do, wanted_points, who_counts
 from clbench.memory.points import Point
 from clbench.memory.pool import Files, files_of
@@ -30,6 +32,7 @@ from clbench.memory.probe import Request
 from clbench.memory.record import FILE, MEMORY_SCHEMA, MemoryFile, read_memory, write_memory
 from clbench.memory.rows import Answer, rows_of
 from clbench.memory.suite import MemorySuite
+from clbench.notices import say
 from clbench.registry import ClbenchError
 from clbench.results import check_writable
 from clbench.types import seed_from
@@ -46,11 +49,13 @@ def measure(
     """Measure every point of the suite that `out` lacks and return the whole file.
 
     `seen(words, done, total)` counts processes. ClbenchError if the folder holds measurements of another world,
-    suite or machine set-up, or if the world lacks an adapter that a system needs.
+    suite or machine set-up, if the world lacks an adapter that a system needs, or the disk of `out` room for the files.
     """
     found = _begin(world, suite, out, overwrite)
     wanted = wanted_points(world, suite)
     todo = to_do(found, wanted)
+    if needed := require_room(todo, world, out):
+        say(f"copies of teachers and merged files take up to {binary(needed)} of disk in {out} while points are measured")
     total, done = len(wanted) * suite.repeats, (len(wanted) - len(todo)) * suite.repeats
     base, dtype = world_base(world), world.backbone.dtype
     with tempfile.TemporaryDirectory(dir=out, prefix=POOL) as folder:
@@ -67,10 +72,19 @@ def measure(
             rows = [row for row in found.rows if row.point != point] + rows_of(point, sizes, request, answers, found)
             found.rows = sorted((row for row in rows if row.point in wanted), key=lambda row: wanted.index(row.point))
             write_memory(found, out)
+            files.drop_spent()
     found.status = "running" if found.failed() else "complete"
     write_memory(found, out)
     seen("done", total, total)
     return found
+
+
+def foresee(world: World, suite: MemorySuite, out: Path, overwrite: bool = False) -> None:
+    """ClbenchError for what `measure` would refuse before its first point, as far as the world and the disk are concerned."""
+    found = describe(world, suite)
+    if not overwrite and (out / FILE).exists():
+        found = read_memory(out)
+    require_room(to_do(found, wanted_points(world, suite)), world, out)
 
 
 def run_probe(request: Request) -> Answer:

@@ -16,21 +16,30 @@ from clbench.world import World
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What a point loads: `parts` are exchanged for each other, `fixed` always stays; with the weights of both."""
+    """What a point loads: `parts` are exchanged for each other, `fixed` always stays; with the weights of both.
+
+    `spent` was made for this point alone.
+    """
 
     parts: tuple[Path, ...]
     fixed: tuple[Path, ...]
     part_weight: float = 1.0
     fixed_weight: float = 1.0
     steps: int | None = None
+    spent: tuple[Path, ...] = ()
 
     @property
     def all(self) -> tuple[Path, ...]:
         return (*self.parts, *self.fixed)
 
+    def drop_spent(self) -> None:
+        """Give the disk back what no other point uses."""
+        for path in self.spent:
+            path.unlink(missing_ok=True)
+
 
 def files_of(point: Point, world: World, folder: Path) -> Files:
-    """The files of `point`; copies and merges are made in `folder` and kept for the next point.
+    """The files of `point`; copies and merges are made in `folder`, and copies kept for the next point.
 
     ClbenchError if the world lacks a teacher, the accelerator or the candidate that the point needs.
     """
@@ -41,20 +50,26 @@ def files_of(point: Point, world: World, folder: Path) -> Files:
         return Files((one.path,), (), one.weight, 1.0, one.steps)
     fast = world.accelerator()
     teachers = teacher_files(world, point.effects, folder)
-    parts = tuple(teachers)
+    parts, spent = tuple(teachers), ()
     if point.system == "merged":  # merges that keep a teacher's rank weigh what a teacher weighs
         parts = (teachers[0],)
     if point.system == "merged-cat":
-        parts = (concatenated(teachers, folder / f"merged-cat-{point.effects}.safetensors"),)
-    return Files(parts, (fast.path,), world.teacher_weight, fast.weight, fast.steps)
+        parts = spent = (concatenated(teachers, folder / f"merged-cat-{point.effects}.safetensors"),)
+    return Files(parts, (fast.path,), world.teacher_weight, fast.weight, fast.steps, spent)
 
 
 def teacher_files(world: World, count: int, folder: Path) -> list[Path]:
     """`count` different teacher files: the world's own, then copies of them in turn."""
+    own = own_teachers(world)
+    return [own[i] if i < len(own) else _copy(own[i % len(own)], folder / f"copy-{i}.safetensors") for i in range(count)]
+
+
+def own_teachers(world: World) -> list[Path]:
+    """The world's teacher files; ClbenchError where it has none."""
     own = [path for effect in world.taught if (path := world.teacher_path(effect)) is not None]
     if not own:
         raise ClbenchError(f"world {world.name} has no teacher adapter, so a pool cannot be measured")
-    return [own[i] if i < len(own) else _copy(own[i % len(own)], folder / f"copy-{i}.safetensors") for i in range(count)]
+    return own
 
 
 def _copy(file: Path, target: Path) -> Path:

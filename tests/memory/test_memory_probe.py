@@ -15,7 +15,8 @@ from clbench.cost.answer import answer
 from clbench.cost.options import Options
 from clbench.cost.traffic import count
 from clbench.cost.worlds import predict, world_base
-from clbench.memory.measure import describe
+from clbench.memory.disk import disk_bytes, merged_bytes, require_room
+from clbench.memory.measure import describe, foresee
 from clbench.memory.meter import Meter, drop_cached
 from clbench.memory.points import Point
 from clbench.memory.pool import Files, concatenated, files_of, teacher_files
@@ -100,10 +101,50 @@ def test_a_concatenation_of_files_of_different_dtypes_has_one(mini_world, tmp_pa
     joined = concatenated(files, tmp_path / "cat.safetensors")
     assert {entry["dtype"] for name, entry in read_header(joined).items() if name != "__metadata__"} == {widest}
     assert predict("cat", joined, world_base(mini_world), "float32").exact
+    assert 0 <= merged_bytes(files, mini_world) - joined.stat().st_size < 8000
     parts = [load_tensors(describe_adapter(file)) for file in files]
     for name, tensor in load_tensors(describe_adapter(joined)).items():
         if ".lora_A." in name:
             assert torch.equal(tensor, torch.cat([part[name].to(tensor.dtype) for part in parts if name in part]))
+
+
+def test_the_disk_that_a_pool_takes_is_foretold(mini_world, tmp_path):
+    """The most that lies there at once, were every point measured in turn: copies add up, merged files do not."""
+    points = [Point("base", 0), Point("cascade", 4), Point("cascade", 4, "disk", 1)]
+    points += [Point(system, count) for system, count in (("merged", 6), ("merged-cat", 3), ("merged-cat", 6), ("collection", 2))]
+    most = 0
+    for point in points:
+        files = files_of(point, mini_world, tmp_path)
+        most = max(most, sum(path.stat().st_size for path in tmp_path.glob("*cat-*")) + copies(tmp_path))
+        assert [path.name for path in files.spent] == [f"merged-cat-{point.effects}.safetensors"] * (point.system == "merged-cat")
+        files.drop_spent()
+        assert all(path.exists() for path in files.all if path not in files.spent) and not list(tmp_path.glob("*cat-*"))
+    assert 0 <= disk_bytes(points, mini_world) - most < 8000 and copies(tmp_path) > 0
+    assert disk_bytes([Point("cascade", 4), Point("cascade", 1)], mini_world) == sum(
+        mini_world.teacher_path(effect).stat().st_size for effect in ("sepia", "upside_down")
+    )
+    assert disk_bytes([Point("base", 0), Point("collection", 2), Point("cascade", 2)], mini_world) == 0
+
+
+def copies(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("copy-*"))
+
+
+def test_a_pool_that_does_not_fit_is_refused_before_anything_is_made(small, mini_world, tmp_path, monkeypatch, capsys):
+    from types import SimpleNamespace
+
+    out, free = tmp_path / "out", [1000]
+    monkeypatch.setattr("clbench.memory.disk.shutil.disk_usage", lambda path: SimpleNamespace(free=free[0]))
+    needed = disk_bytes([Point("cascade", 3)], mini_world)
+    with pytest.raises(ClbenchError, match=r"take up to .* in .*out while points are measured, and 1,?000 B are free there"):
+        small()
+    assert list(out.iterdir()) == []
+    with pytest.raises(ClbenchError, match="choose an --out on another disk"):
+        foresee(mini_world, load_memory_suite("memory"), tmp_path / "not" / "there")
+    free[0] = needed
+    assert require_room([Point("cascade", 3)], mini_world, out) == needed
+    assert small()[0].status == "complete"
+    assert "take up to" in capsys.readouterr().err and small()[1] == [] and capsys.readouterr().err == ""
 
 
 def test_the_meter_sees_what_is_allocated():
