@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Literal
 
@@ -12,8 +12,9 @@ from clbench import provenance
 from clbench.provenance import cache_key, card_dict, hash_value
 from clbench.types import SystemCard
 
-RUN_SCHEMA = 3
-"""2: cases may have `probe` and `second` (absent means ""). 3: `among`. Folders of earlier schemas are read as they are."""
+RUN_SCHEMA = 4
+"""2: cases may have `probe` and `second` (absent means ""). 3: `among`. 4: `world_parts`. Folders of earlier schemas are read as
+they are."""
 
 
 class Named(BaseModel):
@@ -45,6 +46,8 @@ class RunInfo(BaseModel):
 
     `among` are the effects whose triggers stand in for each other (probe other-trigger), where the world's teachers decide them.
 
+    `world_parts` are the hashes of which the world's is made, for messages; empty where an older clbench made the run.
+
     `dtype` also says what else of the arithmetic changes a picture: rounded products, and the batch in half precision.
     """
 
@@ -66,6 +69,7 @@ class RunInfo(BaseModel):
     status: Literal["running", "complete"] = "running"
     n_cases: int
     among: list[str] = []
+    world_parts: dict[str, str] = {}
 
     @property
     def system_name(self) -> str:
@@ -74,7 +78,7 @@ class RunInfo(BaseModel):
 
 def describe_run(
     world: Named, suite: Named, card: SystemCard, seeds: Sequence[int], device: str, dtype: str, n_cases: int,
-    command: str | None = None, among: Sequence[str] = (),
+    command: str | None = None, among: Sequence[str] = (), world_parts: Mapping[str, str] | None = None,
 ) -> RunInfo:  # fmt: skip
     """A new run's certificate, with git state, versions, platform and command line of this process."""
     plain = card_dict(card)
@@ -92,7 +96,7 @@ def describe_run(
         git=GitInfo(**provenance.git_state()), versions=versions, platform=provenance.platform_facts(),
         device=device, dtype=dtype, command=command if command is not None else provenance.command_line(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"), n_cases=n_cases,
-        among=list(among),
+        among=list(among), world_parts=dict(world_parts or {}),
     )  # fmt: skip
 
 
@@ -103,10 +107,21 @@ def differences(held: RunInfo, asked: RunInfo) -> list[str]:
         old, new = getattr(held, what), getattr(asked, what)
         if old != new:
             clauses.append(f"{what} '{old.name}' ({old.hash[:8]}) is not '{new.name}' ({new.hash[:8]})")
+            if what == "world" and (parts := _differing_parts(held, asked)):
+                clauses[-1] += f": {', '.join(parts)}"
     for what, old, new in _pairs(held, asked):
         if old != new:
             clauses.append(f"{what} is {old!r}, asked for {new!r}")
     return clauses or ["the cache key differs"]
+
+
+def _differing_parts(held: RunInfo, asked: RunInfo) -> list[str]:
+    """What differs between two worlds, in words; empty where one of the runs does not tell of its parts."""
+    old, new = held.world_parts, asked.world_parts
+    if not old or not new:
+        return []
+    differing = [part for part in {**old, **new} if old.get(part) != new.get(part)]
+    return [f"{part} {'differs' if part == 'backbone' else 'differ'}" for part in differing]
 
 
 def _pairs(held: RunInfo, asked: RunInfo) -> Iterable[tuple[str, Any, Any]]:

@@ -62,7 +62,7 @@ def certificate(world: World, suite: Suite, system: System, n_cases: int) -> Run
         device, dtype = pick_device(world.backbone.device), world.backbone.arithmetic
     return describe_run(
         Named(name=world.name, hash=world.hash), Named(name=suite.name, hash=suite.hash), system.card,
-        suite.seeds, device, dtype, n_cases, among=_among(world, suite, system),
+        suite.seeds, device, dtype, n_cases, among=_among(world, suite, system), world_parts=world.hash_parts,
     )  # fmt: skip
 
 

@@ -48,15 +48,18 @@ class RunFolder:
         """Start a run, or take up a stopped one of the same cache key.
 
         A folder of another key raises ClbenchError naming what differs, unless `overwrite` (its edits,
-        pictures and scores are then removed). A resumed run keeps its certificate but takes `n_cases`, and the command too,
-        unless that asks for fewer cases than are there and so does not say how to make the whole again.
+        pictures and scores are then removed). A resumed run keeps its certificate but takes `n_cases`, the world's parts (of
+        the same hash) where it has none, and the command too, unless that asks for fewer cases than are there and so does not
+        say how to make the whole again.
         """
         check_writable(path)
         if (path / "run.json").exists() and not overwrite:
             folder = cls.open(path)
             folder._refuse_other_key(info)
             told = info if info.n_cases >= len(folder.read_edits()) else folder.info
+            parts = folder.info.world_parts or info.world_parts
             changed = {"n_cases": info.n_cases, "status": "running", "command": told.command}
+            changed |= {"world_parts": parts, "schema_": RUN_SCHEMA}
             folder.info = folder.info.model_copy(update=changed)
         else:
             _clear(path, overwrite)

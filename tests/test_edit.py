@@ -105,7 +105,7 @@ def test_another_world_is_refused_unless_overwritten(mini_world, mini_world_file
     mini_world_file.write_text(mini_world_file.read_text().replace("make it sepia", "make it brown"))
     other = load_world(mini_world_file)
     changed = open_system("identity", bench_for(other, suite))
-    with pytest.raises(ClbenchError, match="identity holds another run: world 'mini'"):
+    with pytest.raises(ClbenchError, match=r"identity holds another run: world 'mini'.*: effects differ; choose another --out"):
         edit(other, suite, changed, tmp_path / "out")
     asked = counting(changed)
     edit(other, suite, changed, tmp_path / "out", Asked(overwrite=True))

@@ -165,6 +165,30 @@ def test_another_key_is_refused_by_name(folder: RunFolder, asked: RunInfo, named
     assert fresh.read_edits() == {} and not (folder.path / "pictures").exists()
 
 
+def test_what_differs_between_two_worlds_is_named(tmp_path: Path) -> None:
+    parts = {"settings": "a", "backbone": "b", "effects": "c", "sources": "d"}
+    held = certificate().model_copy(update={"world_parts": parts})
+    folder = RunFolder.create(tmp_path / "run", held)
+    assert RunFolder.open(folder.path).info.world_parts == parts
+    other = certificate(world="w2").model_copy(update={"world_parts": parts | {"backbone": "x", "effects": "y"}})
+    with pytest.raises(ClbenchError, match=r"is not 'tiny' \(w2w2w2w2\): backbone differs, effects differ; choose another --out"):
+        RunFolder.create(folder.path, other)
+    (clause,) = results.differences(certificate(), other)
+    assert clause.endswith("(w2w2w2w2)"), "an older run does not tell"
+
+
+def test_a_run_of_schema_3_is_read_and_takes_the_parts_of_its_world(tmp_path: Path) -> None:
+    info = certificate().model_copy(update={"world_parts": {"effects": "c"}})
+    folder = RunFolder.create(tmp_path / "run", info)
+    file = folder.path / "run.json"
+    plain = json.loads(file.read_text()) | {"schema": 3}
+    del plain["world_parts"]
+    file.write_text(json.dumps(plain))
+    old = RunFolder.open(folder.path).info
+    assert (old.schema_, old.world_parts, old.cache_key) == (3, {}, info.cache_key)
+    assert RunFolder.create(folder.path, info).info == RunFolder.open(folder.path).info == info
+
+
 def test_every_part_of_the_key_counts() -> None:
     info = certificate()
     assert certificate().cache_key == info.cache_key and certificate(n_cases=1).cache_key == info.cache_key
