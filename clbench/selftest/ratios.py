@@ -1,6 +1,6 @@
 """Do intervals of ratios of failure rates cover what they say? Simulated benchmarks at the published rates.
 
-The benchmarks are those of `clbench.selftest.statistics`: pairs of systems on the same effects, 8 x 24 and 50 x 20 cases.
+The benchmarks are those of `clbench.selftest.statistics`: pairs of systems on the same effects, 50 x 20 cases and fewer.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ AS_SHIPPED = (Pair(0.18, 0.24, 0.7, 0.97), Pair(0.35, 0.4, 0.7, 0.9))
 """Few effects of which most work or fail as a whole, as those of the ablation's reports."""
 PUBLISHED = tuple(Pair(0.087, other, within, 0.8) for other in (0.141, 0.168, 0.217) for within in WITHIN)
 """Failure rates of arXiv 2605.25378: one LoRA against teachers, cascade and joint LoRA with accelerator."""
+AGAINST_CASCADE = Pair(0.087, 0.168, 0.1, 0.8)
 ALSO_TRIED = (Pair(0.087, 0.168, 0.1, 0.0), Pair(0.03, 0.06, 0.1, 0.8), Pair(0.22, 0.21, 0.3, 0.8))
 
 
 def checks() -> Iterator[Check]:
     """Coverage of 95 % intervals; benchmarks in which the second system never fails have no ratio and are left out."""
-    for effects, sources in SIZES:
-        for pair in (*PUBLISHED, *ALSO_TRIED):
-            yield Check(*_covered(pair, effects, sources), LOW, HIGH, reported=pair not in PUBLISHED or effects < 50)
-    for effects, sources in FEW:
-        for pair in AS_SHIPPED:
-            yield Check(*_covered(pair, effects, sources), LOW, MOST)
+    for pair in (*PUBLISHED, *ALSO_TRIED):
+        yield Check(*_covered(pair, *SIZES[-1]), LOW, HIGH, reported=pair not in PUBLISHED)
+    for size in FEW:
+        for pair in (AGAINST_CASCADE, *AS_SHIPPED):
+            yield Check(*_covered(pair, *size), LOW, MOST)
 
 
 def _covered(pair: Pair, effects: int, sources: int) -> tuple[str, float]:
