@@ -21,37 +21,36 @@ bench: install  ## timings; never part of the tests
 	$(BIN)/python tests/benchmarks/report_size.py
 	$(BIN)/python tests/benchmarks/scoring.py
 
+# Collections of world $(1) by its recipes $(2), which share the stored teacher outputs.
+define collections
+	mkdir -p runs/$(1)/targets
+	for name in $(2); do mkdir -p runs/$(1)/$$name && ln -sfn ../targets runs/$(1)/$$name/targets \
+		&& $(BIN)/clbench train --stage collection --recipe $(1)/$$name --world $(1) --out runs/$(1)/$$name || exit 1; done
+endef
+
 VARIANTS := $(basename $(notdir $(wildcard reference_trainer/recipes/ablation/*.toml)))
 
 ablation: install  ## train and compare the method without each of its parts: more than an hour
-	mkdir -p runs/ablation/targets
-	for name in $(VARIANTS); do mkdir -p runs/ablation/$$name && ln -sfn ../targets runs/ablation/$$name/targets \
-		&& $(BIN)/clbench train --stage collection --recipe ablation/$$name --world ablation --out runs/ablation/$$name || exit 1; done
+	$(call collections,ablation,$(VARIANTS))
 	$(BIN)/clbench eval --suite ablation --world ablation --out runs/ablation/report
 
 STARTS := warm warm-no-aop warm-chosen-triggers
 WARMED := $(filter-out $(STARTS),$(basename $(notdir $(wildcard reference_trainer/recipes/ablation-warm/*.toml))))
 
 ablation-warm: install  ## the same from a common warm start: more than an hour
-	mkdir -p runs/ablation-warm/targets
-	for name in $(STARTS) $(WARMED); do mkdir -p runs/ablation-warm/$$name && ln -sfn ../targets runs/ablation-warm/$$name/targets \
-		&& $(BIN)/clbench train --stage collection --recipe ablation-warm/$$name --world ablation-warm --out runs/ablation-warm/$$name || exit 1; done
+	$(call collections,ablation-warm,$(STARTS) $(WARMED))
 	$(BIN)/clbench eval --suite ablation --world ablation-warm --out runs/ablation-warm/report
 
 FIFTY := $(basename $(notdir $(wildcard reference_trainer/recipes/ablation-fifty/*.toml)))
 
 ablation-fifty: install  ## the method without its parts on fifty effects, from the shipped adapter of velocities: about two hours
-	mkdir -p runs/ablation-fifty/targets
-	for name in $(FIFTY); do mkdir -p runs/ablation-fifty/$$name && ln -sfn ../targets runs/ablation-fifty/$$name/targets \
-		&& $(BIN)/clbench train --stage collection --recipe ablation-fifty/$$name --world ablation-fifty --out runs/ablation-fifty/$$name || exit 1; done
+	$(call collections,ablation-fifty,$(FIFTY))
 	$(BIN)/clbench eval --suite ablation --world ablation-fifty --out runs/ablation-fifty/report
 
 PROMPTS := warm warm-no-aop all no-aop
 
 ablation-prompts: install  ## orthogonal prompting on the other effects that act on the whole picture: about an hour
-	mkdir -p runs/ablation-prompts/targets
-	for name in $(PROMPTS); do mkdir -p runs/ablation-prompts/$$name && ln -sfn ../targets runs/ablation-prompts/$$name/targets \
-		&& $(BIN)/clbench train --stage collection --recipe ablation-prompts/$$name --world ablation-prompts --out runs/ablation-prompts/$$name || exit 1; done
+	$(call collections,ablation-prompts,$(PROMPTS))
 	$(BIN)/clbench eval --suite ablation --world ablation-prompts --out runs/ablation-prompts/report
 
 RANKS := 4 8 16 32 64
