@@ -39,8 +39,9 @@ def train(
     with trainer.processes.group():
         speaks = trainer.processes.first()  # of several processes one shows and tells
         for name in stages:
+            then = stages[1:] if name == "teachers" else []  # a stopped --fresh leaves nothing old that passes for finished
             with progress(speaks) as bar:
-                made = trainer.run(name, read, world, names(effects) or None, target, resume, _follow(bar), started)
+                made = trainer.run(name, read, world, names(effects) or None, target, resume, _follow(bar), started, then)
             for path in made if speaks else ():
                 show(str(path))
 

@@ -52,6 +52,7 @@ def run(
     resume: bool = True,
     report: Callable[[Progress], None] = lambda progress: None,
     extend: Extend | None = None,
+    then: Sequence[Stage] = (),
 ) -> list[Path]:
     """Train one stage into `out` and return what it made.
 
@@ -66,14 +67,17 @@ def run(
     `effects` None means every effect of the world's collection pool (for the collection: of those, the ones that
     have a teacher; for the joint LoRA the same, or all of them where none has one; for an extension: the ones of the
     extension pool that have a teacher). `report` is called after every update. The same call finishes an interrupted one;
-    with `resume` false it starts anew. Mistakes raise ClbenchError before long work; so does another process that trains the
-    same thing into `out`.
+    with `resume` false it starts anew. `then` are stages that the caller makes anew behind the teachers: they are begun together,
+    so that none of them passes for finished where the teachers are as far as it came. Mistakes raise ClbenchError before long
+    work; so does another process that trains the same thing into `out`.
     """
     if extend is not None:
         if stage != "collection":
             raise ClbenchError(f"an adapter is extended by stage 'collection', not by '{stage}'")
         _check_writable(out)
         return _extension(recipe, world, effects, extend, out, resume, report)
+    if then and stage != "teachers":
+        raise ClbenchError(f"further stages are begun anew with stage 'teachers', not with '{stage}'")
     chosen = choose_effects(world, effects)
     _check_writable(out)
     if stage in ("base", "encoders"):
@@ -81,7 +85,7 @@ def run(
     if stage in STAGES:
         check_precision(world, getattr(recipe, stage), stage)
     if stage == "teachers":
-        return _teachers(recipe, world, chosen, out / "teachers", resume, report)
+        return _teachers(recipe, world, chosen, out, resume, report, then)
     if stage == "accelerator":
         return _accelerator(recipe, world, out, resume, report)
     if stage == "joint":
@@ -232,23 +236,35 @@ def _from_scenes(
 
 
 def _teachers(
-    recipe: Recipe, world: World, effects: Sequence[Effect], out: Path, resume: bool, report: Callable[[Progress], None]
-) -> list[Path]:
+    recipe: Recipe, world: World, effects: Sequence[Effect], out: Path, resume: bool, report: Callable[[Progress], None],
+    then: Sequence[Stage],
+) -> list[Path]:  # fmt: skip
+    home = out / "teachers"
     _check_pairs(world, effects, recipe.teachers)
-    with _alone(*(out / "work" / effect.id for effect in effects)):
+    work = [home / "work" / effect.id for effect in effects]
+    with _alone(*work):
         if not resume and processes.first():  # all at once, so that a killed run is finished without --fresh
-            for effect in effects:
-                forget(out / "work" / effect.id)
+            _begin_anew(work, [out / stage for stage in then])
         processes.wait()
         shop = Workshop(world)
         config = recipe.teachers
         backbone = shop.backbone(config.lora_forward, config.precision, config.rows, config.checkpoint_blocks)
         add_teacher(backbone, config)
-        for effect in effects:
-            with telling(out / "work" / effect.id):
-                for progress in train_teacher(shop, backbone, effect, config, recipe.seed, out):
+        for effect, folder in zip(effects, work, strict=True):
+            with telling(folder):
+                for progress in train_teacher(shop, backbone, effect, config, recipe.seed, home):
                     report(progress)
-    return [out / f"{effect.id}.safetensors" for effect in effects]
+    return [home / f"{effect.id}.safetensors" for effect in effects]
+
+
+def _begin_anew(work: Sequence[Path], later: Sequence[Path]) -> None:
+    """Begin the trainings in `work`, which this process holds, and in `later` anew.
+
+    ClbenchError where another process trains in one of `later`; then none is begun.
+    """
+    with hold(*later):
+        for folder in (*work, *later):
+            forget(folder)
 
 
 def _joint(
