@@ -51,13 +51,19 @@ def held_by(adapter: Adapter, header: Mapping[str, str]) -> tuple[str, ...]:
 def trained_on(world: World, name: str | None, header: Mapping[str, str], asked: Collection[str]) -> tuple[tuple[str, ...], ...]:
     """(all, new) effects of the candidate of that name, if it is not to be `asked` every effect; else both are empty.
 
-    The world file has the first word. Where it is silent, the file's header counts if it lacks an effect of `asked`; one that
-    has them all says nothing that would change a run, and older cards hold.
+    The world file has the first word. Where it is silent, the file's header counts (see `named_in_part`).
     """
     one = world.candidate(name)
     if one.effects:
         return one.effects, one.new
+    named = named_in_part(header, asked)
+    return (named, world.beyond(one.name, named)) if named else ((), ())
+
+
+def named_in_part(header: Mapping[str, str], asked: Collection[str]) -> tuple[str, ...]:
+    """The effects that an adapter's header names, if it lacks one of `asked`; else empty.
+
+    One that has them all says nothing that would change a run, and older cards hold.
+    """
     named = named_in(header)
-    if not named or set(asked) <= set(named):
-        return (), ()
-    return named, world.beyond(one.name, named)
+    return () if set(asked) <= set(named) else named

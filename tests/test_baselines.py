@@ -14,6 +14,7 @@ from clbench.adapters import describe_adapter, load_tensors, save_adapter
 from clbench.backbones import Sampler
 from clbench.cli import app
 from clbench.edit import certificate
+from clbench.holds import named_in, named_in_part
 from clbench.merging import METHODS
 from clbench.registry import ClbenchError
 from clbench.report.worldly import adapter_bytes
@@ -166,6 +167,35 @@ def test_a_joint_lora_is_asked_in_the_words_of_its_training(bench, kind):
     assert plain.card.settings["prompt"] == kind
     list(plain.edit(cases_of(bench.world)))
     assert {job.prompt for job in bench.backbone.calls[-1][0]} == {"make it sepia", "turn it upside down"}
+
+
+@pytest.mark.parametrize("name", ["joint", "joint+accelerator"])
+def test_a_joint_lora_is_not_asked_effects_that_its_file_does_not_name(bench, name):
+    """As a candidate; where it names all that the suite asks, or none, everything is asked and the card is as it was."""
+    plain = open_system(name, bench)
+    says(bench.world.joint().path, "sepia fog")
+    system = open_system(name, bench)
+    edits = {edit.case.effect: edit for edit in system.edit(cases_of(bench.world))}
+    assert edits["sepia"].status == "ok" and edits["upside_down"].status == "unscored"
+    assert edits["upside_down"].reason == f"{name} was not trained on 'upside_down', as its file says"
+    assert {**plain.card.settings, "effects": ["sepia", "fog"], "new effects": []} == system.card.settings
+    for effects, asked in (("sepia fog", ["sepia"]), ("upside_down sepia", EFFECTS), ("", EFFECTS)):
+        says(bench.world.joint().path, effects)
+        system = open_system(name, Bench(bench.world, asked))
+        assert not any(map(system.plan.refuses, cases_of(bench.world, asked))) and system.card.settings == plain.card.settings
+
+
+def says(path, effects: str) -> None:
+    """Write into an adapter's header what it was trained on."""
+    info = describe_adapter(path)
+    save_adapter(path, load_tensors(info), info.metadata, {"clbench.effects": effects} if effects else {})
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-8"])
+def test_shipped_joint_loras_are_asked_everything_that_their_world_teaches(name):
+    shipped = load_world(name)
+    header = describe_adapter(shipped.joint().path).header
+    assert named_in(header) and named_in_part(header, shipped.taught) == ()
 
 
 GUIDANCES = [(None, 1.5, 1.5, 1.5), (2.5, 1.5, 1.5, 2.5), (2.5, None, None, 2.5)]

@@ -159,6 +159,10 @@ def _scored(material: Material, names: Sequence[str]) -> list[str]:
 
 
 def _trained(material: Material) -> dict[str, tuple[list[str], list[str]]]:
-    """System -> (its effects, the new ones among them), of systems whose card says what they were trained on."""
-    found = {system: trained_effects(entry.info.system.card) for system, entry in material.results.runs().items()}
+    """Collection -> (its effects, the new ones among them), of those whose card says what they were trained on.
+
+    A joint LoRA of few effects says so too, and is made in another way: it stands in no curve of collections.
+    """
+    runs = {system: entry for system, entry in material.results.runs().items() if entry.collection}
+    found = {system: trained_effects(entry.info.system.card) for system, entry in runs.items()}
     return {system: trained for system, trained in found.items() if trained is not None}

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from clbench.adapter_prompts import as_trained, other_words, prompt_kind
 from clbench.backbones import backbone_folder
+from clbench.holds import named_in_part
 from clbench.probes import TRIGGER
 from clbench.systems import ACCELERATED, Bench
 from clbench.systems.sampled import (
@@ -20,6 +21,7 @@ from clbench.systems.sampled import (
     hashes_of,
     suite_teachers,
     teacher_plan,
+    untrained,
 )
 from clbench.types import SystemCard
 
@@ -42,7 +44,8 @@ def open_teacher_few(bench: Bench, name: str) -> SampledSystem:
 def open_joint(bench: Bench, name: str) -> SampledSystem:
     """The joint LoRA at full steps with guidance, or beside the accelerator at few steps, in the words of its training.
 
-    Beside the accelerator its embedded guidance counts, since it was distilled with it; else the joint LoRA's own.
+    Like a candidate it is not asked effects that its file says it never learnt. Beside the accelerator its embedded guidance
+    counts, since it was distilled with it; else the joint LoRA's own.
     """
     backbone_folder(bench.world)  # a missing backbone is said now
     joint = bench.world.joint()
@@ -61,7 +64,10 @@ def open_joint(bench: Bench, name: str) -> SampledSystem:
     kind = prompt_kind(info)
     effects = as_trained(info, bench.world.effects, kind)
     weights |= dict.fromkeys(other_words(bench.world.effects, effects, kind), "the adapter's own")
-    card = SystemCard(name, "joint", hashes, card_settings(bench, sampler, TRIGGER if kind == "aop" else kind) | weights)
+    settings = card_settings(bench, sampler, TRIGGER if kind == "aop" else kind) | weights
+    if trained := named_in_part(info.header, bench.effects):
+        settings |= {"effects": list(trained), "new effects": []}
+    card = SystemCard(name, "joint", hashes, settings)
     prompt = lambda effect: effect.student_prompt if kind == "aop" else effect.instruction  # noqa: E731
-    plan = Plan(lambda effect: adapters, prompt, effects=effects)
+    plan = Plan(lambda effect: adapters, prompt, refuses=untrained(name, trained, by_file=True), effects=effects)
     return SampledSystem(bench, card, plan, sampler)

@@ -256,11 +256,11 @@ def _collection(bench: Bench, name: str) -> SampledSystem:
         settings |= {"effects": list(trained), "new effects": list(new)}
     card = SystemCard(name, "collection", {"collection": info.sha256}, settings)
     prompt = lambda effect: effect.student_prompt if kind == "aop" else effect.instruction  # noqa: E731
-    plan = Plan(lambda effect: adapters, prompt, refuses=_untrained(name, trained, not candidate.effects), effects=effects)
+    plan = Plan(lambda effect: adapters, prompt, refuses=untrained(name, trained, not candidate.effects), effects=effects)
     return SampledSystem(bench, card, plan, sampler)
 
 
-def _untrained(name: str, trained: Sequence[str], by_file: bool) -> Callable[[Case], str]:
+def untrained(name: str, trained: Sequence[str], by_file: bool) -> Callable[[Case], str]:
     """Refuses cases of effects beyond `trained`; an empty list means that nothing is known, and nothing is refused.
 
     `by_file`: the adapter's header says so, not the world file.

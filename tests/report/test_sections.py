@@ -188,6 +188,26 @@ def test_no_curve_from_one_size_and_an_extension(runs):
     assert "incremental" in sections and "capacity" not in sections
 
 
+def test_a_joint_lora_of_few_effects_stands_in_no_curve_of_collections(runs, tmp_path):
+    """Of exactly the old effects it is not what the extended adapter was before, and it is no smaller collection."""
+    old = asked.EFFECTS[:2]
+    answers = {case: asked.shown(case, case.effect) if case.effect in old else "was not trained on it" for case in asked.each()}
+    joint = asked.run_of(tmp_path, "capacity", "joint", answers, {"effects": old, "new effects": []})
+    sections = made([*runs["capacity"], joint])
+    assert sections == made(runs["capacity"]) and {"capacity", "incremental"} <= set(sections)
+    few = [run for run in runs["capacity"] if run.info.system_name not in ("collection", "collection-more")]
+    assert "capacity" not in made([*few, joint])
+
+
+def made(mine) -> dict[str, list[str]]:
+    """Section -> the systems that its tables name, of what collections hold."""
+    found = make_sections(Material(compute(load_results(mine, about("capacity"))), Album(limit=0)))
+    return {
+        one.id: [row.cells[0].text for block in one.blocks if isinstance(block, TableView) for row in block.rows]
+        for one in found if one.id in ("capacity", "incremental")
+    }  # fmt: skip
+
+
 def test_an_adapter_of_fewer_effects_ranks_with_nothing(tmp_path):
     """Right on its two easy effects, where the others are right on three of four: its mean is of other questions."""
     easy, third = asked.EFFECTS[:2], asked.EFFECTS[2]
