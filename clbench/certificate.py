@@ -106,22 +106,22 @@ def differences(held: RunInfo, asked: RunInfo) -> list[str]:
     for what in ("world", "suite"):
         old, new = getattr(held, what), getattr(asked, what)
         if old != new:
-            clauses.append(f"{what} '{old.name}' ({old.hash[:8]}) is not '{new.name}' ({new.hash[:8]})")
-            if what == "world" and (parts := _differing_parts(held, asked)):
-                clauses[-1] += f": {', '.join(parts)}"
+            parts = differing_parts(held.world_parts, asked.world_parts) if what == "world" else ""
+            clauses.append(f"{what} '{old.name}' ({old.hash[:8]}) is not '{new.name}' ({new.hash[:8]}){parts}")
     for what, old, new in _pairs(held, asked):
         if old != new:
             clauses.append(f"{what} is {old!r}, asked for {new!r}")
     return clauses or ["the cache key differs"]
 
 
-def _differing_parts(held: RunInfo, asked: RunInfo) -> list[str]:
-    """What differs between two worlds, in words; empty where one of the runs does not tell of its parts."""
-    old, new = held.world_parts, asked.world_parts
-    if not old or not new:
-        return []
-    differing = [part for part in {**old, **new} if old.get(part) != new.get(part)]
-    return [f"{part} {'differs' if part == 'backbone' else 'differ'}" for part in differing]
+def differing_parts(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """What differs between two worlds by their `world_parts`, to stand behind their names: ``: backbone differs``.
+
+    "" where one of them does not tell its parts, or both are alike.
+    """
+    differing = [part for part in {**old, **new} if old.get(part) != new.get(part)] if old and new else []
+    words = [f"{part} {'differs' if part == 'backbone' else 'differ'}" for part in differing]
+    return f": {', '.join(words)}" if words else ""
 
 
 def _pairs(held: RunInfo, asked: RunInfo) -> Iterable[tuple[str, Any, Any]]:

@@ -148,12 +148,15 @@ def notes(
 
 
 def require_alike(runs: Sequence[RunFolder], world: World, suite: Suite) -> None:
-    """ClbenchError for the first of `runs` that another world or suite made."""
+    """ClbenchError for the first of `runs` that another world or suite made, with what of the world is another."""
+    from clbench.certificate import differing_parts
+
     for folder in runs:
         for what, held, asked in (("world", folder.info.world, world), ("suite", folder.info.suite, suite)):
             if held.hash != asked.hash:
+                parts = differing_parts(folder.info.world_parts, world.hash_parts) if what == "world" else ""
                 raise ClbenchError(
                     f"{folder.path} was made with {what} '{held.name}' ({held.hash[:8]}), not with '{asked.name}' as it "
-                    f"is now ({asked.hash[:8]}); name the {what} that it was made with, make it again with `clbench edit "
+                    f"is now ({asked.hash[:8]}){parts}; name the {what} that it was made with, make it again with `clbench edit "
                     "--overwrite`, or remove it"
                 )

@@ -75,13 +75,24 @@ def test_systems_without_their_truth_are_refused_before_work(suite_file, mini_wo
 
 
 def test_a_run_of_another_world_is_refused_before_work(suite_file, mini_world_file):
+    """By every command with what of the world is another, which older runs do not tell."""
     given = order(suite_file, mini_world_file)
     jobs.edit(dataclasses.replace(given, systems=["cascade"]))
     text = mini_world_file.read_text()
     mini_world_file.write_text(text.replace("resolution = 32", "resolution = 64"))
     assert text != mini_world_file.read_text()
-    with pytest.raises(ClbenchError, match="cascade was made with world"):
-        check(given, *opened(given))
+    (run,) = find_runs(given.out)
+    is_now = r"cascade was made with world 'mini' \(\w+\), not with 'mini' as it is now \(\w+\)"
+    one_report = r"cascade was made with world 'mini' \(\w+\), the report is about \(\w+\)"
+    for parts, told in ((run.info.world_parts, ": settings differ, sources differ; "), ({}, "; ")):
+        run.info = run.info.model_copy(update={"world_parts": parts})
+        run._write_info()
+        with pytest.raises(ClbenchError, match=f"{is_now}{told}name the world that"):
+            check(given, *opened(given))
+        with pytest.raises(ClbenchError, match=f"{is_now}{told}name the world that"):
+            jobs.score(given.out, given.world, given.suite)
+        with pytest.raises(ClbenchError, match=f"{one_report}{told}runs of different worlds"):
+            jobs.report(given.out, given.world, given.suite)
 
 
 def test_a_world_of_the_same_hash_and_another_name_is_refused(suite_file, mini_world_file):

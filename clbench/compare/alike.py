@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from clbench.certificate import differing_parts
 from clbench.metrics import METRICS
 from clbench.registry import ClbenchError
 from clbench.results import RunFolder
@@ -17,13 +18,14 @@ NAMED = 4
 
 
 def refuse_other(one: RunFolder, other: RunFolder) -> None:
-    """ClbenchError where two runs have another suite or world."""
+    """ClbenchError where two runs have another suite or world, with what of the world is another."""
     for what in ("suite", "world"):
         held, asked = getattr(one.info, what), getattr(other.info, what)
         if held.hash != asked.hash:
+            parts = differing_parts(one.info.world_parts, other.info.world_parts) if what == "world" else ""
             raise ClbenchError(
                 f"{one.path} was made with {what} '{held.name}' ({held.hash[:8]}), {other.path} with '{asked.name}' "
-                f"({asked.hash[:8]}); only runs of the same {what} can be compared"
+                f"({asked.hash[:8]}){parts}; only runs of the same {what} can be compared"
             )
 
 

@@ -34,7 +34,8 @@ class ReportInput:
     `effects` are those of the world, by id; `truth_kind` says in words how truth is known; `reference` is the
     system that differences are taken against (of suite ``ablation`` the full method). `truth_picture` may return None where
     there is no truth.
-    Both callables return uint8 (H, W, 3). `adapter_bytes` maps a system to the bytes of its adapter files.
+    Both callables return uint8 (H, W, 3). `world_parts` are the hashes of which the world's is made, where they are known, for
+    messages. `adapter_bytes` maps a system to the bytes of its adapter files.
     `asked` are the ids of the suite's effects (which may be more than a part of it was run for). `extra` sections stand
     after the costs. `scenes` are the parts of those sources that are scenes of a group. `names` maps a system whose own name
     does not say which adapter it is to one that does (see `told`);
@@ -58,6 +59,7 @@ class ReportInput:
     scenes: Mapping[str, Parts] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     ranks: Mapping[str, int] = field(default_factory=dict)
+    world_parts: Mapping[str, str] = field(default_factory=dict)
 
     def told(self, system: str) -> str:
         """A system's name for readers: ``collection (n5)``, where the first of several candidates was run as ``collection``."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clbench.certificate import differing_parts
 from clbench.metrics.cards import METRICS
 from clbench.provenance import portable_sentence
 from clbench.registry import ClbenchError
@@ -31,9 +32,10 @@ def load_results(runs: Sequence[RunFolder], about: ReportInput) -> Results:
         for what, asked in (("world", about.world_hash), ("suite", about.suite_hash)):
             found = getattr(run.info, what)
             if found.hash != asked:
+                parts = differing_parts(run.info.world_parts, about.world_parts) if what == "world" else ""
                 raise ClbenchError(
                     f"{run.path} was made with {what} '{found.name}' ({found.hash[:8]}), the report is about "
-                    f"({asked[:8]}); runs of different {what}s are not put in one report"
+                    f"({asked[:8]}){parts}; runs of different {what}s are not put in one report"
                 )
     _check_names(runs)
     tables = sorted((_RunTable(run, about) for run in runs), key=lambda table: table.control)

@@ -61,6 +61,7 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
         scenes=scene_parts(world, _asked_sources(runs) if suite.table.groups else ()),
         names=names,
         ranks=ranks(world, runs),
+        world_parts=world.hash_parts,
     )
 
 

@@ -225,6 +225,18 @@ def test_runs_of_another_suite_or_world_are_refused(tmp_path, runs, what):
         match_runs(runs[0], tmp_path / "c")
 
 
+def test_of_two_worlds_it_is_said_what_differs(tmp_path):
+    """Where both runs tell; an older clbench wrote no parts."""
+    made = {side: write_run(tmp_path / side, scored(), world=Named(name="tiny", hash=2 * side * 32)) for side in "ab"}
+    for side, parts in (("a", {"backbone": "1", "effects": "2"}), ("b", {"backbone": "3", "effects": "2"})):
+        with pytest.raises(ClbenchError, match=r"/b with 'tiny' \(bbbbbbbb\); only runs of the same world"):
+            match_runs(tmp_path / "a", tmp_path / "b")
+        made[side].info = made[side].info.model_copy(update={"world_parts": parts})
+        made[side]._write_info()
+    with pytest.raises(ClbenchError, match=r"/b with 'tiny' \(bbbbbbbb\): backbone differs; only runs of the same world"):
+        match_runs(tmp_path / "a", tmp_path / "b")
+
+
 def test_runs_judged_among_other_effects_are_refused(tmp_path):
     """Worlds that have teachers for other ones of the same effects share their hash."""
     few = [row for row in scored() if row.other in ("", *EFFECTS[:3]) and row.case.effect in EFFECTS[:3]]
