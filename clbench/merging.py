@@ -119,7 +119,11 @@ def write_merged(merge: Merge, path: Path) -> str:
     ClbenchError if a merged value is not finite, if the file cannot be written, or if what it holds is not what was
     written.
     """
-    factors = merge_adapters(merge)
+    return save_merged(merge, merge_adapters(merge), path)
+
+
+def save_merged(merge: Merge, factors: Mapping[str, Tensor], path: Path) -> str:
+    """What `write_merged` does when merged: `factors` are what `merge` came to, by whatever way."""
     ranks = {name.removesuffix(".lora_A.weight"): len(t) for name, t in factors.items() if name.endswith(".lora_A.weight")}
     facts = {"clbench.merged": merge.method, "clbench.merged.key": merge.key, "clbench.adapters": str(len(merge.parts))}
     sha256 = save_adapter(path, factors, lora_values(ranks, {module: float(rank) for module, rank in ranks.items()}), facts)
@@ -134,7 +138,7 @@ def merge_adapters(merge: Merge) -> dict[str, Tensor]:
     memory at a time. ClbenchError if a value is not finite.
     """
     parts = [Opened(part) for part in merge.parts]
-    dtype = _common_dtype(parts)
+    dtype = common_dtype(parts)
     merged: dict[tuple[str, str], Tensor] = {}
     for module, factors in _merged_modules(merge, parts):
         for side, tensor in (("A", factors.a), ("B", factors.b)):
@@ -188,7 +192,8 @@ class Opened:
         return Factors(a, b, self.info.scale(module), self.weight)
 
 
-def _common_dtype(parts: Sequence[Opened]) -> torch.dtype:
+def common_dtype(parts: Sequence[Opened]) -> torch.dtype:
+    """The dtype of the parts' values where they share one, else float32."""
     import torch
 
     if len({dtype for part in parts for dtype in part.dtypes}) > 1:

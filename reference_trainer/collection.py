@@ -7,11 +7,9 @@ from pathlib import Path
 
 from clbench.adapter_prompts import words_of
 from clbench.adapters import AdapterInfo, describe_adapter, load_tensors
-from clbench.merging import Merge, Part, merged_file, usual_weight
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.types import Effect, seed_from
-from reference_trainer import processes
 from reference_trainer.accelerator import describe, general_stream, guidance_of, target_store
 from reference_trainer.config import CollectionConfig, LoraTable, settings
 from reference_trainer.dice import Dice
@@ -19,7 +17,8 @@ from reference_trainer.distill import add_roles, is_finished, prepare, require_r
 from reference_trainer.examples import general_examples
 from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
-from reference_trainer.networks import STUDENT, Backbone, target_modules
+from reference_trainer.merged_start import start_from_merged
+from reference_trainer.networks import STUDENT, target_modules
 from reference_trainer.prompting import coherence, gram, wordings_fact
 from reference_trainer.starts import (
     require_modules,
@@ -31,7 +30,7 @@ from reference_trainer.starts import (
     tell_repeated,
 )
 from reference_trainer.streams import Router
-from reference_trainer.taught import Taught, add_teachers, describe_taught, effect_stream, first_rows, lessons
+from reference_trainer.taught import add_teachers, describe_taught, effect_stream, first_rows, lessons
 from reference_trainer.workshop import Workshop
 
 VERSION = 1
@@ -67,7 +66,7 @@ def train_collection(
     general = yield from general_stream(shop, config, examples, store)
     add_roles(backbone, config, seed, "collection")
     if config.warm_start_from == "merged":
-        start_from_merged(backbone, taught, config.lora)
+        yield from start_from_merged(backbone, taught, config.lora)
     elif start is not None:
         backbone.load(STUDENT, load_tensors(start), str(start.path))
     router = Router(stream if config.p_switch > 0 else None, general, config.p_switch, config.routing, seed, config.fake_updates)
@@ -111,17 +110,3 @@ def require_mergeable(teachers: Sequence[Path], lora: LoraTable, modules: Sequen
         info = describe_adapter(path)
         require_modules(info, lora, modules, "collection")
         require_rank_room(lora, info.shapes, "collection")
-
-
-def start_from_merged(backbone: Backbone, taught: Sequence[Taught], lora: LoraTable) -> None:
-    """Put the mean of all teachers into the student: its best approximation of the student's rank, by SVD of the products.
-
-    Merged factors have scale 1, so the student's own scale is taken out of B. ClbenchError where teachers and student have
-    other modules.
-    """
-    parts = [Part(describe_adapter(item.teacher), usual_weight("svd", len(taught))) for item in taught]
-    with processes.first_goes_first():
-        path = merged_file(Merge("svd", tuple(parts), rank=lora.rank))
-    scale = lora.alpha_value / lora.rank
-    tensors = load_tensors(describe_adapter(path))
-    backbone.load(STUDENT, {key: t.float() / (scale if ".lora_B." in key else 1) for key, t in tensors.items()}, str(path))
