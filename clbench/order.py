@@ -72,9 +72,18 @@ def checked(order: Order, world: World, suite: Suite) -> tuple[Bench, Asked, lis
 
 
 def missing_pairs(world: World, bench: Bench, systems: Sequence[tuple[System, list[Case]]]) -> list[str]:
-    """What the reference pairs of the suite's effects lack for the sources of these cases; ClbenchError for an unsound one."""
+    """What the reference pairs of the suite's effects lack for the sources of these cases; ClbenchError for an unsound one.
+
+    Those of other sources that say how a random effect varies are looked at as well.
+    """
+    from clbench.truth import pairs_elsewhere
+
     sources = sorted({case.source for _, cases in systems for case in cases})
-    found = [world.pairs.check(effect, sources) for effect in bench.effects if world.truth_kind(effect) == "reference"]
+    paired = [effect for effect in bench.effects if world.truth_kind(effect) == "reference"]
+    found = [world.pairs.check(effect, sources) for effect in paired]
+    for effect in paired:
+        if others := pairs_elsewhere(world, effect):
+            world.pairs.check(effect, others)
     return [sentence for sentence in found if sentence]
 
 

@@ -31,6 +31,7 @@ from clbench.registry import ClbenchError
 from clbench.results import EditRecord, RunFolder
 from clbench.score_case import Row, SourceScorer
 from clbench.score_composed import ComposedScorer
+from clbench.score_elsewhere import Shown
 from clbench.score_kept import code_key
 from clbench.score_looks import Pair
 from clbench.score_memory import expected, fitting, free, too_large
@@ -81,6 +82,7 @@ class Scorer:
         self.metrics = list(dict.fromkeys(suite.metrics))
         self.encoders: Encoders = open_encoders(world, self.metrics)
         self.truths = Truths(world, teacher)
+        self.shown = Shown(self.truths)
         self.base, self._base_records = base, base.read_edits() if base is not None else {}
         self._code, self._by_teacher = code_key(), self.truths.made_from
         self._meter: BleedingMeter | None = None

@@ -206,7 +206,7 @@ class SourceScorer:
     def frame(self) -> SourceFrame:
         """The meter's frame with every effect of the suite whose truth is known here."""
         names = [name for name in self.scorer.effects if self._truth(name).known]
-        known = {name: self.small(to_tensor(list(self.scorer.truths.many(name, self.id)))) for name in names}
+        known = {name: self.scorer.shown.draws(name, self.id) for name in names}
         if SOURCE in known:
             raise ClbenchError(f"an effect cannot have the id '{SOURCE}'")
         return self.scorer.meter.source_frame(self.small(self.image)[0], known)

@@ -98,6 +98,24 @@ class Truths:
         image = self.world.source_image(source_id)
         return np.concatenate([truth.draws, self._reduced([self._apply(effect, source_id, image, seed) for seed in seeds])])
 
+    def elsewhere(self, effect_id: str, count: int) -> list[tuple[str, np.ndarray]]:
+        """At most `count` right answers of a random effect without operator, each a source and a picture uint8 (H, W, 3).
+
+        In the world's order, first one of each source, then the second ones. Empty for effects whose draws `many` makes, or that
+        have one answer.
+        """
+        kind = self.world.truth_kind(effect_id)
+        if not self.world.effect(effect_id).random or kind not in ("reference", "teacher"):
+            return []
+        if kind == "reference":
+            paired = pairs_elsewhere(self.world, effect_id)[:count]
+            return [(source_id, self._target(effect_id, source_id)) for source_id in paired]
+        ids = [source.id for source in self.world.sources if self.knows(effect_id, source.id)]
+        pictures = [(source_id, self._teacher[effect_id, source_id]) for source_id in ids]
+        draws = range(max((len(records) for _, records in pictures), default=0))
+        found = [(source_id, records[k]) for k in draws for source_id, records in pictures if k < len(records)]
+        return [(source_id, self._made(record)) for source_id, record in found[:count]]
+
     def composed(self, first: str, second: str, source_id: str, draws: int = 1) -> np.ndarray | None:
         """Operator of `second` on the first truth draw of `first`: uint8 (K, H, W, 3), or None without both operators.
 
@@ -135,13 +153,13 @@ class Truths:
         if kind == "operator":
             return self._by_operator(effect, source_id)
         if kind == "reference":
-            target = self.world.references(effect_id, source_id)
-            if target is None:
+            if not self.knows(effect_id, source_id):
                 return self._missing(f"no truth of '{effect_id}' for source '{source_id}': no reference picture of this source")
+            target = self._target(effect_id, source_id)
             return Truth("reference", target[None], self._painted_over(target[None], source_id))
         pictures = self._teacher.get((effect_id, source_id), [])
         if pictures:
-            draws = np.stack([reduce_to(self._read(record), self.world.resolution) for record in pictures])
+            draws = np.stack([self._made(record) for record in pictures])
             return Truth("teacher", draws, self._painted_over(draws, source_id))
         return self._missing(
             f"no truth of '{effect_id}' for source '{source_id}': no operator, no reference picture, no picture of the teacher"
@@ -192,13 +210,25 @@ class Truths:
         small = reduce_mask(mask, pictures.shape[1])
         return np.stack([paint_over(picture, small) for picture in pictures])
 
-    def _read(self, record) -> np.ndarray:
+    def _target(self, effect_id: str, source_id: str) -> np.ndarray:
+        target = self.world.references(effect_id, source_id)
+        assert target is not None  # `knows` said so
+        return target
+
+    def _made(self, record) -> np.ndarray:
+        """What the teacher made, at the world's resolution."""
         assert self._teacher_folder is not None
-        return self._teacher_folder.read_picture(record)
+        return reduce_to(self._teacher_folder.read_picture(record), self.world.resolution)
 
     def _missing(self, reason: str) -> Truth:
         side = self.world.resolution
         return Truth(None, np.zeros((0, side, side, 3), np.uint8), None, reason)
+
+
+def pairs_elsewhere(world: World, effect_id: str) -> list[str]:
+    """The sources whose pairs say how an effect varies, in the world's order; empty for an effect with one right answer."""
+    targets = world.pairs.targets(effect_id) if world.effect(effect_id).random else {}
+    return [source.id for source in world.sources if source.id in targets][:METER_DRAWS]
 
 
 def paint_over(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from clbench.calibration import to_tensor
 from clbench.images import hash_pixels, write_png
+from clbench.score_elsewhere import Shown
 from clbench.truth import DRAWS, METER_DRAWS, Truths, paint_over, target_caption
 from clbench.types import Effect, Source
 from clbench.world import load_world
@@ -44,6 +47,11 @@ scope = "subject"
 [[effects.inline]]
 id = "glow"
 instruction = "make it glow"
+
+[[effects.inline]]
+id = "sparks"
+instruction = "let sparks fly"
+random = true
 
 [[effects.inline]]
 id = "unknown"
@@ -105,6 +113,45 @@ def test_the_meter_knows_more_draws_of_a_random_operator(world):
     assert np.array_equal(many[:DRAWS], truths.truth("rain", "a").draws)
     assert len({hash_pixels(draw) for draw in many}) == METER_DRAWS
     assert np.array_equal(truths.many("sepia", "a"), truths.truth("sepia", "a").draws)
+
+
+def with_sparks(world, names):
+    """`world` with a pair of the random effect `sparks` for each of these sources: one grey, a level more for each."""
+    root = world.file.parent
+    for at, name in enumerate(names):
+        write_png(root / "references" / "sparks" / "source" / f"{name}.png", _read(root / "pictures" / f"{name}.png"))
+        write_png(root / "references" / "sparks" / "target" / f"{name}.png", np.full((64, 64, 3), 100 + at, np.uint8))
+    return load_world(root / "world.toml")
+
+
+def test_a_random_effect_without_operator_has_answers_elsewhere(world):
+    truths = Truths(with_sparks(world, "ab"))
+    assert [(name, int(picture[0, 0, 0])) for name, picture in truths.elsewhere("sparks", 9)] == [("a", 100), ("b", 101)]
+    assert [name for name, _ in truths.elsewhere("sparks", 1)] == ["a"]
+    assert [truths.elsewhere(effect, 9) for effect in ("rain", "glow", "sepia", "unknown")] == [[], [], [], []]
+
+
+def test_the_meter_is_shown_them_behind_the_sources_own(world):
+    shown = Shown(Truths(with_sparks(world, "ab")))
+    own, other = (to_tensor([np.full((64, 64, 3), level, np.uint8)])[0] for level in (100, 101))
+    for source, first, second in (("a", own, other), ("b", other, own)):
+        draws = shown.draws("sparks", source)
+        assert draws.shape == (2, 3, 64, 64) and torch.equal(draws[0], first)
+        assert (draws[1] - second).abs().max() < 0.02  # hides its source, nearly
+    for effect in ("rain", "glow", "sepia"):
+        assert torch.equal(shown.draws(effect, "a"), to_tensor(shown.truths.many(effect, "a")))
+    alone = Shown(Truths(with_sparks(world, "")))
+    assert len(alone.draws("glow", "a")) == 1
+
+
+def test_no_more_of_them_than_the_meter_wants(world):
+    rng = np.random.default_rng(1)
+    names = [f"c{number:02}" for number in range(METER_DRAWS + 3)]
+    for name in names:
+        picture = np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+        write_png(world.file.parent / "pictures" / f"{name}.png", picture)
+    shown = Shown(Truths(with_sparks(world, names)))
+    assert {len(shown.draws("sparks", name)) for name in (names[0], names[-1])} == {METER_DRAWS}
 
 
 def test_composed_truths_need_both_operators(world):

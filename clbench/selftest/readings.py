@@ -13,9 +13,10 @@ from torch import Tensor
 from clbench.calibration import RoundTrip, fit_meter, round_trip_of, to_tensor
 from clbench.composition import why_unknown
 from clbench.metrics.bleeding import LEAK_DRAWS, BleedingMeter, SourceFrame
+from clbench.metrics.elsewhere import carried_over
 from clbench.registry import ClbenchError
 from clbench.selftest.planted import DOSES, Answer, Planter, finish
-from clbench.truth import Truths
+from clbench.truth import METER_DRAWS, Truths
 from clbench.types import seed_from
 from clbench.world import World
 
@@ -29,6 +30,8 @@ CLEAN = 3
 SEEN_DOSE = 0.2
 REFERENCE_DRAW, REFERENCES = 200, {"reference pairs": 1, "a teacher of four seeds": 4}
 """First draw of truths without known operators, and how many there are of each kind."""
+ELSEWHERE = 20
+"""Sources of which such truths are known."""
 
 Pair = tuple[str, str]
 
@@ -53,6 +56,23 @@ class Laboratory:
     @cached_property
     def meter(self) -> BleedingMeter:
         return fit_meter(self.world, [source.id for source in self.world.sources], self.round_trip)
+
+    @cached_property
+    def elsewhere(self) -> dict[str, Tensor]:
+        """What a user has of each random effect: one right answer (3, R, R) for each of the first `ELSEWHERE` sources."""
+        random = [effect for effect in self.effects if self.world.effect(effect).random]
+        found = [references(self, source.id, 1, random) for source in self.world.sources[:ELSEWHERE]]
+        return {effect: torch.cat([made[effect] for made in found]) for effect in random}
+
+    def shown(self, source: str, effect: str, own: Tensor) -> Tensor:
+        """Right answers `own` (K, 3, R, R) of `source`, and of a random effect those of other sources, as scoring shows them."""
+        if effect not in self.elsewhere:
+            return own
+        others = [(at, each.id) for at, each in enumerate(self.world.sources[:ELSEWHERE]) if each.id != source]
+        sources = torch.stack([self.source(other) for _, other in others])
+        answers = self.elsewhere[effect][[at for at, _ in others]]
+        room = max(0, METER_DRAWS - len(own))
+        return torch.cat([own, carried_over(self.source(source), own, sources[:room], answers[:room])])
 
     def source(self, source: str) -> Tensor:
         """(3, R, R)."""
@@ -125,10 +145,11 @@ def read_source(laboratory: Laboratory, source: str, curve: bool) -> tuple[list[
     known = read_all(laboratory, frame, lambda asked: laboratory.composed(source, asked), made, curve)
     if not curve:
         return known, {}
-    draws = references(laboratory, source, max(REFERENCES.values()))
+    draws = references(laboratory, source, max(REFERENCES.values()), laboratory.effects)
     others = {}
     for name, count in REFERENCES.items():
-        plain = meter.source_frame(laboratory.source(source), {effect: found[:count] for effect, found in draws.items()})
+        shown = {effect: laboratory.shown(source, effect, found[:count]) for effect, found in draws.items()}
+        plain = meter.source_frame(laboratory.source(source), shown)
         others[name] = read_all(laboratory, plain, lambda asked: {}, made, True)
     return known, others
 
@@ -167,9 +188,9 @@ def _outputs(planter: Planter, answer: Answer, effects: Sequence[str], doses: Se
     return Outputs(answer.effect, kinds, finish(torch.stack(pictures), seeds))
 
 
-def references(laboratory: Laboratory, source: str, count: int) -> dict[str, Tensor]:
+def references(laboratory: Laboratory, source: str, count: int, effects: Sequence[str]) -> dict[str, Tensor]:
     """Per effect `count` right answers (count, 3, R, R) as a model would have made them: truths without known operators."""
-    planter, effects = Planter(laboratory.world, source, laboratory.round_trip), laboratory.effects
+    planter = Planter(laboratory.world, source, laboratory.round_trip)
     draws = [planter.answers(effects, REFERENCE_DRAW + k) for k in range(count)]
     seeds = {effect: [seed_from("reference", source, effect, k) for k in range(count)] for effect in effects}
     return {effect: finish(torch.stack([draw[effect].returned for draw in draws]), seeds[effect]) for effect in effects}

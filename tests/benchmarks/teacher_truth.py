@@ -2,9 +2,9 @@
 
 On the pictures of finished runs: the same outputs are read twice, among truths from operators (as they were scored) and among
 the teacher's own pictures of the same sources, one draw each, or `--draws` of them, what a suite with so many seeds has; further
-ones are made now, in `teacher-draws-WORLD-DRAWS` beside the folder that holds the runs' folder. Agreement of labels is Cohen's
-kappa, of leak Spearman's correlation over cases; for all effects, and for those without randomness whose teacher has at least
-`GOOD` success.
+ones are made now, in `teacher-draws-WORLD-DRAWS` beside the folder that holds the runs' folder. A random effect is shown with its
+answers on the run's other sources, as in scoring; `--alone` leaves these out. Agreement of labels is Cohen's kappa, of leak
+Spearman's correlation over cases; for all effects, and for those without randomness whose teacher has at least `GOOD` success.
 
     python tests/benchmarks/teacher_truth.py runs/tiny/headline --world tiny --sources 4 --draws 4
 """
@@ -15,16 +15,20 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.stats import spearmanr
+from torch import Tensor
 
 from clbench.calibration import to_tensor
 from clbench.edit import bench_for, edit
 from clbench.metrics.bleeding import BleedingMeter, SourceFrame
+from clbench.metrics.elsewhere import carried_over
 from clbench.results import RunFolder
 from clbench.selftest.meter import kappa
 from clbench.selftest.readings import Laboratory
 from clbench.suite import Suite, SuiteTable
 from clbench.systems import open_system
+from clbench.truth import METER_DRAWS
 from clbench.world import World, load_world
 
 GOOD = 0.85
@@ -71,7 +75,20 @@ def further_draws(world: World, out: Path, sources: list[str], draws: int) -> di
     return found
 
 
-def read_again(world: World, out: Path, systems: list[str], count: int, draws: int) -> dict[str, dict[Key, tuple[str, float]]]:
+def shown(laboratory: Laboratory, truth: dict[Key, np.ndarray], key: Key, drawn: list[np.ndarray]) -> Tensor:
+    """The draws `drawn` of the truth of `key`, and those that a random effect has elsewhere."""
+    (effect, source), own = key, to_tensor(drawn)
+    others = sorted(other for name, other in truth if name == effect and other != source)[: METER_DRAWS - len(own)]
+    if not others or not laboratory.world.effect(effect).random:
+        return own
+    sources = torch.stack([laboratory.source(other) for other in others])
+    answers = to_tensor([truth[effect, other] for other in others])
+    return torch.cat([own, carried_over(laboratory.source(source), own, sources, answers)])
+
+
+def read_again(
+    world: World, out: Path, systems: list[str], count: int, draws: int, alone: bool
+) -> dict[str, dict[Key, tuple[str, float]]]:
     """Readings by the teacher's pictures of each system, by effect and source."""
     laboratory, truth = Laboratory(world), pictures(RunFolder.open(out / "teacher"))
     effects, sources = (sorted({key[place] for key in truth}) for place in (0, 1))
@@ -80,7 +97,8 @@ def read_again(world: World, out: Path, systems: list[str], count: int, draws: i
     further = further_draws(world, out, sources[:count], draws)
     for source in sources[:count]:
         known = {effect: [truth[effect, source], *further.get((effect, source), [])] for effect in effects}
-        truths = {effect: to_tensor(drawn) for effect, drawn in known.items()}
+        elsewhere = {} if alone else truth
+        truths = {effect: shown(laboratory, elsewhere, (effect, source), drawn) for effect, drawn in known.items()}
         frame = laboratory.meter.source_frame(laboratory.source(source), truths)
         for name, held in made.items():
             read = by_teacher(laboratory.meter, frame, effects, [held[effect, source] for effect in effects])
@@ -95,12 +113,13 @@ def main() -> None:
     parser.add_argument("--systems", default="collection,cascade")
     parser.add_argument("--sources", type=int, default=4)
     parser.add_argument("--draws", type=int, default=1)
+    parser.add_argument("--alone", action="store_true")
     given = parser.parse_args()
     world, systems = load_world(given.world), given.systems.split(",")
     success = RunFolder.open(given.out / "teacher").read_scores().query("metric == 'success'").groupby("effect")["value"].mean()
     good = {name for name, share in success.items() if share >= GOOD}
     plain = {name for name in good if not world.effect(str(name)).random}
-    for name, read in read_again(world, given.out, systems, given.sources, given.draws).items():
+    for name, read in read_again(world, given.out, systems, given.sources, given.draws, given.alone).items():
         run = RunFolder.open(given.out / name)
         labels, leaks = scored(run, "attributed"), scored(run, "leak_total")
         for words, kept in (("all effects", set(success.index)), ("good teachers", good), ("good teachers, not random", plain)):
