@@ -74,7 +74,7 @@ def checked(order: Order, world: World, suite: Suite) -> tuple[Bench, Asked, lis
 def missing_pairs(world: World, bench: Bench, systems: Sequence[tuple[System, list[Case]]]) -> list[str]:
     """What the reference pairs of the suite's effects lack for the sources of these cases; ClbenchError for an unsound one.
 
-    Those of other sources that say how a random effect varies are looked at as well.
+    Those of other sources, which tell the meter what an effect does elsewhere, are looked at as well.
     """
     from clbench.truth import pairs_elsewhere
 

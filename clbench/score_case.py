@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clbench.calibration import meter_side, to_tensor
 from clbench.metrics import METRICS
-from clbench.metrics.bleeding import LEAK_DRAWS, SOURCE, LeakFrame, SourceFrame
+from clbench.metrics.bleeding import SOURCE, LeakFrame, SourceFrame
 from clbench.metrics.features import to_side
 from clbench.metrics.quality import psnr, ssim
 from clbench.metrics.similarity import (
@@ -232,8 +232,9 @@ class SourceScorer:
 
     def leak_frame(self, effect: str) -> LeakFrame:
         if effect not in self._leak_frames:
-            pairs = {name: self.scorer.truths.composed(effect, name, self.id, LEAK_DRAWS) for name in self.frame.truths}
-            composed = {name: self.small(to_tensor(list(pictures))) for name, pictures in pairs.items() if pictures is not None}
+            known = self.frame.truths
+            pairs = {name: self.scorer.shown.composed(effect, name, self.id, known) for name in known}
+            composed = {name: pictures for name, pictures in pairs.items() if pictures is not None}
             self._leak_frames[effect] = self.scorer.meter.leak_frame(self.frame, effect, composed, self._returned(effect))
         return self._leak_frames[effect]
 

@@ -99,13 +99,12 @@ class Truths:
         return np.concatenate([truth.draws, self._reduced([self._apply(effect, source_id, image, seed) for seed in seeds])])
 
     def elsewhere(self, effect_id: str, count: int) -> list[tuple[str, np.ndarray]]:
-        """At most `count` right answers of a random effect without operator, each a source and a picture uint8 (H, W, 3).
+        """At most `count` right answers of an effect without known operator, each a source and a picture uint8 (H, W, 3).
 
-        In the world's order, first one of each source, then the second ones. Empty for effects whose draws `many` makes, or that
-        have one answer.
+        In the world's order, first one of each source, then the second ones. Empty for an effect with an operator.
         """
         kind = self.world.truth_kind(effect_id)
-        if not self.world.effect(effect_id).random or kind not in ("reference", "teacher"):
+        if kind not in ("reference", "teacher"):
             return []
         if kind == "reference":
             paired = pairs_elsewhere(self.world, effect_id)[:count]
@@ -226,8 +225,8 @@ class Truths:
 
 
 def pairs_elsewhere(world: World, effect_id: str) -> list[str]:
-    """The sources whose pairs say how an effect varies, in the world's order; empty for an effect with one right answer."""
-    targets = world.pairs.targets(effect_id) if world.effect(effect_id).random else {}
+    """The sources whose pairs tell what an effect does elsewhere: the first ones that have a pair, in the world's order."""
+    targets = world.pairs.targets(effect_id)
     return [source.id for source in world.sources if source.id in targets][:METER_DRAWS]
 
 

@@ -124,11 +124,12 @@ def with_sparks(world, names):
     return load_world(root / "world.toml")
 
 
-def test_a_random_effect_without_operator_has_answers_elsewhere(world):
+def test_an_effect_without_operator_has_answers_elsewhere(world):
     truths = Truths(with_sparks(world, "ab"))
     assert [(name, int(picture[0, 0, 0])) for name, picture in truths.elsewhere("sparks", 9)] == [("a", 100), ("b", 101)]
     assert [name for name, _ in truths.elsewhere("sparks", 1)] == ["a"]
-    assert [truths.elsewhere(effect, 9) for effect in ("rain", "glow", "sepia", "unknown")] == [[], [], [], []]
+    assert [name for name, _ in truths.elsewhere("glow", 9)] == ["a"]
+    assert [truths.elsewhere(effect, 9) for effect in ("rain", "sepia", "unknown")] == [[], [], []]
 
 
 def test_the_meter_is_shown_them_behind_the_sources_own(world):
@@ -142,6 +143,17 @@ def test_the_meter_is_shown_them_behind_the_sources_own(world):
         assert torch.equal(shown.draws(effect, "a"), to_tensor(shown.truths.many(effect, "a")))
     alone = Shown(Truths(with_sparks(world, "")))
     assert len(alone.draws("glow", "a")) == 1
+
+
+def test_what_one_effect_makes_of_the_others_answer_is_known_by_operators_or_moved_there(world):
+    shown = Shown(Truths(with_sparks(world, "ab")))
+    draws = {effect: shown.draws(effect, "a") for effect in ("rain", "sepia", "sparks", "glow")}
+    known = shown.composed("rain", "sepia", "a", draws)
+    assert torch.equal(known, to_tensor(shown.truths.composed("rain", "sepia", "a", 2)))
+    assert shown.composed("sparks", "sepia", "a", draws) is None  # an operator that nobody has applied to a pair's picture
+    found = shown.composed("rain", "sparks", "a", draws)
+    assert found.shape == (2, 3, 64, 64) and (found - 100 / 255).abs().max() < 0.02
+    assert shown.composed("rain", "glow", "a", draws) is None  # a single pair tells nothing of other pictures
 
 
 def test_no_more_of_them_than_the_meter_wants(world):

@@ -13,8 +13,9 @@ from torch import Tensor
 from clbench.calibration import RoundTrip, fit_meter, round_trip_of, to_tensor
 from clbench.composition import why_unknown
 from clbench.metrics.bleeding import LEAK_DRAWS, BleedingMeter, SourceFrame
-from clbench.metrics.elsewhere import carried_over
+from clbench.metrics.elsewhere import moved, slopes
 from clbench.registry import ClbenchError
+from clbench.score_elsewhere import Elsewhere
 from clbench.selftest.planted import DOSES, Answer, Planter, finish
 from clbench.truth import METER_DRAWS, Truths
 from clbench.types import seed_from
@@ -58,21 +59,13 @@ class Laboratory:
         return fit_meter(self.world, [source.id for source in self.world.sources], self.round_trip)
 
     @cached_property
-    def elsewhere(self) -> dict[str, Tensor]:
-        """What a user has of each random effect: one right answer (3, R, R) for each of the first `ELSEWHERE` sources."""
-        random = [effect for effect in self.effects if self.world.effect(effect).random]
-        found = [references(self, source.id, 1, random) for source in self.world.sources[:ELSEWHERE]]
-        return {effect: torch.cat([made[effect] for made in found]) for effect in random}
-
-    def shown(self, source: str, effect: str, own: Tensor) -> Tensor:
-        """Right answers `own` (K, 3, R, R) of `source`, and of a random effect those of other sources, as scoring shows them."""
-        if effect not in self.elsewhere:
-            return own
-        others = [(at, each.id) for at, each in enumerate(self.world.sources[:ELSEWHERE]) if each.id != source]
-        sources = torch.stack([self.source(other) for _, other in others])
-        answers = self.elsewhere[effect][[at for at, _ in others]]
-        room = max(0, METER_DRAWS - len(own))
-        return torch.cat([own, carried_over(self.source(source), own, sources[:room], answers[:room])])
+    def elsewhere(self) -> dict[str, Elsewhere]:
+        """What a user has of each effect: one right answer for each of the first `ELSEWHERE` sources."""
+        names = [source.id for source in self.world.sources[:ELSEWHERE]]
+        found = [references(self, name, 1) for name in names]
+        sources = torch.stack([self.source(name) for name in names])
+        answers = {effect: torch.cat([made[effect] for made in found]) for effect in self.effects}
+        return {effect: Elsewhere(names, sources, each, slopes(sources, each)) for effect, each in answers.items()}
 
     def source(self, source: str) -> Tensor:
         """(3, R, R)."""
@@ -145,13 +138,27 @@ def read_source(laboratory: Laboratory, source: str, curve: bool) -> tuple[list[
     known = read_all(laboratory, frame, lambda asked: laboratory.composed(source, asked), made, curve)
     if not curve:
         return known, {}
-    draws = references(laboratory, source, max(REFERENCES.values()), laboratory.effects)
-    others = {}
-    for name, count in REFERENCES.items():
-        shown = {effect: laboratory.shown(source, effect, found[:count]) for effect, found in draws.items()}
-        plain = meter.source_frame(laboratory.source(source), shown)
-        others[name] = read_all(laboratory, plain, lambda asked: {}, made, True)
+    draws = references(laboratory, source, max(REFERENCES.values()))
+    others = {name: without_operators(laboratory, source, draws, count, made) for name, count in REFERENCES.items()}
     return known, others
+
+
+def without_operators(
+    laboratory: Laboratory, source: str, draws: Mapping[str, Tensor], count: int, made: Sequence[Seen]
+) -> list[Reading]:
+    """Readings of `made` with `count` right answers of each effect and what it made of other sources, as scoring has them."""
+    here, elsewhere, world = laboratory.source(source), laboratory.elsewhere, laboratory.world
+    truths = {
+        effect: elsewhere[effect].draws(source, here, own[:count], METER_DRAWS if world.effect(effect).random else count)
+        for effect, own in draws.items()
+    }
+
+    def composed(asked: str) -> dict[str, Tensor]:
+        few = {effect: LEAK_DRAWS if world.effect(effect).random else 1 for effect in truths}
+        onto = truths[asked][0]
+        return {name: moved(drawn[: few[name]], here[None], onto, elsewhere[name].slope) for name, drawn in truths.items()}
+
+    return read_all(laboratory, laboratory.meter.source_frame(here, truths), composed, made, True)
 
 
 def read_all(
@@ -188,9 +195,9 @@ def _outputs(planter: Planter, answer: Answer, effects: Sequence[str], doses: Se
     return Outputs(answer.effect, kinds, finish(torch.stack(pictures), seeds))
 
 
-def references(laboratory: Laboratory, source: str, count: int, effects: Sequence[str]) -> dict[str, Tensor]:
+def references(laboratory: Laboratory, source: str, count: int) -> dict[str, Tensor]:
     """Per effect `count` right answers (count, 3, R, R) as a model would have made them: truths without known operators."""
-    planter = Planter(laboratory.world, source, laboratory.round_trip)
+    planter, effects = Planter(laboratory.world, source, laboratory.round_trip), laboratory.effects
     draws = [planter.answers(effects, REFERENCE_DRAW + k) for k in range(count)]
     seeds = {effect: [seed_from("reference", source, effect, k) for k in range(count)] for effect in effects}
     return {effect: finish(torch.stack([draw[effect].returned for draw in draws]), seeds[effect]) for effect in effects}
