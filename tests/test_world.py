@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -207,7 +206,7 @@ def test_references_are_checked_for_all_sources_before_any_work(mini_world_file)
     assert not out.exists()
 
 
-def test_pairs_that_say_how_a_random_effect_varies_are_checked_as_well(mini_world_file):
+def test_pairs_of_other_sources_which_tell_what_the_effect_does_are_checked_as_well(mini_world_file):
     folder = with_references(mini_world_file)
     shutil.copy(mini_world_file.parent / "pictures" / "p0.png", folder / "source")
     write_png(folder / "target" / "p0.png", np.full((48, 60, 3), 99, np.uint8))
@@ -215,10 +214,8 @@ def test_pairs_that_say_how_a_random_effect_varies_are_checked_as_well(mini_worl
     suite = mini_world_file.parent / "suite.toml"
     suite.write_text('name = "s"\nquestion = "q?"\neffects = "all"\nsources = 1\nsystems = ["identity"]\nmetrics = ["psnr"]\n')
     order = Order(str(suite), str(mini_world_file), (), (), None, None, mini_world_file.parent / "out", False, False, False)
-    jobs.edit(order)  # p1 is not asked for, and sepia has one right answer
-    edit(mini_world_file, 'id = "sepia"', 'id = "sepia"\nrandom = true')
     with pytest.raises(ClbenchError, match="is not the same picture as the world's source 'p1'"):
-        jobs.edit(replace(order, overwrite=True))
+        jobs.edit(order)  # p1 is not asked for
 
 
 def test_an_effect_with_pairs_is_judged_by_them_alone(mini_world_file):
