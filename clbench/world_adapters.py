@@ -5,12 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from clbench.registry import ClbenchError, suggestion
 from clbench.types import Effect, PromptKind
 from clbench.world_checks import located
 from clbench.world_file import CandidateTable, FewStepTable, SamplerKind, WorldTable
+
+AdapterTable = Literal["teachers", "accelerator", "candidates", "joint"]
+"""The tables of a world file that name LoRA files."""
+ADDED = {
+    "teachers": '[teachers] with folder = "..."',
+    "accelerator": '[accelerator] with file = "..."',
+    "candidates": '[[candidates]] with name = "..." and file = "..."',
+    "joint": '[joint] with file = "..."',
+}
+"""What a world file without the table wants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """That a world names no file of a kind: `why` is without a path of this machine, `remedy` says what to do about it."""
+
+    why: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +86,40 @@ class NamedAdapters:
     def taught(self) -> list[str]:
         """Effects that have a teacher adapter, in the order of the catalogue."""
         return [effect_id for effect_id in self.effects if self.teacher_path(effect_id) is not None]
+
+    def lack(self, table: AdapterTable) -> Lack | None:
+        """Why there is no LoRA of this table; None where the world names one.
+
+        A file that is named and is not there is a mistake and no lack: that of a teachers' folder is said here (ClbenchError),
+        that of a file when its system is opened.
+        """
+        if table == "teachers":
+            return self._no_teachers()
+        if getattr(self.table, table):
+            return None
+        head = ADDED[table].split(" ")[0]
+        return Lack(f"world {self.name} has no {head}", f"add {ADDED[table]} to {self.file}")
+
+    def _no_teachers(self) -> Lack | None:
+        """`lack` of teachers; a folder that is there counts as naming those that lie in it."""
+        table = self.table.teachers
+        if table.files:
+            return None
+        if table.folder is None:
+            return Lack(f"world {self.name} has no [teachers]", self.teachers_wanted)
+        if not (folder := self.path(table.folder)).is_dir():
+            raise ClbenchError(f"folder of teacher LoRAs not found: {folder} (named in {self.file})")
+        return None if self.taught else Lack(f"the [teachers] folder of world {self.name} holds no LoRA", self.teachers_wanted)
+
+    @property
+    def teachers_wanted(self) -> str:
+        """What to do for a teacher more, as advice."""
+        table = self.table.teachers
+        if table.folder is not None:
+            return f"put <effect id>.safetensors into {self.path(table.folder)}"
+        if table.files:
+            return f"name its file under [teachers.files] in {self.file}"
+        return f"add {ADDED['teachers']} to {self.file}"
 
     def accelerator(self) -> Adapter:
         """The accelerator; ClbenchError if the world names none or its file is missing."""

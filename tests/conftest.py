@@ -123,6 +123,19 @@ def mini_world_file(tmp_path, flux_folder, lora_files) -> Path:
 
 
 @pytest.fixture
+def without(mini_world_file):
+    """A function that takes tables out of `mini_world_file`, by name: accelerator, candidates, teachers."""
+
+    def cut(*tables: str) -> Path:
+        parts = mini_world_file.read_text().split("\n\n")
+        kept = [part for part in parts if part.strip().partition("]")[0].lstrip("[") not in tables]
+        mini_world_file.write_text("\n\n".join(kept))
+        return mini_world_file
+
+    return cut
+
+
+@pytest.fixture
 def mini_world(mini_world_file):
     from clbench.world import load_world
 

@@ -211,7 +211,7 @@ def test_embedded_guidance_of_the_joint_lora(world, fast, joint, alone, beside):
 
 
 def test_a_world_without_a_joint_lora(mini_world, world):
-    with pytest.raises(ClbenchError, match=r"names no joint LoRA: add \[joint\]"):
+    with pytest.raises(ClbenchError, match=r"'joint' cannot be run: world mini has no \[joint\]; add \[joint\] with file"):
         open_system("joint", Bench(mini_world, EFFECTS))
     (world.root / "joint.safetensors").unlink()
     with pytest.raises(ClbenchError, match="joint LoRA not found"):

@@ -132,7 +132,7 @@ def test_a_missing_backbone(refused, tmp_path, mini_world_file, flux_folder):
 
 def test_a_world_without_teachers(refused, tmp_path):
     shutil.rmtree(tmp_path / "teachers")
-    assert "no teacher LoRA for: sepia, upside_down" in refused()
+    assert f"folder of teacher LoRAs not found: {tmp_path / 'teachers'} (named in " in refused()
 
 
 def test_missing_metric_weights_are_said_before_any_picture(tmp_path, mini_world_file):

@@ -14,9 +14,10 @@ from clbench.holds import named_in
 from clbench.holds import trained_on as what_it_holds
 from clbench.images import read_rgb, write_png
 from clbench.registry import ClbenchError
-from clbench.systems import ABOUT, SYSTEMS, Bench, open_system
+from clbench.systems import ABOUT, NEEDS, SYSTEMS, Bench, open_system
 from clbench.types import Case, System
 from clbench.world import World, load_world
+from clbench.world_file import TeachersTable
 
 
 class Recorder:
@@ -53,7 +54,20 @@ def cases_of(world, effects=EFFECTS, steps=None):
 
 
 def test_every_name_has_a_sentence():
-    assert set(ABOUT) == set(SYSTEMS)
+    assert set(ABOUT) == set(SYSTEMS) >= set(NEEDS)
+
+
+def test_a_world_without_loras_runs_what_needs_none(bench):
+    bare = World(bench.world.file, bench.world.table.model_copy(
+        update={"teachers": TeachersTable(), "accelerator": None, "candidates": (), "joint": None}
+    ))  # fmt: skip
+    opened = []
+    for name in SYSTEMS.names():
+        try:
+            opened.append(open_system(name, Bench(bare, EFFECTS, bench.world.root / "pictures")).card.name)
+        except ClbenchError as error:
+            assert f"system '{name}' cannot be run: world mini has no [" in str(error)
+    assert set(opened) == set(SYSTEMS) - set(NEEDS)
 
 
 def test_teacher_loads_each_lora_once_and_batches(bench):

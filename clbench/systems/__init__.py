@@ -18,6 +18,7 @@ from clbench.merging import METHODS
 from clbench.registry import ClbenchError, Registry, suggestion
 from clbench.types import Case, System
 from clbench.world import World
+from clbench.world_adapters import AdapterTable, Lack
 
 
 @dataclass
@@ -93,6 +94,17 @@ ABOUT = {
     "noise-floor": "control: another draw of the true picture, through the backbone's VAE",
     "reseed": "control: the base from other noise, the floor of neutral questions",
 }
+NEEDS: dict[str, tuple[AdapterTable, ...]] = {
+    "teacher": ("teachers",),
+    "cascade": ("teachers", "accelerator"),
+    "collection": ("candidates",),
+    "teacher-few": ("teachers",),
+    "joint": ("joint",),
+    "joint" + ACCELERATED: ("joint", "accelerator"),
+    **{MERGED + m: ("teachers",) for m in METHODS},
+    **{MERGED + m + ACCELERATED: ("teachers", "accelerator") for m in METHODS},
+}
+"""Of which tables of the world file a system takes LoRAs; one that is not named takes none."""
 CONTROLS = ("truth", "identity", "wrong-effect", "noise-floor")
 BY_BACKBONE = ("base", "teacher", "cascade", "collection", "teacher-few", "joint", "merged", "reseed", "noise-floor")
 """Kinds of systems, and controls, whose pictures come out of the backbone: its device and dtype change them."""
@@ -160,7 +172,16 @@ def check_system_name(name: str, where: object) -> None:
         raise ClbenchError(f"{where}: unknown system '{name}'.{suggestion(name, SYSTEMS)}")
 
 
+def lacks(world: World, name: str) -> list[Lack]:
+    """What a system cannot be run without and `world` names no file for; ClbenchError for a folder that is not there."""
+    found = [world.lack(table) for table in NEEDS.get(system_kind(name), ())]
+    return [lack for lack in found if lack is not None]
+
+
 def open_system(name: str, bench: Bench) -> System:
     """The system of that name. All its files are checked now, before any long work; weights load later."""
     check_system_name(name, bench.world.name)
+    if missing := lacks(bench.world, name):
+        whys, remedies = ([getattr(one, part) for one in missing] for part in ("why", "remedy"))
+        raise ClbenchError(f"system '{name}' cannot be run: {' and '.join(whys)}; {' and '.join(remedies)}")
     return SYSTEMS.get(system_kind(name))(bench, name)

@@ -315,7 +315,8 @@ def suite_teachers(bench: Bench) -> dict[str, AdapterInfo]:
     paths = {effect: bench.world.teacher_path(effect) for effect in bench.effects}
     missing = [effect for effect, path in paths.items() if path is None]
     if missing:
-        raise ClbenchError(f"world {bench.world.name} has no teacher LoRA for: {', '.join(missing)}")
+        told = f"world {bench.world.name} has no teacher LoRA for: {', '.join(missing)}"
+        raise ClbenchError(f"{told}; {bench.world.teachers_wanted}")
     found = {effect: checked_adapter(bench, path) for effect, path in paths.items() if path is not None}
     for effect, info in found.items():
         require_instruction(info, bench.world.effects[effect])
