@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clbench.console import print_table, progress, show
+from clbench.left_out import of_all
 from clbench.notices import say
 from clbench.order import Order, check, check_given, checked, folder_of, names, notes, require_alike, unanswerable
 from clbench.registry import ClbenchError
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from clbench.types import Case, System
 
 
-def edit(order: Order, beside: Sequence[Path] | None = None) -> Path:
-    """Make the pictures of every system asked for; returns the folder of results.
+def edit(order: Order, beside: Sequence[Path] | None = None, left_out: bool = True) -> Path:
+    """Make the pictures of every system asked for; returns the folder of results. What of the suite is `left_out` is said.
 
     Every system, adapter, source and folder is checked before the first picture is made. Pictures of the same cases
     that the same system made for another suite, in the folders `beside`, are taken over. None: the folders next to that of
@@ -40,7 +41,7 @@ def edit(order: Order, beside: Sequence[Path] | None = None) -> Path:
     if beside is None:
         beside = [] if order.overwrite else siblings(out)
     with hold(*(out / system.card.name for system, _ in systems)):
-        for sentence in notes(order, world, suite, bench, systems):
+        for sentence in notes(order, world, suite, bench, systems, left_out):
             say(sentence, "yellow")
         work = [(system, *prepare(world, suite, system, cases, out, asked)) for system, cases in systems]
         _count_prompts(world, systems, out)
@@ -169,7 +170,8 @@ def measure(order: Order) -> Path:
 def evaluate_all(order: Order) -> None:
     """Every shipped suite that this world can answer, into a folder for each, and one report of all of them.
 
-    Every suite is checked before the first picture is made; one that the world cannot answer is named with its reason.
+    Every suite is checked before the first picture is made; one that the world cannot answer is named with its reason, and so
+    are the systems that are left out of the others.
     A picture that another suite made already is taken over. Suites of kind `memory` come last; they are left out where only
     a part is asked for, since they measure whole pools.
     """
@@ -180,11 +182,14 @@ def evaluate_all(order: Order) -> None:
     suites = answerable(order, world, out)
     part = bool(order.systems or order.effects or order.limit or order.images)
     measured = [] if part else measurable(world, out, order.overwrite)
+    if not names(order.systems):
+        for one in of_all(one for suite in suites for one in suite.idle(world)):
+            say(one.sentence, "yellow")
     open_encoders(world, [metric for suite in suites for metric in suite.metrics])
     for number, suite in enumerate(suites):
         part = replace(order, suite=suite.name, out=out / suite.name)
         others = suites[:number] if order.overwrite else [other for other in suites if other is not suite]
-        edit(part, [out / other.name for other in others])
+        edit(part, [out / other.name for other in others], left_out=False)
         score(out / suite.name, order.world, suite.name)
     for name in measured:
         measure(replace(order, suite=name, out=out / name, strict=False, retry_failed=False))

@@ -93,7 +93,12 @@ def folder_of(order: Order, world: World, suite: Suite) -> Path:
 
 
 def chosen_systems(world: World, suite: Suite, order: Order) -> list[str]:
-    """Those asked for, else the suite's systems and controls; `folder` too where --images is given."""
+    """Those asked for, else the suite's systems and controls; `folder` too where --images is given.
+
+    ClbenchError where the suite's are taken and the world can run none of them.
+    """
+    if not names(order.systems) and order.images is None and (reason := suite.nothing_left(world)):
+        raise ClbenchError(reason)
     chosen = names(order.systems) or [*_with_truth(world, suite, order), *suite.controls_in(world)]
     if order.images is not None and "folder" not in chosen:
         chosen.append("folder")
@@ -144,13 +149,15 @@ def unanswerable(world: World, suite: Suite) -> str:
 
 
 def notes(
-    order: Order, world: World, suite: Suite, bench: Bench, systems: Sequence[tuple[System, list[Case]]]
+    order: Order, world: World, suite: Suite, bench: Bench, systems: Sequence[tuple[System, list[Case]]], left_out: bool = True
 ) -> Iterator[str]:
-    """What is not as the suite says it, in sentences: systems left out or added, right answers that are missing."""
+    """What is not as the suite says it, in sentences: systems left out (unless that was said) or added, right answers that are
+    missing.
+    """
     if reason := unanswerable(world, suite):
         yield f"suite {suite.name}: only what needs no right answer is scored: {reason}"
     if not names(order.systems):
-        yield from suite.left_out(world)
+        yield from suite.left_out(world) if left_out else ()
         if TEACHER not in suite.systems_in(world) and (effect := _judged_by_teacher(world, suite, order)):
             yield f"system {TEACHER} is added: its pictures are the truth of '{effect}' (no operator, no pairs)"
     yield from missing_pairs(world, bench, systems)

@@ -5,7 +5,7 @@ Every key is documented in ``suites/bleeding.toml``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from clbench.hashing import code_digest
+from clbench.left_out import LeftOut, grouped, listed
 from clbench.probes import PROBES
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError, suggestion
@@ -20,6 +21,7 @@ from clbench.sources import GROUPS
 from clbench.tables import Table, read_table, read_toml
 from clbench.types import NEUTRAL, Case, seed_from
 from clbench.world import World, shipped_folder, shipped_worlds
+from clbench.world_adapters import Lack
 
 KINDS = ("pictures", "memory")
 """What a suite can be about: pictures of systems, or what deploying them costs (`clbench.memory`)."""
@@ -92,11 +94,11 @@ class Suite:
         return hash_value(self.table.asked())
 
     def systems_in(self, world: World) -> list[str]:
-        """The suite's systems, with those that a word stands for in its place.
+        """The suite's systems, with those that a word stands for in its place, as far as the world names files for them.
 
-        "candidates": every candidate of the world whose file is there, ClbenchError if there is none. "joints": the joint
-        LoRA without and with the accelerator; none of them in a world that names no joint LoRA. "merged": merged-linear. A
-        merge for which the world's teachers do not fit is left out too, and `left_out` says what is.
+        "candidates": every candidate of the world whose file is there, ClbenchError if some are named and none is. "joints":
+        the joint LoRA without and with the accelerator. "merged": merged-linear. Systems without a file that is named
+        (`clbench.systems.NEEDS`) and merges for which the world's teachers do not fit are left out; `left_out` says which.
         """
         return self._opened(self.systems, world)
 
@@ -105,8 +107,8 @@ class Suite:
         return self._opened(self._merges, world)
 
     def _opened(self, words: Sequence[str], world: World) -> list[str]:
-        unfit = self._not_mergeable(world)
-        return list(dict.fromkeys(name for word in words for name in self._meant(word, world) if name not in unfit))
+        unfit = {name for name, _ in self._unfit(words, world)}
+        return [name for name in self._all_meant(words, world) if name not in unfit]
 
     def controls_in(self, world: World) -> list[str]:
         """The suite's controls without those that cannot be made: the truth is a teacher's, or no effect is the wrong one."""
@@ -124,43 +126,56 @@ class Suite:
         lonely = WRONG in asked and len(effects) < 2
         return {WRONG: "there is a single effect, so none is the wrong one"} if lonely else {}
 
-    def left_out(self, world: World) -> list[str]:
-        """A sentence with the reason for each word of the suite's systems and controls that stands for nothing in this world."""
-        joints = dict.fromkeys(("joint", "joint+accelerator"), self._no_joint(world))
-        kinds = {"system": joints | self._not_mergeable(world), "control": self._idle_controls(world)}
-        return [sentence for kind, idle in kinds.items() for sentence in self._told(kind, idle)]
+    def idle(self, world: World) -> list[LeftOut]:
+        """The suite's systems and controls that cannot be run in this world, one for each reason."""
+        controls = [(name, Lack(why, "")) for name, why in self._idle_controls(world).items()]
+        return [*grouped("system", self._unfit(self.systems, world)), *grouped("control", controls)]
 
-    def _told(self, kind: str, idle: Mapping[str, str]) -> Iterator[str]:
-        """One sentence for each reason; "" is none."""
-        for reason in filter(None, dict.fromkeys(idle.values())):
-            names = [name for name, why in idle.items() if why == reason]
-            listed = ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
-            is_are = "is" if len(names) == 1 else "are"
-            yield f"suite {self.name}: {kind}{'s' * (len(names) > 1)} {listed} {is_are} left out: {reason}"
+    def left_out(self, world: World) -> list[str]:
+        """`idle` in sentences."""
+        return [f"suite {self.name}: {one.sentence}" for one in self.idle(world)]
+
+    def nothing_left(self, world: World) -> str:
+        """Why nothing but controls would be run in this world, in a sentence; "" where a system is, or is not asked for."""
+        from clbench.systems import CONTROLS
+
+        idle = grouped("system", self._unfit(self.systems, world))
+        if not idle or {*self.systems_in(world)} - {*CONTROLS, "reseed"}:
+            return ""
+        whys = " and ".join(f"{one.lack.why} (for {listed(one.names)})" for one in idle)
+        remedies = " and ".join(dict.fromkeys(one.lack.remedy for one in idle if one.lack.remedy))
+        advice = f"{remedies}, or name other systems with --system" if remedies else "name other systems with --system"
+        return f"nothing but controls would be left of suite {self.name}: {whys}; {advice}"
 
     def _meant(self, word: str, world: World) -> list[str]:
         if word == CANDIDATES:
             return _candidates(world, self.name)
         if word == JOINTS:
-            return [] if self._no_joint(world) else ["joint", "joint+accelerator"]
+            return ["joint", "joint+accelerator"]
         return [f"{MERGED}-{MERGED_BY}" if word == MERGED else word]
 
-    def _no_joint(self, world: World) -> str:
-        """Why "joints" stands for nothing; "" where it does, or is not asked for."""
-        absent = JOINTS in self.systems and world.table.joint is None
-        return f"world {world.name} names no joint LoRA ([joint] in {world.file})" if absent else ""
+    def _all_meant(self, words: Sequence[str], world: World) -> list[str]:
+        return list(dict.fromkeys(name for word in words for name in self._meant(word, world)))
 
     @property
     def _merges(self) -> list[str]:
         return [word for word in self.systems if word.partition("-")[0] == MERGED]
 
-    def _not_mergeable(self, world: World) -> dict[str, str]:
-        """Merges among the suite's systems that cannot be made -> why. ClbenchError for a broken teacher file."""
+    def _unfit(self, words: Sequence[str], world: World) -> list[tuple[str, Lack]]:
+        """Those of the systems behind `words` that the world names no file for, and merges that cannot be made, with the reason.
+
+        ClbenchError for a broken teacher file, and for a file that is named and not there where it is looked at.
+        """
+        from clbench.systems import lacks
         from clbench.systems.merged import why_not_merged
 
-        names = list(dict.fromkeys(name for word in self._merges for name in self._meant(word, world)))
-        reasons = why_not_merged(world, names, self.effects(world)) if names else {}
-        return {name: why for name, why in reasons.items() if why}
+        meant = self._all_meant(words, world)
+        found = [(name, lack) for name in meant for lack in lacks(world, name)]
+        merges = [name for name in meant if name.partition("-")[0] == MERGED]
+        if not merges or world.lack("teachers"):
+            return found
+        reasons = why_not_merged(world, merges, self.effects(world))
+        return [*found, *((name, Lack(why, "")) for name, why in reasons.items() if why)]
 
     def effects(self, world: World, only: Sequence[str] = ()) -> list[str]:
         """Effect ids of this suite in `world`, in catalogue order, kept to `only` if given.
@@ -172,8 +187,8 @@ class Suite:
             chosen = world.taught
             if not chosen:
                 raise ClbenchError(
-                    f"suite {self.name} asks for the taught effects, but world {world.name} has no teacher "
-                    "adapter; train some with `clbench train --stage teachers` or name effects in the suite"
+                    f"suite {self.name} asks for the taught effects, but world {world.name} has no teacher adapter; "
+                    f"{world.teachers_wanted}, train some with `clbench train --stage teachers` or name effects in the suite"
                 )
         else:
             chosen = list(world.effects) if asked == "all" else [world.effect(e).id for e in asked]
@@ -274,6 +289,9 @@ def ordered_pairs(effects: Sequence[str], count: int) -> list[tuple[str, str]]:
 
 
 def _candidates(world: World, suite: str) -> list[str]:
+    """The systems of all candidates whose file is there; the first one's where the world names none (see `Suite.idle`)."""
+    if world.lack("candidates"):
+        return ["collection"]
     trained = world.trained_candidates
     if not trained:
         raise ClbenchError(f"suite {suite} asks for the candidates of world {world.name}, and none of their files is there")

@@ -223,16 +223,45 @@ def test_doctor_names_what_is_missing(mini_world_file, tmp_path):
     assert "accelerator" in result.stderr and "backbone" in result.stdout and "not needed" in result.stdout
 
 
-def test_systems_that_are_left_out_are_said_once(mini_world_file, tmp_path):
+def test_systems_that_are_left_out_are_said_once(mini_world_file, tmp_path, without):
     suite, out = tmp_path / "small.toml", tmp_path / "out"
-    suite.write_text(SUITE.replace('"identity", "collection"', '"identity", "joints", "merged"').replace('"all"', '["sepia"]'))
+    named = SUITE.replace('"identity", "collection"', '"base", "cascade", "joints", "merged"')
+    suite.write_text(named.replace('"all"', '["sepia"]'))
     (tmp_path / "teachers" / "sepia.safetensors").unlink()
-    told = clbench("eval", "--suite", suite, "--world", mini_world_file, "--out", out).stderr
+    command = ("eval", "--suite", suite, "--world", without("accelerator"), "--out", out)
+    told = clbench(*command).stderr
     assert told.count("system merged-linear is left out: world mini has no teacher LoRA for: sepia") == 1
-    assert told.count("systems joint and joint+accelerator are left out: world mini names no joint LoRA") == 1
-    assert [path.name for path in out.iterdir() if path.is_dir()] == ["identity"]
-    asked = clbench("eval", "--suite", suite, "--world", mini_world_file, "--out", out, "--system", "identity").stderr
-    assert "left out" not in asked, "nobody asked for them"
+    assert told.count("world mini has no [joint], so joint and joint+accelerator are left out; ") == 1
+    assert told.count("world mini has no [accelerator], so cascade and joint+accelerator are left out; ") == 1
+    assert [path.name for path in out.iterdir() if path.is_dir()] == ["base"]
+    assert "left out" not in clbench(*command, "--system", "base").stderr, "nobody asked for them"
+
+
+def test_a_system_that_is_named_is_refused_with_what_the_world_file_wants(suite_file, without, tmp_path):
+    file = without("accelerator", "candidates")
+    arguments = edit_arguments(suite_file, file, tmp_path / "out")
+    for system, wanted in (
+        ("cascade", 'world mini has no [accelerator]; add [accelerator] with file = "..." to '),
+        ("collection", 'world mini has no [[candidates]]; add [[candidates]] with name = "..." and file = "..." to '),
+        ("joint+accelerator", 'world mini has no [joint] and world mini has no [accelerator]; add [joint] with file = "..." to '),
+    ):
+        told = clbench(*arguments, "--system", f"base,{system}", code=2).stderr
+        assert told.startswith(f"system '{system}' cannot be run: {wanted}{file}") and len(told.splitlines()) == 1
+    (tmp_path / "teachers" / "sepia.safetensors").unlink()
+    told = clbench(*arguments, "--system", "teacher", code=2).stderr
+    assert told.strip() == f"world mini has no teacher LoRA for: sepia; put <effect id>.safetensors into {tmp_path / 'teachers'}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_suite_without_any_system_is_refused(suite_file, without, tmp_path):
+    file = without("candidates")
+    told = clbench(*edit_arguments(suite_file, file, tmp_path / "out"), code=2).stderr
+    assert told.startswith("nothing but controls would be left of suite small: world mini has no [[candidates]] (for collection)")
+    assert len(told.splitlines()) == 1 and not (tmp_path / "out").exists()
+    clbench("edit", "--suite", suite_file, "--world", file, "--out", tmp_path / "made", "--system", "identity")
+    images = ("--images", tmp_path / "made" / "identity")
+    clbench(*edit_arguments(suite_file, file, tmp_path / "out"), *images)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["folder", "identity", "teacher"]
 
 
 def test_version():
@@ -281,10 +310,14 @@ def test_suite_all_runs_what_the_world_can_answer(mini_world_file, tmp_path, mon
     assert one == three
     files["joined"] = tmp_path / "joined.toml"
     files["joined"].write_text(SUITE.replace('"small"', '"joined"').replace("systems = [", 'systems = ["joint", '))
-    result = clbench("eval", "--suite", "all", "--world", mini_world_file, "--out", out)
+    files["joint"] = tmp_path / "joint.toml"
+    files["joint"].write_text(SUITE.replace('"small"', '"joint"').replace('["identity", "collection"]', '["joints"]'))
+    told = clbench("eval", "--suite", "all", "--world", mini_world_file, "--out", out).stderr
+    assert "suite joint is left out: nothing but controls would be left of suite joint: world mini has no [joint]" in told
+    assert told.count("world mini has no [joint], so joint is left out; ") == 1 and (out / "joined" / "collection").is_dir()
+    files.pop("joint")
     files["composed"] = tmp_path / "composed.toml"
     files["composed"].write_text(SUITE.replace('"small"', '"composed"') + "pairs = 2\n")
-    assert "suite joined is left out" in result.output + (result.stderr or "")
     result = clbench("eval", "--suite", "all", "--world", mini_world_file, "--out", out)
     told = (result.output + (result.stderr or "")).replace("\n", " ")
     assert "suite composed is left out: what two effects in turn look like is known by operators alone" in told

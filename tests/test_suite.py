@@ -171,7 +171,10 @@ def test_joints_are_those_of_a_world_that_names_one(suite_file, mini_world, mini
     suite_file.write_text(SUITE.replace('["teacher"]', '["teacher", "joints"]'))
     assert load_suite(suite_file).systems_in(mini_world) == ["teacher"]
     (sentence,) = load_suite(suite_file).left_out(mini_world)
-    assert "joint and joint+accelerator are left out: world mini names no joint LoRA" in sentence
+    assert sentence == (
+        "suite mine: world mini has no [joint], so joint and joint+accelerator are left out; add [joint] with file = \"...\" to "
+        f"{mini_world_file} to run them, or name the systems to run with --system"
+    )
     mini_world_file.write_text(mini_world_file.read_text() + '\n[joint]\nfile = "joint.safetensors"\n')
     assert load_suite(suite_file).systems_in(load_world(mini_world_file)) == ["teacher", "joint", "joint+accelerator"]
 
@@ -213,6 +216,61 @@ def test_merges_for_which_the_teachers_do_not_fit_are_left_out(suite_file, mini_
     assert len(told) == 2, "a reason for each method"
     assert told[0].startswith("suite mine: systems merged-ties and merged-ties+accelerator are left out: ")
     assert told[1].startswith("suite mine: system merged-linear+accelerator is left out: ") and "equal ranks" in told[1]
+
+
+def test_systems_are_left_out_that_the_world_names_no_files_for(suite_file, without):
+    """One sentence for each table that is missing, with all who need it; what needs none of them stays."""
+    everything = ["base", "teacher", "teacher-few", "cascade", "merged-cat", "merged-cat+accelerator", "candidates", "joints"]
+    suite_file.write_text(SUITE.replace('["teacher"]', str(everything).replace("'", '"')))
+    suite, file = load_suite(suite_file), without("accelerator")
+    world = load_world(file)
+    assert suite.systems_in(world) == ["base", "teacher", "teacher-few", "merged-cat", "collection"]
+    assert suite.merged_in(world) == ["merged-cat"] and suite.nothing_left(world) == ""
+    first, second = suite.left_out(world)
+    assert first == (
+        "suite mine: world mini has no [accelerator], so cascade, merged-cat+accelerator and joint+accelerator are left out; "
+        f'add [accelerator] with file = "..." to {file} to run them, or name the systems to run with --system'
+    )
+    assert second.startswith("suite mine: world mini has no [joint], so joint and joint+accelerator are left out; ")
+    told = suite.left_out(load_world(without("candidates")))
+    assert len(told) == 3 and "world mini has no [[candidates]], so collection is left out; add [[candidates]] with " in told[1]
+    world = load_world(without("teachers"))
+    assert suite.systems_in(world) == ["base"]
+    assert suite.left_out(world)[0].startswith(
+        "suite mine: world mini has no [teachers], so teacher, teacher-few, cascade, merged-cat and merged-cat+accelerator are "
+        f'left out; add [teachers] with folder = "..." to {file} to run them, or '
+    )
+
+
+def test_a_file_that_is_named_and_not_there_leaves_nothing_out(suite_file, mini_world, mini_world_file):
+    """It may be a slip of the pen: that is said when the system is opened."""
+    suite_file.write_text(SUITE.replace('["teacher"]', '["base", "teacher", "cascade", "collection", "joint", "merged"]'))
+    mini_world_file.write_text(mini_world_file.read_text() + '\n[joint]\nfile = "nowhere.safetensors"\n')
+    for name in ("accelerator", "collection"):
+        (mini_world.root / f"{name}.safetensors").unlink()
+    suite, world = load_suite(suite_file), load_world(mini_world_file)
+    assert suite.left_out(world) == [] and len(suite.systems_in(world)) == 6
+    for file in (mini_world.root / "teachers").iterdir():
+        file.unlink()
+    (sentence,) = suite.left_out(world)
+    assert "the [teachers] folder of world mini holds no LoRA, so teacher, cascade and merged-linear are left out" in sentence
+    assert f"put <effect id>.safetensors into {mini_world.root / 'teachers'} to run them" in sentence
+    (mini_world.root / "teachers").rmdir()
+    with pytest.raises(ClbenchError, match=r"folder of teacher LoRAs not found: .*teachers \(named in .*world\.toml\)"):
+        suite.systems_in(world)
+
+
+def test_a_suite_of_which_only_controls_would_be_left_says_what_is_missing(suite_file, without):
+    suite_file.write_text(SUITE.replace('["teacher"]', '["cascade", "candidates", "identity"]'))
+    suite, file = load_suite(suite_file), without("candidates")
+    assert suite.nothing_left(load_world(file)) == ""
+    assert suite.nothing_left(load_world(without("accelerator"))) == (
+        "nothing but controls would be left of suite mine: world mini has no [accelerator] (for cascade) and world mini has no "
+        f'[[candidates]] (for collection); add [accelerator] with file = "..." to {file} and add [[candidates]] with name = '
+        f'"..." and file = "..." to {file}, or name other systems with --system'
+    )
+    suite_file.write_text(SUITE.replace('["teacher"]', '["identity"]'))
+    assert load_suite(suite_file).nothing_left(load_world(file)) == "", "controls are what it asks for"
 
 
 def test_controls_repeat_no_truth_that_only_teachers_know(suite_file, mini_world, mini_world_file):

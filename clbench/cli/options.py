@@ -15,7 +15,9 @@ WorldName = Annotated[
 ]
 Systems = Annotated[
     list[str] | None,
-    typer.Option("--system", help="Only this system; repeated or with commas. Default: the suite's."),
+    typer.Option(
+        "--system", help="Only this system; repeated or with commas. Default: the suite's, as far as the world names their files."
+    ),
 ]
 Effects = Annotated[
     list[str] | None,
