@@ -57,27 +57,30 @@ def _paired_means(rows: Frame, reference: Frame) -> Frame:
 
 def capacity_table(frame: Frame, held: Held, metric: str, reference: str = "cascade") -> TableView | None:
     """One row per candidate by its number of effects: quality on its own effects, and on those that all of them hold, each also
-    minus the reference; N* in the note.
+    minus the reference; N* in the note. Without a reference neither differences nor N*.
     """
     rows, counts = plain(frame, metric), {name: len(effects) for name, effects in held.items()}
     if not counts or rows.empty:
         return None
     names, _, shared = common_gaps(frame, counts, metric, reference)
-    there = names if shared else []
+    there, compared = names if shared else [], _ran(rows, reference)
     own_gaps = gap_cells(judged_gaps(rows, {name: (reference, held[name]) for name in names}, metric), metric)
     gaps = gap_cells(judged_gaps(rows, dict.fromkeys(there, (reference, shared)), metric), metric)
+    shared = shared if compared else _scored_of_all(rows, names)
     body = []
     for name in sorted(counts, key=lambda name: counts[name]):
         own = _own(rows, name, held)
         size, quality = Cell(str(counts[name]), sort=counts[name]), estimate_cell(metric, mean_of(own, metric))
         common = estimate_cell(metric, mean_of(own[own["effect"].isin(shared)], metric))
-        body.append(Row([Cell(name), size, quality, own_gaps.get(name, NO_GAP), common, gaps.get(name, NO_GAP)]))
+        differences = [[found.get(name, NO_GAP)] if compared else [] for found in (own_gaps, gaps)]
+        body.append(Row([Cell(name), size, quality, *differences[0], common, *differences[1]]))
     among, alone = f"{len(shared)} common effects", "its own effects"
     label = head(METRICS.get(metric)).label
     heads = [Head("Adapter", numeric=False), Head("Effects in it")]
     for effects in (alone, among):
-        heads += [Head(label, sub=effects), Head(f"minus {reference}", GAP, sub=effects)]
+        heads += [Head(label, sub=effects), *([Head(f"minus {reference}", GAP, sub=effects)] if compared else [])]
     note = f"{PAIRED} {break_even_words(capacity_break_even(frame, counts, metric, reference), reference)}"
+    note = note if compared else f"{_not_run(reference)}, nor from which number of effects on it is better."
     return TableView(f"t-capacity-{metric}", f"{short(metric)} by number of effects in one adapter", heads, body, note)
 
 
@@ -89,15 +92,32 @@ def rank_table(
     if rows.empty:
         return None
     names, _, shared = common_gaps(frame, ranks, metric, reference)
+    compared = _ran(rows, reference)
     gaps = gap_cells(judged_gaps(rows, dict.fromkeys(names if shared else [], (reference, shared)), metric), metric)
     body = []
     for name in sorted(ranks, key=lambda name: ranks[name]):
         own = _own(rows, name, held)
         quality, rank = estimate_cell(metric, mean_of(own, metric)), Cell(str(ranks[name]), sort=ranks[name])
-        body.append(Row([Cell(name), rank, quality, gaps.get(name, NO_GAP)]))
+        body.append(Row([Cell(name), rank, quality, *([gaps.get(name, NO_GAP)] if compared else [])]))
     heads = [Head("Adapter", numeric=False), Head("Rank"), head(METRICS.get(metric))]
-    heads.append(Head(f"minus {reference}", GAP, sub=f"{len(shared)} common effects"))
-    return TableView(f"t-ranks-{metric}", f"{short(metric)} by rank of the adapter", heads, body, PAIRED)
+    heads += [Head(f"minus {reference}", GAP, sub=f"{len(shared)} common effects")] if compared else []
+    note = PAIRED if compared else f"{_not_run(reference)}."
+    return TableView(f"t-ranks-{metric}", f"{short(metric)} by rank of the adapter", heads, body, note)
+
+
+def _ran(rows: Frame, reference: str) -> bool:
+    """Whether any case of the reference was scored."""
+    return bool(((rows["system"] == reference) & (rows["status"] == "ok")).any())
+
+
+def _not_run(reference: str) -> str:
+    return f"Without a run of {reference} nothing is said about differences to it"
+
+
+def _scored_of_all(rows: Frame, names: Collection[str]) -> list[str]:
+    """The effects that each of these adapters was scored on."""
+    done = rows[rows["status"] == "ok"]
+    return sorted(set.intersection(*(set(done[done["system"] == name]["effect"]) for name in names))) if names else []
 
 
 def _own(rows: Frame, name: str, held: Held) -> Frame:

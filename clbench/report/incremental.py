@@ -48,14 +48,15 @@ def incremental_table(frame: Frame, trained: Trained, metric: str, reference: st
         words = f"on those of {_of(extended, split)}" if len(splits) > 1 else ""
         olds = [name for name in _before(trained, split) if name in scored]
         body += [_row(rows, metric, name, (split[0], ()), words=words) for name in olds]
-        body += [_row(rows, metric, name, split, words=words) for name in (reference, TEACHER) if name in scored]
+        body += [_row(rows, metric, name, split, words=words) for name in dict.fromkeys((reference, TEACHER)) if name in scored]
     heads = [
         Head("Adapter", numeric=False), Head("Old effects"), Head(f"{short(metric)}, old"),
         Head("minus before, old", "paired difference to the adapter before, on old effects"), Head("New effects"),
         Head(f"{short(metric)}, new"), Head(f"minus {reference}, new", "paired difference on new effects"),
     ]  # fmt: skip
     undecided = hopeless({metric: [*kept.values(), *gained.values()]}, "adapter")
-    note = f"{NOTE.format(reference=reference)} {undecided}".strip()
+    absent = "" if compared else f"Without a run of {reference} there is no difference to it. "
+    note = f"{NOTE.format(reference=reference)} {absent}{undecided}".strip()
     caption = f"{short(metric)} of old and new effects of extended adapters"
     return TableView(f"t-incremental-{metric}", caption, heads, body, note)
 

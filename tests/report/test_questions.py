@@ -207,6 +207,29 @@ def test_cases_of_its_own_effects_that_have_no_score_are_counted():
     assert unsaid.title == "2 of 24 scored, 2 failed", "a card that does not name its effects leaves all that it was asked for"
 
 
+def test_without_a_reference_adapters_still_stand_on_the_effects_of_all():
+    """Their common effects do not depend on it, and no column is full of differences to nothing."""
+    rows = candidates()[0]
+    rows = rows[rows["system"] != "cascade"]
+    table = capacity_table(rows, HELD, "success")
+    assert [[cell.text for cell in line.cells] for line in table.rows] == [
+        ["c2", "2", "70 %", "70 %"], ["c4", "4", "60 %", "60 %"], ["c6", "6", "40 %", "40 %"],
+    ]  # fmt: skip
+    assert [head.sub for head in table.heads[2:]] == ["its own effects", "2 common effects"]
+    assert table.note == (
+        "Without a run of cascade nothing is said about differences to it, nor from which number of effects on it is better."
+    )
+    ranks = rank_table(rows, {"c4": 4, "c6": 6}, HELD, "success")
+    assert [len(line.cells) for line in ranks.rows] == [3, 3] and len(ranks.heads) == 3
+    assert ranks.note == "Without a run of cascade nothing is said about differences to it."
+    extended = {"c6": (EFFECTS, EFFECTS[4:])}
+    assert "Without a run of cascade there is no difference to it." in incremental_table(rows, extended, "success").note
+    rows = candidates()[0].assign(system=lambda all_: all_["system"].replace("cascade", "teacher"))
+    told = incremental_table(rows, extended, "success", "teacher")
+    assert [line.cells[0].text for line in told.rows] == ["c6", "teacher"], "the reference once, though it is the teacher"
+    assert told.heads[6].label == "minus teacher, new" and told.rows[0].cells[6].text == "−10 pt open"
+
+
 def test_a_reference_of_more_scenes_is_compared_on_those_of_both():
     """The cascade fails on the scenes that the adapter was not asked of; on the others both are equal."""
     rows = [row("cascade", e, s, "success", float(s in SOURCES[:2])) for e in EFFECTS for s in SOURCES]
