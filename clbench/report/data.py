@@ -32,14 +32,16 @@ class ReportInput:
     """What the run folders do not know: the world's and the suite's words, and pictures of source and truth.
 
     `effects` are those of the world, by id; `truth_kind` says in words how truth is known; `reference` is the
-    system that differences are taken against (of suite ``ablation`` the full method). `truth_picture` may return None where
+    system that differences are taken against, and `reference_words` why it is not the usual one
+    (see `clbench.report.reference`). `truth_picture` may return None where
     there is no truth.
     Both callables return uint8 (H, W, 3). `world_parts` are the hashes of which the world's is made, where they are known, for
     messages. `adapter_bytes` maps a system to the bytes of its adapter files.
     `asked` are the ids of the suite's effects (which may be more than a part of it was run for). `extra` sections stand
     after the costs. `scenes` are the parts of those sources that are scenes of a group. `names` maps a system whose own name
     does not say which adapter it is to one that does (see `told`);
-    `ranks` maps a system to the rank of its adapter, where that is known.
+    `ranks` maps a system to the rank of its adapter, where that is known. `left_out` says what of the suite this world cannot
+    run.
     """
 
     world_name: str
@@ -53,6 +55,7 @@ class ReportInput:
     truth_picture: Callable[[Case], np.ndarray | None]
     source_picture: Callable[[str], np.ndarray]
     reference: str = "cascade"
+    reference_words: str = ""
     adapter_bytes: Mapping[str, int] = field(default_factory=dict)
     asked: Sequence[str] = ()
     extra: Sequence[Section] = ()
@@ -60,6 +63,7 @@ class ReportInput:
     names: Mapping[str, str] = field(default_factory=dict)
     ranks: Mapping[str, int] = field(default_factory=dict)
     world_parts: Mapping[str, str] = field(default_factory=dict)
+    left_out: str = ""
 
     def told(self, system: str) -> str:
         """A system's name for readers: ``collection (n5)``, where the first of several candidates was run as ``collection``."""
@@ -264,15 +268,16 @@ class Results:
     @cached_property
     def candidate(self) -> Entry | None:
         """What the report is about, at its own steps: the reference if it is a collection, whose variants the others are; else
-        the largest collection that new effects were added to, the largest collection, or the first other system. The largest
-        carries the most effects, and of those that carry as many has the highest rank; of equal ones the first.
+        the largest collection that new effects were added to, the largest collection, or the first other system that is not the
+        base. The largest carries the most effects, and of those that carry as many has the highest rank; of equal ones the first.
         """
         whole = [entry for entry in self.systems if entry.system == self.about.reference and entry.collection]
         others = [entry for entry in self.systems if entry.system != self.about.reference]
-        largest = sorted(others, key=lambda entry: (-entry.carried, -self.about.ranks.get(entry.system, 0)))
+        ranks = self.about.ranks
+        largest = sorted(others, key=lambda entry: (entry.system == "base", -entry.carried, -ranks.get(entry.system, 0)))
         collections = [entry for entry in largest if entry.collection]
         extended = [entry for entry in collections if entry.extended]
-        ranked = [*whole, *extended, *collections, *others, *self.systems]
+        ranked = [*whole, *extended, *collections, *largest, *self.systems]
         return next((entry for entry in self.finals if ranked and entry.system == ranked[0].system), None)
 
     def runs(self) -> dict[str, Entry]:

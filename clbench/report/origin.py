@@ -45,6 +45,7 @@ def shared_facts(results: Results) -> list[tuple[str, str]]:
         ("Suite", f"{about.suite_name} ({about.suite_hash[:12]})"),
         ("Question", about.question),
         ("Truth", about.truth_kind),
+        *([("Left out", about.left_out)] if about.left_out else []),
         ("Newest run", moment(newest)),
         (
             "Seeds",

@@ -28,7 +28,8 @@ SUMMARY_NOTE = (
 def summaries(numbers: Numbers) -> list[TableView]:
     """The summary of the first metrics, and a second one of the others if there are any."""
     cards = summary_metrics(numbers.results)
-    first = _summary(numbers, cards[:FIRST_COLUMNS], "t-summary", "Systems at a glance", SUMMARY_NOTE)
+    note = f"{SUMMARY_NOTE} {numbers.results.about.reference_words}".strip()
+    first = _summary(numbers, cards[:FIRST_COLUMNS], "t-summary", "Systems at a glance", note)
     if len(cards) <= FIRST_COLUMNS:
         return [first]
     return [first, _summary(numbers, cards[FIRST_COLUMNS:], "t-summary-more", "Further metrics", "")]

@@ -52,7 +52,13 @@ def verdict(numbers: Numbers) -> list[Sentence]:
         return [Sentence("No system was scored on a metric with a direction, so there is no verdict.", key=True)]
     compared = [*_own_answer(numbers), *(_answer(numbers, results.candidate) if results.candidate is not None else [])]
     plain = [_scope(results), *_leader(numbers), *_bleeding(results), *_cost(results), *_failures(numbers)]
-    return [*compared, *(Sentence(text) for text in plain)]
+    return [*compared, *_reference(results), *(Sentence(text) for text in plain)]
+
+
+def _reference(results: Results) -> list[Sentence]:
+    """Why differences are not to the usual reference, where some are taken to another one."""
+    taken = results.about.reference_words and any(results.reference_for(entry) for entry in results.systems)
+    return [Sentence(results.about.reference_words, why=True)] if taken else []
 
 
 def _own_answer(numbers: Numbers) -> list[Sentence]:

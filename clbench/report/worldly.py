@@ -13,10 +13,12 @@ from clbench.cost.answer import answer
 from clbench.cost.options import Options
 from clbench.hashing import file_digest
 from clbench.memory.record import FILE, read_memory
+from clbench.provenance import portable_sentence
 from clbench.registry import ClbenchError
 from clbench.report.again import again, command
 from clbench.report.data import ReportInput
 from clbench.report.deployment import Deployment
+from clbench.report.reference import reference_of
 from clbench.results import RunFolder, require_named
 from clbench.scene_parts import scene_parts
 from clbench.suite import Suite, load_suite, require_shipped
@@ -25,8 +27,6 @@ from clbench.systems.merged import stored_bytes
 from clbench.types import Case
 from clbench.world import World, load_world
 
-REFERENCES = {"ablation": "collection"}
-"""Suites whose question is about other differences than those to the cascade: variants against the world's first candidate."""
 KINDS = {
     "operator": "known operators",
     "reference": "reference pictures",
@@ -44,6 +44,8 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
     ordered = sorted(runs, key=lambda run: run.info.created)
     typed = {names.get(run.info.system_name, run.info.system_name): run.info.command for run in ordered}
     kinds = sorted({kind for effect in asked if (kind := world.truth_kind(effect)) is not None})
+    lack = world.lack("accelerator")
+    reference = reference_of(suite.name, _systems(runs), "teacher" in kinds, lack.why if lack is not None else "")
     return ReportInput(
         world_name=world.name,
         world_hash=world.hash,
@@ -55,7 +57,9 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
         again=again(typed, suite_name or suite.name, world_name or world.name, out, _usual(suite, world)),
         truth_picture=_truth(world, runs),
         source_picture=lambda source: world.source_image(source, world.resolution),
-        reference=REFERENCES.get(suite.name, "cascade"),
+        reference=reference.system,
+        reference_words=reference.words,
+        left_out=_left_out(suite, world, runs, out),
         adapter_bytes=adapter_bytes(world, suite, asked),
         asked=asked,
         scenes=scene_parts(world, _asked_sources(runs) if suite.table.groups else ()),
@@ -63,6 +67,24 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
         ranks=ranks(world, runs),
         world_parts=world.hash_parts,
     )
+
+
+def _systems(runs: Sequence[RunFolder]) -> list[str]:
+    """The names of those that are no controls."""
+    return [run.info.system_name for run in runs if run.info.system.card["kind"] != "control"]
+
+
+def _left_out(suite: Suite, world: World, runs: Sequence[RunFolder], out: Path) -> str:
+    """What the suite asks for, this world cannot run today and no run is there of, with the reasons; "" where that is nothing, or
+    cannot be told (a file that is named is gone).
+    """
+    ran = {run.info.system_name for run in runs}
+    try:
+        found = suite.idle(world)
+    except ClbenchError:
+        return ""
+    absent = [replace(one, names=names) for one in found if (names := tuple(name for name in one.names if name not in ran))]
+    return portable_sentence("; ".join(one.short for one in absent), out)
 
 
 def _usual(suite: Suite, world: World) -> list[str]:
@@ -134,7 +156,7 @@ def adapter_bytes(world: World, suite: Suite, effects: Sequence[str]) -> dict[st
     stored |= {f"collection-{candidate.name}": _size(world, candidate.file) for candidate in table.candidates}
     if table.candidates:
         stored["collection"] = stored[f"collection-{table.candidates[0].name}"]
-    merged = [name for name in suite.merged_in(world) if fast or not name.endswith(ACCELERATED)]
+    merged = [name for name in (suite.merged_in(world) if teachers else ()) if fast or not name.endswith(ACCELERATED)]
     return {name: size for name, size in stored.items() if size} | stored_bytes(world, effects, merged)
 
 

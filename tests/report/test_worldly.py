@@ -15,6 +15,7 @@ from clbench.report.worldly import adapter_bytes, report_input
 from clbench.results import Named, RunFolder, describe_run
 from clbench.suite import load_suite
 from clbench.types import Case, Edit, Score, SystemCard
+from clbench.world import load_world
 
 SUITE = """
 name = "mine"
@@ -33,11 +34,15 @@ def suite_file(tmp_path: Path) -> Path:
 
 
 def teacher_run(world, suite, out: Path) -> RunFolder:
+    return run_of("teacher", world, suite, out)
+
+
+def run_of(name: str, world, suite, out: Path) -> RunFolder:
     info = describe_run(
         Named(name=world.name, hash=world.hash), Named(name=suite.name, hash=suite.hash),
-        SystemCard("teacher", "teacher"), [0], "cpu", "float32", 4,
+        SystemCard(name, name), [0], "cpu", "float32", 4,
     )  # fmt: skip
-    run = RunFolder.create(out / "teacher", info)
+    run = RunFolder.create(out / name, info)
     cases = suite.cases(world)
     for case in cases:
         run.append_edit(Edit(case, np.full((32, 32, 3), 77, dtype=np.uint8)))
@@ -73,6 +78,27 @@ def test_an_ablation_is_about_the_full_method(mini_world, mini_world_file, tmp_p
     file.write_text(SUITE.replace('"mine"', f'"{name}"'))
     run = teacher_run(mini_world, load_suite(file), tmp_path / "out")
     assert report_input([run], tmp_path / "out", str(mini_world_file), str(file)).reference == reference
+
+
+def test_what_a_world_cannot_run_is_said_and_the_base_stands_in_where_the_teacher_is_the_truth(without, suite_file, tmp_path):
+    """Nothing of this machine's folders is in it; a system that was run all the same is not told to be left out."""
+    named = SUITE.replace('["teacher"', '["base", "joints", "teacher"')
+    suite_file.write_text(named + 'controls = ["truth"]\n')
+    file, out = without("accelerator"), tmp_path / "out"
+    world, suite = load_world(file), load_suite(suite_file)
+    runs = [run_of(name, world, suite, out) for name in ("base", "teacher", "collection", "joint")]
+    about = report_input(runs, out, str(file), str(suite_file))
+    assert (about.reference, about.reference_words) == (
+        "base", "Differences are to base: cascade was not run (world mini has no [accelerator]), and teacher made the truth here."
+    )  # fmt: skip
+    assert about.left_out == (
+        "joint+accelerator (world mini has no [joint]); joint+accelerator and cascade (world mini has no [accelerator]); truth "
+        "(no effect has a known operator or pairs of pictures, so no control can repeat the truth)"
+    )
+    (world.root / "collection.safetensors").unlink()
+    suite_file.write_text(named.replace('"collection"', '"candidates"'))
+    assert report_input(runs, out, str(file), str(suite_file)).left_out == "", "not to be told, and no reason to stop"
+    assert report_input([*runs, run_of("cascade", world, suite, out)], out, str(file), str(suite_file)).reference == "cascade"
 
 
 def test_a_world_that_is_not_shipped_must_be_named(mini_world, suite_file, tmp_path):
