@@ -33,13 +33,27 @@ class Finding:
 
 
 def examine(world_name: str) -> list[Finding]:
-    """All findings, in order: machine, libraries, the world's files, the network."""
+    """All findings, in order: machine, libraries, the world's files, what can be run with them, the network."""
     lacking = ""
     try:
         world = load_world(world_name)
     except ClbenchError as error:  # of pictures alone that is one finding among others
         world, lacking = load_world(world_name, pictures=False), str(error)
-    return [*_machine(), *_libraries(), *_files(world, lacking), *_prompts(world), *_gpu_memory(world), _network(world)]
+    files = _files(world, lacking)
+    return [
+        *_machine(), *_libraries(), *files, *_systems(world, files), *_prompts(world), *_gpu_memory(world), _network(world)
+    ]  # fmt: skip
+
+
+def _systems(world: World, files: Sequence[Finding]) -> list[Finding]:
+    """Which systems the world can run with the `files` that were found, and why not the others."""
+    from clbench.runnable import runnable, shortened, told
+
+    missing = {finding.what for finding in files if finding.state == "missing"}
+    if "backbone" in missing:
+        return [Finding("systems", "note", "none: see 'backbone'")]
+    can, cannot = runnable(world, missing)
+    return [Finding("systems", "ok", ", ".join(shortened(can))), *(Finding("cannot run", "note", told(one)) for one in cannot)]
 
 
 def _machine() -> list[Finding]:

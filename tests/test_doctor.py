@@ -207,3 +207,59 @@ def test_a_gpu_that_is_not_there(mini_world_file, monkeypatch):
     assert "GPU memory" not in {finding.what for finding in doctor.examine(str(mini_world_file))}
     mini_world_file.write_text(mini_world_file.read_text().replace('device = "cpu"', 'device = "cuda"'))
     assert state(mini_world_file, "GPU memory")[0] == "missing"
+
+
+def systems(world_file):
+    """What can be run, and what cannot."""
+    found = examine(str(world_file))
+    (can,) = [finding for finding in found if finding.what == "systems"]
+    return can.detail, [finding.detail for finding in found if finding.what == "cannot run"]
+
+
+def test_systems_that_the_world_can_and_cannot_run(mini_world_file, without):
+    file = mini_world_file
+    can, cannot = systems(file)
+    assert can == "base, teacher, cascade, collection, teacher-few, merged-<method>, merged-<method>+accelerator"
+    assert cannot == [
+        "joint and joint+accelerator: world mini has no [joint]; add [joint] with file = \"...\" to "
+        f"{file} to run them"
+    ]  # fmt: skip
+    can, cannot = systems(without("accelerator", "candidates"))
+    assert can == "base, teacher, teacher-few, merged-<method>"
+    assert cannot[0] == (
+        "cascade, joint+accelerator and merged-<method>+accelerator: world mini has no [accelerator]; add "
+        f'[accelerator] with file = "..." to {file} to run them'
+    )
+    assert cannot[1].startswith("collection: world mini has no [[candidates]]; add [[candidates]] with name")
+    assert "missing" not in {finding.state for finding in examine(str(file))}, "a world may lack them"
+    _, cannot = systems(without("teachers"))
+    assert cannot[0].startswith("teacher, cascade, teacher-few, merged-<method> and merged-<method>+accelerator: world mini has ")
+    assert not any("see '" in one for one in cannot)
+
+
+def test_systems_whose_files_are_missing_or_broken_cannot_be_run(mini_world_file, flux_folder):
+    """Suites do not leave them out: the finding of the file says what is wrong."""
+    folder = mini_world_file.parent
+    text = mini_world_file.read_text()
+    mini_world_file.write_text(text + '\n[[candidates]]\nname = "other"\nfile = "accelerator.safetensors"\n')
+    (folder / "collection.safetensors").write_bytes(b"no adapter")
+    save_adapter(folder / "teachers" / "sepia.safetensors", *random_lora(build_flux_pipeline(), 5, rank=2))
+    can, cannot = systems(mini_world_file)
+    assert can == (
+        "base, teacher, cascade, collection-other, teacher-few, merged-cat, merged-cat+accelerator, merged-svd, "
+        "merged-svd+accelerator, merged-ties_svd, merged-ties_svd+accelerator, merged-dare_ties_svd, "
+        "merged-dare_ties_svd+accelerator, merged-magnitude_prune_svd, merged-magnitude_prune_svd+accelerator"
+    )
+    assert "collection: see 'candidate collection'" in cannot
+    assert sum("needs equal ranks" in one for one in cannot) == 4, "for each method"
+    (folder / "accelerator.safetensors").unlink()
+    can, cannot = systems(mini_world_file)
+    assert "cascade" not in can and "collection-other: see 'candidate other'" in cannot
+    assert "cascade, joint+accelerator and merged-<method>+accelerator: see 'accelerator'" in cannot
+    shutil.rmtree(folder / "teachers")
+    can, cannot = systems(mini_world_file)
+    assert can == "base"
+    assert "teacher, cascade, teacher-few, merged-<method> and merged-<method>+accelerator: see 'teachers'" in cannot
+    mini_world_file.write_text(text.replace(str(flux_folder), "nowhere"))
+    can, cannot = systems(mini_world_file)
+    assert can == "none: see 'backbone'" and cannot == []

@@ -52,7 +52,7 @@ QUICK = (
     "clbench.sources", "clbench.results", "clbench.systems", "clbench.backbones", "clbench.edit",
     "clbench.adapters", "clbench.factors", "clbench.dialects", "clbench.tensor_file", "clbench.hashing", "clbench.tables",
     "clbench.world_file", "clbench.world_checks", "clbench.world_adapters", "clbench.types",
-    "clbench.registry", "clbench.notices", "clbench.left_out", "clbench.doctor", "clbench.source_check",
+    "clbench.registry", "clbench.notices", "clbench.left_out", "clbench.runnable", "clbench.doctor", "clbench.source_check",
     "clbench.backbones.hub", "clbench.backbones.parts",
     "clbench.merging", "clbench.merging_peft", "clbench.systems.merged", "clbench.systems.baselines",
     "clbench.cost.answer", "clbench.cost.table", "clbench.cost.curves",

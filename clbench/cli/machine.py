@@ -14,7 +14,7 @@ from clbench.notices import say
 
 @told
 def doctor(world: WorldName = "tiny") -> None:
-    """Say what this machine has, what the world needs, and whether everything works without a network.
+    """Say what this machine has, what the world needs and which systems it can run, and whether that works without a network.
 
     Example:  clbench doctor --world tiny
     """
