@@ -35,5 +35,5 @@ def reference_of(suite: str, ran: Collection[str], judged_by_teacher: bool, lack
         return Reference(TEACHER, f"{told.format(TEACHER)}.")
     if BASE not in ran or len({*ran}) < 2:
         return Reference(USUAL)
-    truth = f", and {TEACHER} made the truth here" if TEACHER in ran and further else ""
+    truth = f", and {TEACHER} made the truth here" if TEACHER in ran and judged_by_teacher else ""
     return Reference(BASE, f"{told.format(BASE)}{truth}.")

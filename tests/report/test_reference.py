@@ -26,7 +26,7 @@ REFERENCES = [
         Reference("base", f"Differences are to base: {NO_RUN}, and teacher made the truth here."),
     ),
     (("base", "teacher"), False, Reference("base", f"Differences are to base: {NO_RUN}.")),
-    (("base", "teacher"), True, Reference("base", f"Differences are to base: {NO_RUN}.")),
+    (("base", "teacher"), True, Reference("base", f"Differences are to base: {NO_RUN}, and teacher made the truth here.")),
     (("base", "collection"), True, Reference("base", f"Differences are to base: {NO_RUN}.")),
     (("collection", "teacher"), True, Reference("cascade")),
     (("collection",), False, Reference("cascade")),
