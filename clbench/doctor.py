@@ -143,7 +143,7 @@ def _folder(world: World) -> Path:
 def _shapes(world: World) -> Shapes:
     """Of the transformer's modules, from its weights or, before they are there, its config; empty where there is neither, which
     the finding of the backbone says."""
-    from clbench.adapters import base_shapes
+    from clbench.attaching import base_shapes
     from clbench.cost.worlds import world_base
 
     try:
@@ -182,7 +182,8 @@ def _teachers(world: World, shapes: Shapes) -> str:
 
 
 def _adapter(world: World, path: Path, shapes: Shapes) -> str:
-    from clbench.adapters import check_adapter, describe_adapter
+    from clbench.adapters import describe_adapter
+    from clbench.attaching import check_adapter
 
     info = describe_adapter(path)
     if shapes:

@@ -19,17 +19,10 @@ import torch
 from torch import Tensor
 
 from clbench import dialects
-from clbench.adapters import (
-    METADATA_KEY,
-    AdapterInfo,
-    describe_adapter,
-    load_tensors,
-    lora_config,
-    packed_metadata,
-    save_adapter,
-    swap_halves,
-    write_tensors,
-)  # fmt: skip
+from clbench.adapter_metadata import METADATA_KEY, packed_metadata
+from clbench.adapter_writing import save_adapter, write_tensors
+from clbench.adapters import AdapterInfo, describe_adapter, load_tensors, swap_halves
+from clbench.attaching import lora_config
 from clbench.dialects import Layout
 from clbench.factors import of_text_encoders
 from clbench.registry import ClbenchError

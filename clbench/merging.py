@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clbench.adapters import AdapterInfo, describe_adapter, load_factors, load_tensors, lora_values, save_adapter
+from clbench.adapter_writing import save_adapter
+from clbench.adapters import AdapterInfo, describe_adapter, load_factors, load_tensors
+from clbench.attaching import lora_values
 from clbench.factors import Factor
 from clbench.hashing import cache_folder
 from clbench.merging_peft import Draws, Factors, combine

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clbench.adapters import AdapterInfo, base_shapes
+from clbench.adapters import AdapterInfo
+from clbench.attaching import base_shapes
 from clbench.backbones import backbone_folder
 from clbench.registry import ClbenchError
 from clbench.types import Effect

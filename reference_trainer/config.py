@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from clbench.adapters import StoredDtype
+from clbench.adapter_writing import StoredDtype
 from clbench.registry import ClbenchError, Registry
 from clbench.tables import Table
 from clbench.types import PromptKind

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clbench.adapters import save_adapter
+from clbench.adapter_writing import save_adapter
 from clbench.types import seed_from
 from reference_trainer import processes
 from reference_trainer.checkpoint import Checkpoints, DiceState, finish, finished

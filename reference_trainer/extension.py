@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 
 from clbench.adapter_prompts import words_of
-from clbench.adapters import AdapterInfo, describe_adapter, load_tensors, read_header
+from clbench.adapters import AdapterInfo, describe_adapter, load_tensors
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
+from clbench.tensor_file import read_header
 from clbench.types import Effect, seed_from
 from reference_trainer.accelerator import describe, general_stream, guidance_of, target_store
 from reference_trainer.config import ExtensionConfig, settings

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from clbench.adapter_prompts import words_of
-from clbench.adapters import save_adapter
+from clbench.adapter_writing import save_adapter
 from clbench.provenance import hash_value
 from clbench.types import Effect, seed_from
 from reference_trainer import processes

@@ -25,7 +25,8 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from clbench.adapters import check_adapter, describe_adapter, load_tensors, lora_config
+from clbench.adapters import describe_adapter, load_tensors
+from clbench.attaching import check_adapter, lora_config
 from clbench.registry import ClbenchError
 from reference_trainer.precision import Precision, training_precision
 from reference_trainer.prompting import Prompts

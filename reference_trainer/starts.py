@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clbench.adapter_prompts import as_trained, other_words
-from clbench.adapters import AdapterInfo, read_header
+from clbench.adapters import AdapterInfo
 from clbench.notices import say
 from clbench.registry import ClbenchError
+from clbench.tensor_file import read_header
 from clbench.types import Effect, PromptKind
 from clbench.world import World
 from clbench.world_file import FewStepTable

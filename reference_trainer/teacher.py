@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clbench.adapters import save_adapter
+from clbench.adapter_writing import save_adapter
 from clbench.provenance import hash_value
 from clbench.types import Effect, seed_from
 from reference_trainer import processes

@@ -90,7 +90,7 @@ def flux_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def lora_files(tmp_path_factory, flux_folder) -> dict[str, Path]:
     """sepia, upside_down, accelerator, collection: random adapters that fit `flux_folder`."""
-    from clbench.adapters import save_adapter
+    from clbench.adapter_writing import save_adapter
 
     folder = tmp_path_factory.mktemp("loras")
     pipe = build_flux_pipeline()

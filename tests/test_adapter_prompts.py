@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from clbench.adapter_prompts import as_trained, other_words, own_triggers, prompt_kind, words_of
-from clbench.adapters import describe_adapter, load_tensors, save_adapter
+from clbench.adapter_writing import save_adapter
+from clbench.adapters import describe_adapter, load_tensors
 from clbench.registry import ClbenchError
 from clbench.systems import Bench, open_system
 from clbench.types import Case

@@ -13,7 +13,11 @@ from mini_parts import build_flux_pipeline, random_lora
 from safetensors.torch import load_file, save_file
 
 from clbench import adapters, dialects
+from clbench.adapter_metadata import METADATA_KEY
+from clbench.adapter_writing import save_adapter
+from clbench.attaching import base_shapes, check_adapter, lora_config
 from clbench.registry import ClbenchError
+from clbench.tensor_file import read_header
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def lora(pipe):
 
 @pytest.fixture
 def file(tmp_path, lora):
-    adapters.save_adapter(tmp_path / "a.safetensors", *lora, extra={"effect": "sepia"})
+    save_adapter(tmp_path / "a.safetensors", *lora, extra={"effect": "sepia"})
     return tmp_path / "a.safetensors"
 
 
@@ -49,22 +53,22 @@ def test_equal_adapters_are_equal_files(tmp_path, lora):
     strings = {f"clbench.{name}": f"ä \"{name}\"\n" for name in "qwertyuiop"}
     files = [tmp_path / f"{n}.safetensors" for n in range(4)]
     for file in files:
-        adapters.save_adapter(file, *lora, extra=strings)
+        save_adapter(file, *lora, extra=strings)
     assert len({file.read_bytes() for file in files}) == 1
-    assert strings.items() <= adapters.read_header(files[0])["__metadata__"].items()
+    assert strings.items() <= read_header(files[0])["__metadata__"].items()
     assert load_file(files[0]).keys() == {f"transformer.{name}" for name in lora[0]}
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(file, lora, full_disk):
     before = file.read_bytes()
     with full_disk(), pytest.raises(ClbenchError, match=r"cannot write the adapter .*a\.safetensors: File too large$"):
-        adapters.save_adapter(file, {name: tensor + 1 for name, tensor in lora[0].items()}, lora[1])
+        save_adapter(file, {name: tensor + 1 for name, tensor in lora[0].items()}, lora[1])
     assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
 
 
 def test_what_cannot_be_read_again_leaves_no_part(tmp_path, lora):
     with pytest.raises(ClbenchError, match="is not a LoRA of a dialect"):
-        adapters.save_adapter(tmp_path / "a.safetensors", {**lora[0], "bias": torch.zeros(1)}, lora[1])
+        save_adapter(tmp_path / "a.safetensors", {**lora[0], "bias": torch.zeros(1)}, lora[1])
     assert not list(tmp_path.iterdir())
 
 
@@ -111,7 +115,7 @@ def test_alpha_from_tensors_config_and_patterns(tmp_path, lora):
     with_alpha = factors | {f"{module}.alpha": torch.tensor(float(i + 1)) for i, module in enumerate(modules)}
     info = write(tmp_path / "alpha.safetensors", with_alpha)
     assert [info.alphas[m] for m in modules] == [float(i + 1) for i in range(len(modules))]
-    config = adapters.lora_config(info)
+    config = lora_config(info)
     assert config["alpha_pattern"] and config["rank_pattern"] == {}
 
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 32}))
@@ -120,7 +124,7 @@ def test_alpha_from_tensors_config_and_patterns(tmp_path, lora):
     (tmp_path / "adapter_config.json").unlink()
 
     packed = {"transformer.r": 4, "transformer.lora_alpha": 4, "transformer.alpha_pattern": {"to_q": 2}}
-    info = write(tmp_path / "p.safetensors", factors, {adapters.METADATA_KEY: json.dumps(packed)})
+    info = write(tmp_path / "p.safetensors", factors, {METADATA_KEY: json.dumps(packed)})
     assert {m.endswith("to_q"): a for m, a in info.alphas.items()} == {True: 2.0, False: 4.0}
 
 
@@ -141,7 +145,7 @@ def test_the_configuration_of_peft_is_part_of_an_adapter(tmp_path, lora):
         adapters.describe_adapter(config.with_name("glow.safetensors"))
     config.write_text(json.dumps({"r": 4, "lora_alpha": 8}))
     own = config.with_name("own.safetensors")
-    adapters.save_adapter(own, factors, {"r": 4, "lora_alpha": 2})  # says its alpha itself
+    save_adapter(own, factors, {"r": 4, "lora_alpha": 2})  # says its alpha itself
     assert set(adapters.describe_adapter(own).alphas.values()) == {2.0}
     with pytest.raises(ClbenchError, match=r"glow.safetensors has peft's names, and adapter_config.json beside it may be"):
         adapters.describe_adapter(config.with_name("glow.safetensors"))
@@ -150,12 +154,12 @@ def test_the_configuration_of_peft_is_part_of_an_adapter(tmp_path, lora):
 @pytest.mark.parametrize("dialect", ["diffusers", "bare", "down and up"])
 def test_own_loading_equals_stock_loading(pipe, tmp_path, lora, dialect):
     """Scale included: alpha 8 at rank 4. The stock loader reads the exported file, ours any dialect."""
-    from clbench.adapters import describe_adapter, load_tensors, lora_config
+    from clbench.adapters import describe_adapter, load_tensors
 
     factors, metadata = lora
     exported = tmp_path / "exported.safetensors"
-    adapters.save_adapter(exported, factors, metadata)
-    packed = {adapters.METADATA_KEY: json.dumps({f"transformer.{k}": v for k, v in metadata.items()})}
+    save_adapter(exported, factors, metadata)
+    packed = {METADATA_KEY: json.dumps({f"transformer.{k}": v for k, v in metadata.items()})}
     ours = write(tmp_path / "ours.safetensors", renamed(factors, DIALECTS[dialect]), packed)
 
     stock, own = build_flux_pipeline(), build_flux_pipeline()
@@ -186,7 +190,7 @@ def test_ranks_that_differ_between_modules(pipe, tmp_path):
     other = build_flux_pipeline()
     other.transformer.load_lora_adapter(
         {f"transformer.{n}": v for n, v in adapters.load_tensors(info).items()}, adapter_name=info.handle,
-        metadata={f"transformer.{n}": v for n, v in adapters.lora_config(info).items()},
+        metadata={f"transformer.{n}": v for n, v in lora_config(info).items()},
     )  # fmt: skip
     shapes = {n: p.shape for n, p in other.transformer.named_parameters() if "lora_A" in n}
     assert {s[0] for n, s in shapes.items() if "to_q" in n} == {2}
@@ -195,20 +199,20 @@ def test_ranks_that_differ_between_modules(pipe, tmp_path):
 
 def test_check_against_the_base(file, flux_folder):
     info = adapters.describe_adapter(file)
-    shapes = adapters.base_shapes(flux_folder / "transformer")
-    adapters.check_adapter(info, shapes, "mini")
+    shapes = base_shapes(flux_folder / "transformer")
+    check_adapter(info, shapes, "mini")
     module = info.modules[0]
     with pytest.raises(
         ClbenchError, match=f"LoRA of another base: '{module}' is 32x32 in the adapter, 64x32 in mini"
     ):
-        adapters.check_adapter(info, shapes | {module: (64, 32)}, "mini")
+        check_adapter(info, shapes | {module: (64, 32)}, "mini")
     del shapes[module]
     with pytest.raises(ClbenchError, match=f"LoRA of another base: mini has no module '{module}'"):
-        adapters.check_adapter(info, shapes, "mini")
+        check_adapter(info, shapes, "mini")
 
 
 def test_base_shapes_are_those_of_the_model(pipe, flux_folder):
-    shapes = adapters.base_shapes(flux_folder / "transformer")
+    shapes = base_shapes(flux_folder / "transformer")
     for name, module in pipe.transformer.named_modules():
         if isinstance(module, torch.nn.Linear):
             assert shapes[name] == tuple(module.weight.shape)
@@ -216,10 +220,10 @@ def test_base_shapes_are_those_of_the_model(pipe, flux_folder):
 
 def test_names_that_the_base_knows_none_of_may_be_of_a_kind_that_is_not_read(tmp_path, lora, flux_folder):
     """'Of another base' alone sends the user after another model."""
-    shapes = adapters.base_shapes(flux_folder / "transformer")
+    shapes = base_shapes(flux_folder / "transformer")
     strange = write(tmp_path / "s.safetensors", renamed(lora[0], lambda n: f"lycoris_{n}"))
     with pytest.raises(ClbenchError, match=r"another base, or its names are not read here: mini has none of its 6 modules"):
-        adapters.check_adapter(strange, shapes, "mini")
+        check_adapter(strange, shapes, "mini")
 
 
 MODULES = [
@@ -327,11 +331,11 @@ def test_files_that_are_no_adapters(tmp_path):
 def test_export_needs_alpha_and_is_whole(tmp_path, lora, monkeypatch):
     factors, metadata = lora
     with pytest.raises(ClbenchError, match="must hold r and lora_alpha"):
-        adapters.save_adapter(tmp_path / "x.safetensors", factors, {"r": 4})
+        save_adapter(tmp_path / "x.safetensors", factors, {"r": 4})
     with pytest.raises(ClbenchError, match=r"saved as .safetensors"):
-        adapters.save_adapter(tmp_path / "x.bin", factors, metadata)
+        save_adapter(tmp_path / "x.bin", factors, metadata)
     path = tmp_path / "x.safetensors"
-    sha = adapters.save_adapter(path, factors, metadata | {"target_modules": {"to_v", "to_q"}})
+    sha = save_adapter(path, factors, metadata | {"target_modules": {"to_v", "to_q"}})
     info = adapters.describe_adapter(path)
     assert info.sha256 == sha and info.metadata["target_modules"] == ["to_q", "to_v"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.safetensors"]
@@ -343,7 +347,7 @@ def test_handles_have_one_width_and_hide_in_no_parameter(pipe, tmp_path):
     handles = set()
     for seed in range(5):
         path = tmp_path / f"{seed}.safetensors"
-        adapters.save_adapter(path, *random_lora(pipe, seed))
+        save_adapter(path, *random_lora(pipe, seed))
         handles.add(adapters.describe_adapter(path).handle)
     assert len(handles) == 5 and len({len(h) for h in handles}) == 1
     assert not any(handle in name for handle in handles for name in parameters)
@@ -364,8 +368,8 @@ def test_half_precision_halves_the_file_and_refuses_what_it_cannot_hold(tmp_path
     module = "transformer_blocks.0.attn.to_q"
     state = {f"{module}.lora_A.weight": torch.randn(4, 64), f"{module}.lora_B.weight": torch.randn(64, 4)}
     plain = {"r": 4, "lora_alpha": 4}
-    adapters.save_adapter(tmp_path / "half.safetensors", state, plain, dtype="float16")
-    adapters.save_adapter(tmp_path / "full.safetensors", state, plain)
+    save_adapter(tmp_path / "half.safetensors", state, plain, dtype="float16")
+    save_adapter(tmp_path / "full.safetensors", state, plain)
     half = adapters.load_tensors(adapters.describe_adapter(tmp_path / "half.safetensors"))
     full = adapters.load_tensors(adapters.describe_adapter(tmp_path / "full.safetensors"))
     assert {value.dtype for value in half.values()} == {torch.float16}
@@ -373,5 +377,5 @@ def test_half_precision_halves_the_file_and_refuses_what_it_cannot_hold(tmp_path
         torch.testing.assert_close(half[key].float(), value, rtol=1e-3, atol=1e-6)
     state[f"{module}.lora_B.weight"][0, 0] = 1e6
     with pytest.raises(ClbenchError, match="beyond the range of float16"):
-        adapters.save_adapter(tmp_path / "huge.safetensors", state, plain, dtype="float16")
+        save_adapter(tmp_path / "huge.safetensors", state, plain, dtype="float16")
     assert not (tmp_path / "huge.safetensors").exists()

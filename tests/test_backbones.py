@@ -13,7 +13,9 @@ import pytest
 import torch
 from mini_parts import build_flux_pipeline, full_lora, random_lora
 
-from clbench.adapters import describe_adapter, load_tensors, lora_config, save_adapter
+from clbench.adapter_writing import save_adapter
+from clbench.adapters import describe_adapter, load_tensors
+from clbench.attaching import lora_config
 from clbench.backbones import Job, Sampler, backbone_folder, open_backbone
 from clbench.backbones.common import to_vae
 from clbench.backbones.flux import FluxKontextBackbone

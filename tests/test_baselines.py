@@ -10,7 +10,8 @@ import torch
 from test_systems import EFFECTS, Recorder, cases_of
 from typer.testing import CliRunner
 
-from clbench.adapters import describe_adapter, load_tensors, save_adapter
+from clbench.adapter_writing import save_adapter
+from clbench.adapters import describe_adapter, load_tensors
 from clbench.backbones import Sampler
 from clbench.cli import app
 from clbench.edit import certificate
@@ -124,7 +125,7 @@ def test_cat_of_two_gives_the_pictures_of_both_loaded_together(world):
 def test_unmergeable_teachers_are_said_when_the_system_is_opened(bench, mini_world):
     from mini_parts import build_flux_pipeline, random_lora
 
-    from clbench.adapters import save_adapter
+    from clbench.adapter_writing import save_adapter
 
     save_adapter(mini_world.root / "teachers" / "sepia.safetensors", *random_lora(build_flux_pipeline(), 5, rank=2))
     with pytest.raises(ClbenchError, match="'ties' needs equal ranks"):

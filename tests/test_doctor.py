@@ -12,7 +12,7 @@ from mini_parts import build_flux_pipeline, random_lora
 from PIL import Image
 
 from clbench import doctor
-from clbench.adapters import save_adapter
+from clbench.adapter_writing import save_adapter
 from clbench.doctor import examine, weight_bytes
 
 

@@ -10,7 +10,7 @@ import pytest
 from mini_parts import random_lora
 from typer.testing import CliRunner
 
-from clbench.adapters import save_adapter
+from clbench.adapter_writing import save_adapter
 from clbench.backbones.parts import check_resolution
 from clbench.cli import app
 from clbench.images import write_png

@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from clbench import dialects
-from clbench.adapters import METADATA_KEY, describe_adapter, load_tensors, save_adapter
+from clbench.adapter_metadata import METADATA_KEY
+from clbench.adapter_writing import save_adapter
+from clbench.adapters import describe_adapter, load_tensors
 from clbench.export import export_adapter
 from clbench.registry import ClbenchError
 

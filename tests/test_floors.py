@@ -39,7 +39,7 @@ ROOMS = {
     "rich": ("clbench.console", "clbench.notices"),
     "matplotlib": ("clbench.report",),
     "torch": (
-        "clbench.backbones", "clbench.adapters", "clbench.metrics", "clbench.encoders", "clbench.truth",
+        "clbench.backbones", "clbench.adapter_writing", "clbench.metrics", "clbench.encoders", "clbench.truth",
         "clbench.score", "clbench.calibration", "clbench.doctor", "clbench.merging", "clbench.memory.pool",
         "clbench.memory.probe", "clbench.memory.meter", "clbench.selftest", "clbench.export",
     ),
@@ -50,7 +50,8 @@ QUICK = (
     *(f"clbench.{name}" for name in CLI), "clbench.console", "clbench.jobs", "clbench.order", "clbench.judging",
     "clbench.training", "clbench.listing", "clbench.lock", "clbench.world", "clbench.suite",
     "clbench.sources", "clbench.results", "clbench.systems", "clbench.backbones", "clbench.edit",
-    "clbench.adapters", "clbench.factors", "clbench.dialects", "clbench.tensor_file", "clbench.hashing", "clbench.tables",
+    "clbench.adapters", "clbench.adapter_metadata", "clbench.adapter_writing", "clbench.attaching",
+    "clbench.factors", "clbench.dialects", "clbench.tensor_file", "clbench.hashing", "clbench.tables",
     "clbench.world_file", "clbench.world_checks", "clbench.world_adapters", "clbench.types",
     "clbench.registry", "clbench.notices", "clbench.left_out", "clbench.runnable", "clbench.doctor", "clbench.source_check",
     "clbench.backbones.hub", "clbench.backbones.parts",

@@ -8,7 +8,8 @@ import torch
 from mini_parts import build_flux_pipeline, full_lora
 from test_backbones import FEW, FULL, TOLERANCE, jobs_of, largest_difference
 
-from clbench.adapters import describe_adapter, save_adapter
+from clbench.adapter_writing import save_adapter
+from clbench.adapters import describe_adapter
 from clbench.backbones import open_backbone
 from clbench.backbones.common import linear_layers
 from clbench.backbones.folding import FoldedAdapters, Weighted

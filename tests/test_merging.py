@@ -11,7 +11,9 @@ from mini_parts import build_flux_pipeline, full_lora, random_lora
 from whole_merge import write_whole
 
 from clbench import merging
-from clbench.adapters import describe_adapter, load_tensors, lora_config, save_adapter
+from clbench.adapter_writing import save_adapter
+from clbench.adapters import describe_adapter, load_tensors
+from clbench.attaching import lora_config
 from clbench.merging import FACTORWISE, METHODS, Merge, Part, merge_adapters, usual_weight, write_merged
 from clbench.registry import ClbenchError
 from clbench.world import load_world

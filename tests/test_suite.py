@@ -182,7 +182,7 @@ def test_joints_are_those_of_a_world_that_names_one(suite_file, mini_world, mini
 def test_merged_is_the_linear_merge_where_teachers_can_be_merged_so(suite_file, mini_world):
     from mini_parts import build_flux_pipeline, random_lora
 
-    from clbench.adapters import save_adapter
+    from clbench.adapter_writing import save_adapter
 
     suite_file.write_text(SUITE.replace('["teacher"]', '["merged", "teacher"]'))
     suite = load_suite(suite_file)
@@ -204,7 +204,7 @@ def test_merges_for_which_the_teachers_do_not_fit_are_left_out(suite_file, mini_
     """One that needs equal ranks is no reason to leave the others out."""
     from mini_parts import build_flux_pipeline, random_lora
 
-    from clbench.adapters import save_adapter
+    from clbench.adapter_writing import save_adapter
 
     named = '["merged-ties", "merged-cat", "merged-linear+accelerator", "merged-ties+accelerator", "teacher"]'
     suite_file.write_text(SUITE.replace('["teacher"]', named))

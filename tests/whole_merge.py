@@ -12,7 +12,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from clbench.adapters import load_tensors, lora_values, save_adapter
+from clbench.adapter_writing import save_adapter
+from clbench.adapters import load_tensors
+from clbench.attaching import lora_values
 from clbench.merging import Merge
 
 MERGED = "zx_merged"

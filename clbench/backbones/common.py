@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from clbench.adapters import AdapterInfo, check_adapter, describe_adapter, load_tensors, lora_config
+from clbench.adapters import AdapterInfo, describe_adapter, load_tensors
+from clbench.attaching import check_adapter, lora_config
 from clbench.backbones import Job, Sampler
 from clbench.backbones.folding import FoldedAdapters, Weighted
 from clbench.backbones.noise import CaseNoiseScheduler, check_library, generators

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clbench import dialects
-from clbench.adapters import AdapterInfo, check_modules, describe_adapter, read_header
+from clbench.adapters import AdapterInfo, describe_adapter
+from clbench.attaching import check_modules
 from clbench.cost.bases import base_from_config, find_base
 from clbench.cost.shapes import Base, Linear
 from clbench.cost.targets import dtype_bytes
 from clbench.factors import Factor
 from clbench.registry import ClbenchError
+from clbench.tensor_file import read_header
 from clbench.world import World
 
 HUB_PRESETS = {"black-forest-labs/FLUX.1-Kontext-dev": "flux-kontext", "Qwen/Qwen-Image-Edit": "qwen-image-edit"}

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clbench.adapters import describe_adapter, load_tensors, save_adapter
+from clbench.adapter_writing import save_adapter
+from clbench.adapters import describe_adapter, load_tensors
 from clbench.memory.points import Point
 from clbench.registry import ClbenchError
 from clbench.world import World

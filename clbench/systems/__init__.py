@@ -68,7 +68,7 @@ class Bench:
     @cached_property
     def base_shapes(self) -> dict[str, tuple[int, ...]]:
         """Module shapes of the transformer, read from headers so that adapters are checked early."""
-        from clbench.adapters import base_shapes
+        from clbench.attaching import base_shapes
         from clbench.backbones import backbone_folder
 
         return base_shapes(backbone_folder(self.world) / "transformer")

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from clbench.adapter_prompts import as_trained, other_words, prompt_kind, require_instruction
-from clbench.adapters import AdapterInfo, check_adapter, describe_adapter
+from clbench.adapters import AdapterInfo, describe_adapter
+from clbench.attaching import check_adapter
 from clbench.backbones import Job, Sampler, backbone_folder
 from clbench.holds import trained_on
 from clbench.probes import INSTRUCTION, TRIGGER, TWICE, Style, left_out, prompt_of

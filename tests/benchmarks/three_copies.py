@@ -51,7 +51,8 @@ from benchmarks.wide_model import write_wide
 from diffusers import FluxKontextPipeline, FluxTransformer2DModel
 from peft import LoraConfig
 
-from clbench.adapters import describe_adapter, load_tensors, lora_config
+from clbench.adapters import describe_adapter, load_tensors
+from clbench.attaching import lora_config
 from clbench.backbones import backbone_folder
 from clbench.memory.meter import Meter
 from clbench.world import World, load_world

@@ -8,7 +8,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 from torch import nn
 
-from clbench.adapters import save_adapter
+from clbench.adapter_writing import save_adapter
 from reference_trainer.networks import target_modules
 
 TEACHER_RANK = 8

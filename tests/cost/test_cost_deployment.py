@@ -242,7 +242,8 @@ def test_a_file_that_holds_one_matrix_for_several_modules(mini_world, tmp_path, 
     from mini_parts import build_flux_pipeline, full_lora
     from safetensors.torch import load_file, save_file
 
-    from clbench.adapters import describe_adapter, load_tensors, save_adapter
+    from clbench.adapter_writing import save_adapter
+    from clbench.adapters import describe_adapter, load_tensors
     from clbench.export import export_adapter
 
     save_adapter(tmp_path / "a.safetensors", *full_lora(build_flux_pipeline(), 0, skip=skip))
@@ -263,7 +264,7 @@ def test_a_file_that_holds_one_matrix_for_several_modules(mini_world, tmp_path, 
 def test_a_foreign_adapter_is_refused(mini_world_file, tmp_path):
     from mini_parts import build_flux_pipeline, random_lora
 
-    from clbench.adapters import save_adapter
+    from clbench.adapter_writing import save_adapter
 
     factors, metadata = random_lora(build_flux_pipeline(), 9)
     strange = {name.replace("attn", "attention"): value for name, value in factors.items()}

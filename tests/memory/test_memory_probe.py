@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from clbench.adapters import describe_adapter, load_tensors, save_adapter
+from clbench.adapter_writing import save_adapter
+from clbench.adapters import describe_adapter, load_tensors
 from clbench.cli import app
 from clbench.cost.answer import answer
 from clbench.cost.options import Options
@@ -91,7 +92,9 @@ def test_a_concatenation_of_files_of_different_dtypes_has_one(mini_world, tmp_pa
     import torch
     from mini_parts import build_flux_pipeline, random_lora
 
-    from clbench.adapters import describe_adapter, load_tensors, read_header, save_adapter
+    from clbench.adapter_writing import save_adapter
+    from clbench.adapters import describe_adapter, load_tensors
+    from clbench.tensor_file import read_header
 
     pipe, files = build_flux_pipeline(), []
     for seed, (dtype, targets) in enumerate(zip(dtypes, (("to_q",), ("to_q", "to_k")), strict=True)):

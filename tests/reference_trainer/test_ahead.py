@@ -8,7 +8,8 @@ import pytest
 from mini_training import changed
 
 from clbench import training
-from clbench.adapters import describe_adapter, load_tensors, save_adapter
+from clbench.adapter_writing import save_adapter
+from clbench.adapters import describe_adapter, load_tensors
 from clbench.registry import ClbenchError
 from reference_trainer import train
 from reference_trainer.config import LoraTable

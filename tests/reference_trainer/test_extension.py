@@ -79,7 +79,8 @@ def test_the_budget_counts_for_each_new_effect(shop_floor):
 
 def save_unnamed(path, copy):
     """The same adapter without a word about its effects."""
-    from clbench.adapters import load_tensors, save_adapter
+    from clbench.adapter_writing import save_adapter
+    from clbench.adapters import load_tensors
 
     info = describe_adapter(path)
     save_adapter(copy, load_tensors(info), info.metadata)
@@ -118,7 +119,8 @@ def test_what_the_header_says_is_believed(shop_floor):
     world, recipe, out = shop_floor
     path = world.root / "named.safetensors"
     info = describe_adapter(world.root / "collection.safetensors")
-    from clbench.adapters import load_tensors, save_adapter
+    from clbench.adapter_writing import save_adapter
+    from clbench.adapters import load_tensors
 
     says = {"clbench.effects": "sepia", "clbench.steps": "2", "clbench.shift": "3.0"}
     save_adapter(path, load_tensors(info), info.metadata, says)

@@ -136,7 +136,7 @@ def test_kept_weights_follow_an_update(make_backbone, make_inputs):
 
 
 def test_adapters_of_another_base_are_refused(make_backbone, tmp_path):
-    from clbench.adapters import save_adapter
+    from clbench.adapter_writing import save_adapter
 
     backbone = make_backbone()
     path = tmp_path / "other.safetensors"
@@ -149,7 +149,7 @@ def test_adapters_of_another_base_are_refused(make_backbone, tmp_path):
 
 def test_an_adapter_of_the_last_layer_alone_is_taken(make_backbone, pipe, tmp_path):
     """Its name, proj_out, is also the end of a module's in every single block, which this file does not adapt."""
-    from clbench.adapters import save_adapter
+    from clbench.adapter_writing import save_adapter
 
     backbone, path = make_backbone(), tmp_path / "last.safetensors"
     width, out = pipe.transformer.proj_out.in_features, pipe.transformer.proj_out.out_features

@@ -15,7 +15,8 @@ from mini_parts import converter_of_width
 from mini_training import Stop, changed, interrupted
 from safetensors.torch import load_file
 
-from clbench.adapters import describe_adapter, load_tensors, save_adapter
+from clbench.adapter_writing import save_adapter
+from clbench.adapters import describe_adapter, load_tensors
 from clbench.registry import ClbenchError
 from clbench.world import World
 from reference_trainer import distill
@@ -423,7 +424,7 @@ def killed(*_):
 
 def test_a_joint_lora_is_trained_on_the_effects_that_have_a_teacher(shop_floor):
     """It is compared with their collection; a world without any teacher asks for all of its effects."""
-    from clbench.adapters import read_header
+    from clbench.tensor_file import read_header
 
     world, recipe, out = shop_floor
 
