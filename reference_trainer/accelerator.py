@@ -10,13 +10,14 @@ from torch import Tensor
 
 from clbench.provenance import hash_value
 from clbench.types import seed_from
-from reference_trainer.config import AcceleratorConfig, StudentConfig, settings
 from reference_trainer.dice import Dice
 from reference_trainer.distill import SheetRows, add_roles, is_finished, prepare, require_room, run_distillation
 from reference_trainer.examples import Picture, general_examples, pixels
 from reference_trainer.loop import Progress
 from reference_trainer.networks import Backbone
+from reference_trainer.settings import settings
 from reference_trainer.streams import Router, Stream
+from reference_trainer.student_config import AcceleratorConfig, StudentConfig
 from reference_trainer.targets import TargetStore
 from reference_trainer.workshop import Workshop
 

@@ -11,7 +11,8 @@ from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.types import Effect, seed_from
 from reference_trainer.accelerator import describe, general_stream, guidance_of, target_store
-from reference_trainer.config import CollectionConfig, LoraTable, settings
+from reference_trainer.collection_config import CollectionConfig
+from reference_trainer.config import LoraTable
 from reference_trainer.dice import Dice
 from reference_trainer.distill import add_roles, is_finished, prepare, require_room, run_distillation
 from reference_trainer.examples import general_examples
@@ -20,6 +21,7 @@ from reference_trainer.loop import Progress
 from reference_trainer.merged_start import start_from_merged
 from reference_trainer.networks import STUDENT, target_modules
 from reference_trainer.prompting import coherence, gram, wordings_fact
+from reference_trainer.settings import settings
 from reference_trainer.starts import (
     require_modules,
     require_prompt,

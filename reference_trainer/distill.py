@@ -15,7 +15,7 @@ from clbench.adapter_writing import save_adapter
 from clbench.types import seed_from
 from reference_trainer import processes
 from reference_trainer.checkpoint import Checkpoints, DiceState, finish, finished
-from reference_trainer.config import CollectionConfig, StudentConfig
+from reference_trainer.collection_config import CollectionConfig
 from reference_trainer.dice import Dice
 from reference_trainer.learner import Later, Learner
 from reference_trainer.loop import Job, Progress, train
@@ -27,6 +27,7 @@ from reference_trainer.rollout import Trajectory, simulate
 from reference_trainer.room import require_adapter_room
 from reference_trainer.sheets import write_sheet
 from reference_trainer.streams import Batch, Router
+from reference_trainer.student_config import StudentConfig
 from reference_trainer.workshop import Workshop
 
 

@@ -20,7 +20,7 @@ from clbench.registry import ClbenchError
 from clbench.tensor_file import read_header
 from clbench.types import Effect, seed_from
 from reference_trainer.accelerator import describe, general_stream, guidance_of, target_store
-from reference_trainer.config import ExtensionConfig, settings
+from reference_trainer.collection_config import ExtensionConfig
 from reference_trainer.dice import Dice
 from reference_trainer.distill import (
     Distillation,
@@ -37,6 +37,7 @@ from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, target_modules
 from reference_trainer.prompting import Prompts, coherence, gram, student_prompt, wordings_fact
+from reference_trainer.settings import settings
 from reference_trainer.starts import require_prompt, require_size, require_times, tell_repeated
 from reference_trainer.streams import Replay, Router, Stream
 from reference_trainer.taught import add_teachers, describe_taught, effect_stream, first_rows, lessons

@@ -21,7 +21,7 @@ from torch import Tensor
 from clbench.hashing import file_digest
 from clbench.types import seed_from
 from reference_trainer.accelerator import counted
-from reference_trainer.config import CollectionConfig
+from reference_trainer.collection_config import CollectionConfig
 from reference_trainer.dice import Dice
 from reference_trainer.distill import Distillation
 from reference_trainer.examples import distillation_sources, pixels

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reference_trainer.config import AcceleratorConfig, CollectionConfig, LossesTable, StudentConfig, TimesTable
+from reference_trainer.collection_config import CollectionConfig
 from reference_trainer.schedule import ABOVE_SCORE_TIME
+from reference_trainer.student_config import AcceleratorConfig, LossesTable, StudentConfig, TimesTable
 
 Reasons = Iterator[tuple[str, str]]
 """Keys, with dots where they lie in a table of the stage, and why they do nothing."""

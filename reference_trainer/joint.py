@@ -18,7 +18,6 @@ from clbench.provenance import hash_value
 from clbench.types import Effect, seed_from
 from reference_trainer import processes
 from reference_trainer.checkpoint import DiceState, finish
-from reference_trainer.config import JointConfig, settings
 from reference_trainer.dice import Dice
 from reference_trainer.distill import add_up, is_finished
 from reference_trainer.examples import Pair, pixels, teacher_pairs
@@ -26,10 +25,12 @@ from reference_trainer.learner import Learner
 from reference_trainer.loop import Job, Progress, train
 from reference_trainer.networks import STUDENT, Backbone, Inputs
 from reference_trainer.objective import flow_matching_pieces
+from reference_trainer.pairs_config import JointConfig
 from reference_trainer.prompting import Prompts, student_prompt
 from reference_trainer.rollout import sample_teachers
 from reference_trainer.room import require_adapter_room
 from reference_trainer.schedule import SCORE_TIME, add_noise
+from reference_trainer.settings import settings
 from reference_trainer.sheets import write_sheet
 from reference_trainer.streams import Stream, kinds_of
 from reference_trainer.workshop import Workshop

@@ -19,7 +19,6 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from reference_trainer import processes
-from reference_trainer.config import StudentConfig
 from reference_trainer.dice import Dice
 from reference_trainer.losses import GUIDANCE, dmd, dmd_gradient, flow_matching, per_sample_mean, ta_fm, velocity_matching
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Inputs, Predicting
@@ -36,6 +35,7 @@ from reference_trainer.schedule import (
     to_x0,
 )
 from reference_trainer.streams import Batch
+from reference_trainer.student_config import StudentConfig
 
 Logs = dict[str, float]
 Times = tuple[Float[Tensor, " b"], Float[Tensor, " b"]]

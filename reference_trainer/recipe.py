@@ -10,15 +10,11 @@ from pydantic import Field
 
 from clbench.registry import ClbenchError, suggestion
 from clbench.tables import Table, read_toml, validated
-from reference_trainer.config import (
-    AcceleratorConfig,
-    CollectionConfig,
-    ExtensionConfig,
-    JointConfig,
-    TeachersConfig,
-)
+from reference_trainer.collection_config import CollectionConfig, ExtensionConfig
 from reference_trainer.idle import idle, written
+from reference_trainer.pairs_config import JointConfig, TeachersConfig
 from reference_trainer.pretrain_config import BaseConfig, EncodersConfig
+from reference_trainer.student_config import AcceleratorConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 

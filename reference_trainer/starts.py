@@ -14,7 +14,9 @@ from clbench.types import Effect, PromptKind
 from clbench.world import World
 from clbench.world_file import FewStepTable
 from reference_trainer import processes
-from reference_trainer.config import LoraTable, PairsConfig, StudentConfig
+from reference_trainer.config import LoraTable
+from reference_trainer.pairs_config import PairsConfig
+from reference_trainer.student_config import StudentConfig
 
 
 def check_precision(world: World, config: PairsConfig | StudentConfig, stage: str) -> None:

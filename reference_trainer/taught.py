@@ -15,7 +15,7 @@ from clbench.hashing import file_digest
 from clbench.registry import ClbenchError
 from clbench.types import Effect, seed_from
 from reference_trainer.accelerator import counted
-from reference_trainer.config import CollectionConfig
+from reference_trainer.collection_config import CollectionConfig
 from reference_trainer.distill import SheetRows
 from reference_trainer.examples import Picture, distillation_sources, pixels
 from reference_trainer.loop import Progress

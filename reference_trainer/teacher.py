@@ -15,7 +15,6 @@ from clbench.provenance import hash_value
 from clbench.types import Effect, seed_from
 from reference_trainer import processes
 from reference_trainer.checkpoint import Checkpoints, DiceState, finish, finished
-from reference_trainer.config import TeachersConfig, settings
 from reference_trainer.dice import Dice
 from reference_trainer.distill import add_up
 from reference_trainer.examples import Pair, pixels, teacher_pairs
@@ -23,10 +22,12 @@ from reference_trainer.learner import Learner
 from reference_trainer.loop import Job, Progress, train
 from reference_trainer.networks import Backbone, Inputs
 from reference_trainer.objective import flow_matching_pieces
+from reference_trainer.pairs_config import TeachersConfig
 from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import sample_teachers
 from reference_trainer.room import require_adapter_room
 from reference_trainer.schedule import SCORE_TIME, add_noise
+from reference_trainer.settings import settings
 from reference_trainer.sheets import write_sheet
 from reference_trainer.workshop import Workshop
 

@@ -27,11 +27,11 @@ from reference_trainer.choice import (
     tell_preferred,
 )
 from reference_trainer.collection import read_start, train_collection
-from reference_trainer.config import JointConfig, TeachersConfig
 from reference_trainer.examples import check_pairs, check_sources, teacher_pairs
 from reference_trainer.extension import Origin, budget, read_origin, train_extension
 from reference_trainer.joint import train_joint
 from reference_trainer.loop import Progress, telling
+from reference_trainer.pairs_config import JointConfig, TeachersConfig
 from reference_trainer.pretrain_config import with_seed
 from reference_trainer.prompting import with_triggers
 from reference_trainer.recipe import Recipe

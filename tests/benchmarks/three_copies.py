@@ -56,7 +56,7 @@ from clbench.attaching import lora_config
 from clbench.backbones import backbone_folder
 from clbench.memory.meter import Meter
 from clbench.world import World, load_world
-from reference_trainer.config import CollectionConfig
+from reference_trainer.collection_config import CollectionConfig
 from reference_trainer.dice import Dice
 from reference_trainer.distill import Distillation, add_roles, prepare
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone

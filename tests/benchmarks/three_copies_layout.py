@@ -11,7 +11,6 @@ from diffusers import FluxTransformer2DModel
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from reference_trainer.config import StudentConfig
 from reference_trainer.dice import Dice
 from reference_trainer.learner import learning_rate
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Inputs
@@ -20,6 +19,7 @@ from reference_trainer.precision import Precision, training_precision
 from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import Trajectory, simulate
 from reference_trainer.streams import Batch, Router
+from reference_trainer.student_config import StudentConfig
 
 TEACHER = "teacher"
 SEED = 0

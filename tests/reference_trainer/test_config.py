@@ -9,10 +9,13 @@ import pytest
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.scenes import SPLITS
-from reference_trainer.config import AcceleratorConfig, CollectionConfig, JointConfig, TeachersConfig, settings
+from reference_trainer.collection_config import CollectionConfig
+from reference_trainer.pairs_config import JointConfig, TeachersConfig
 from reference_trainer.pretrain import recipe_key
 from reference_trainer.pretrain_config import TRAINING_SPLITS, with_seed
 from reference_trainer.recipe import RECIPES, Recipe, load_recipe
+from reference_trainer.settings import settings
+from reference_trainer.student_config import AcceleratorConfig
 
 
 @pytest.mark.parametrize(

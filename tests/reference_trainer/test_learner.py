@@ -12,12 +12,12 @@ import pytest
 import torch
 from formula_backbone import FormulaBackbone, words
 
-from reference_trainer.config import StudentConfig
 from reference_trainer.dice import Dice
 from reference_trainer.distill import prepare
 from reference_trainer.learner import Learner
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone
 from reference_trainer.streams import Router, Stream
+from reference_trainer.student_config import StudentConfig
 
 SETTINGS = {"lr": 0.02, "fake_lr": 0.05, "clip": 1.0, "warmup": 3, "weight_decay": 0.2, "ema": 0.9}
 SIZES = [0.1, 40.0, 0.5, 7.0, 0.02, 3.0]

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from reference_trainer.config import LossesTable, StudentConfig, TimesTable
 from reference_trainer.dice import Dice
 from reference_trainer.losses import NonFiniteError
 from reference_trainer.objective import Objective
 from reference_trainer.rollout import simulate
 from reference_trainer.streams import Batch
+from reference_trainer.student_config import LossesTable, StudentConfig, TimesTable
 
 SWITCHES = {"dmd_bs": False, "dmd_ts": False, "ta_fm": False}
 

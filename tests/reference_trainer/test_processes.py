@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 from clbench.registry import ClbenchError
 from clbench.world import load_world
 from reference_trainer import processes
-from reference_trainer.config import CollectionConfig, settings
+from reference_trainer.collection_config import CollectionConfig
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.processes import Mean
 from reference_trainer.recipe import load_recipe
+from reference_trainer.settings import settings
 from reference_trainer.train import run
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from clbench.adapters import describe_adapter
 from clbench.registry import ClbenchError
-from reference_trainer.config import CollectionConfig, LoraTable
+from reference_trainer.collection_config import CollectionConfig
+from reference_trainer.config import LoraTable
 from reference_trainer.networks import Backbone
 from reference_trainer.room import TRAINED_BYTES, file_numbers, require_adapter_room
 from reference_trainer.train import Extend, run

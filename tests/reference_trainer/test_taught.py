@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 import torch
 
-from reference_trainer.config import CollectionConfig
+from reference_trainer.collection_config import CollectionConfig
 from reference_trainer.examples import Picture
 from reference_trainer.prompting import Prompts
 from reference_trainer.targets import TargetStore

@@ -9,11 +9,11 @@ import torch
 from benchmarks.tensor_memory import LiveTensors
 from benchmarks.three_copies_layout import Lora, ThreeCopies, ThreeCopiesTraining, row
 
-from reference_trainer.config import StudentConfig
 from reference_trainer.dice import Dice
 from reference_trainer.distill import prepare
 from reference_trainer.networks import FAKE_SCORE, STUDENT
 from reference_trainer.streams import Router, Stream
+from reference_trainer.student_config import StudentConfig
 
 TEACHERS = ("teacher_0000", "teacher_0001")
 CONFIG = StudentConfig(batch=4, steps=2, fake_updates=2, warmup=0)

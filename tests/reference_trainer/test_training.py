@@ -21,11 +21,12 @@ from clbench.registry import ClbenchError
 from clbench.world import World
 from reference_trainer import distill
 from reference_trainer.choice import teacher_files
-from reference_trainer.config import LoraTable, LossesTable
+from reference_trainer.config import LoraTable
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.objective import Objective
 from reference_trainer.starts import check_sampling, tell_repeated
+from reference_trainer.student_config import LossesTable
 from reference_trainer.train import Extend, run
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from formula_backbone import SHAPE, FormulaBackbone, Pass, words
 
-from reference_trainer.config import StudentConfig
 from reference_trainer.dice import Dice
 from reference_trainer.distill import Distillation, prepare
 from reference_trainer.learner import Learner
 from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone
 from reference_trainer.streams import Batch, Router, Stream
+from reference_trainer.student_config import StudentConfig
 
 TEACHERS: list[str | None] = ["teacher_0000", "teacher_0001"]
 INSTRUCTIONS, CAPTIONS, EMPTY = [0.5, -0.25], [-1.0, 1.25], 0.125

@@ -14,12 +14,12 @@ import pytest
 import torch
 from formula_backbone import SHAPE, FormulaBackbone, words
 
-from reference_trainer.config import LossesTable, StudentConfig
 from reference_trainer.dice import Dice
 from reference_trainer.networks import FAKE_SCORE, STUDENT
 from reference_trainer.objective import Objective
 from reference_trainer.rollout import Trajectory
 from reference_trainer.streams import Batch
+from reference_trainer.student_config import LossesTable, StudentConfig
 
 TEACHERS = ["teacher_0001", "teacher_0000", None]
 ANCHORED = [0, 1]  # rows of the effect stream; row 2 is the general stream's and has no stored output
