@@ -15,7 +15,7 @@ from reference_trainer.choice import choose_effects
 from reference_trainer.collection import read_start
 from reference_trainer.config import LoraTable
 from reference_trainer.examples import check_sources
-from reference_trainer.networks import Modules, adapted
+from reference_trainer.lora_modules import Modules, adapted
 from reference_trainer.prompting import with_triggers
 from reference_trainer.recipe import Recipe
 from reference_trainer.starts import check_precision, check_sampling, require_rank_room, require_size

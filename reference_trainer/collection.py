@@ -18,8 +18,9 @@ from reference_trainer.distill import add_roles, is_finished, prepare, require_r
 from reference_trainer.examples import general_examples
 from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
+from reference_trainer.lora_modules import target_modules
 from reference_trainer.merged_start import start_from_merged
-from reference_trainer.networks import STUDENT, target_modules
+from reference_trainer.predicting import STUDENT
 from reference_trainer.prompting import coherence, gram, wordings_fact
 from reference_trainer.settings import settings
 from reference_trainer.starts import (

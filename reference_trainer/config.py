@@ -7,7 +7,7 @@ from pydantic import Field
 from clbench.adapter_writing import StoredDtype
 from clbench.registry import ClbenchError, Registry
 from clbench.tables import Table
-from reference_trainer.networks import Modules
+from reference_trainer.lora_modules import Modules
 
 
 class LoraTable(Table):

@@ -19,8 +19,9 @@ from reference_trainer.collection_config import CollectionConfig
 from reference_trainer.dice import Dice
 from reference_trainer.learner import Later, Learner
 from reference_trainer.loop import Job, Progress, train
-from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone
+from reference_trainer.networks import Backbone
 from reference_trainer.objective import Logs, Objective, Pieces
+from reference_trainer.predicting import FAKE_SCORE, STUDENT
 from reference_trainer.processes import Mean
 from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import Trajectory, simulate

@@ -35,7 +35,9 @@ from reference_trainer.distill import (
 from reference_trainer.examples import distillation_sources, general_examples
 from reference_trainer.gauges import make_gauges
 from reference_trainer.loop import Progress
-from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone, target_modules
+from reference_trainer.lora_modules import target_modules
+from reference_trainer.networks import Backbone
+from reference_trainer.predicting import FAKE_SCORE, STUDENT
 from reference_trainer.prompting import Prompts, coherence, gram, student_prompt, wordings_fact
 from reference_trainer.settings import settings
 from reference_trainer.starts import require_prompt, require_size, require_times, tell_repeated

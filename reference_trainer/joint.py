@@ -23,9 +23,10 @@ from reference_trainer.distill import add_up, is_finished
 from reference_trainer.examples import Pair, pixels, teacher_pairs
 from reference_trainer.learner import Learner
 from reference_trainer.loop import Job, Progress, train
-from reference_trainer.networks import STUDENT, Backbone, Inputs
+from reference_trainer.networks import Backbone
 from reference_trainer.objective import flow_matching_pieces
 from reference_trainer.pairs_config import JointConfig
+from reference_trainer.predicting import STUDENT, Inputs
 from reference_trainer.prompting import Prompts, student_prompt
 from reference_trainer.rollout import sample_teachers
 from reference_trainer.room import require_adapter_room

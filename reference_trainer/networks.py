@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from diffusers import FluxTransformer2DModel
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
@@ -28,73 +24,11 @@ from torch.utils.checkpoint import checkpoint
 from clbench.adapters import describe_adapter, load_tensors
 from clbench.attaching import check_adapter, lora_config
 from clbench.registry import ClbenchError
+from reference_trainer.lora_forward import Group, LoraForward, Paths, groups_of
+from reference_trainer.lora_modules import Modules, target_modules
 from reference_trainer.precision import Precision, training_precision
-from reference_trainer.prompting import Prompts
-
-LoraForward = Literal["merged", "low-rank"]
-Modules = Literal["all", "attention"]
-STUDENT, FAKE_SCORE = "student", "fake_score"
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rows start..stop of the batch use `adapter`; None is the plain base."""
-
-    adapter: str | None
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the transformer sees: noisy and source latents ``(B, T, C)``, times ``(B,)`` and prompts."""
-
-    noisy: Tensor
-    source: Tensor
-    time: Tensor
-    prompts: Prompts
-
-    def __len__(self) -> int:
-        return len(self.noisy)
-
-    def take(self, index: Tensor) -> Inputs:
-        return Inputs(self.noisy[index], self.source[index], self.time[index], self.prompts.take(index))
-
-    @staticmethod
-    def cat(parts: Sequence[Inputs]) -> Inputs:
-        return Inputs(
-            torch.cat([p.noisy for p in parts]),
-            torch.cat([p.source for p in parts]),
-            torch.cat([p.time for p in parts]),
-            Prompts.cat([p.prompts for p in parts]),
-        )
-
-
-@runtime_checkable
-class Predicting(Protocol):
-    """What a loss or a rollout asks of a `Backbone`: other layouts of transformer and adapters can answer it as well."""
-
-    def predict(self, inputs: Inputs, adapters: str | Sequence[str | None] | None) -> Tensor: ...
-
-
-def target_modules(transformer: FluxTransformer2DModel, modules: Modules = "all") -> list[str]:
-    """Full names of the linear layers that carry an adapter.
-
-    `all` is the paper's list: attention, feed-forward and modulation of every block; `attention` leaves the
-    last two kinds out. Embedders and the output layer carry none.
-    """
-    linear = [
-        name.removesuffix(".base_layer")  # where an adapter has been put in already
-        for name, module in transformer.named_modules()
-        if isinstance(module, nn.Linear) and ".lora_" not in name
-    ]
-    return adapted(linear, modules)
-
-
-def adapted(linear: Iterable[str], modules: Modules) -> list[str]:
-    """Those of a transformer's linear layers that carry an adapter, by their names."""
-    names = [name for name in linear if name.split(".")[0] in ("transformer_blocks", "single_transformer_blocks")]
-    return [n for n in names if ".attn." in n] if modules == "attention" else names
+from reference_trainer.predicting import Inputs
+from reference_trainer.resting import Resting
 
 
 class Backbone:
@@ -127,7 +61,7 @@ class Backbone:
         self.device = transformer.device
         self.image_ids = image_ids.to(self.device)
         self.text_ids = torch.zeros(text_length, 3, device=self.device)
-        self.lora_forward: LoraForward = lora_forward
+        self.paths = Paths(lora_forward)
         self.embedded_guidance = embedded_guidance
         self.precision: Precision = precision
         self.rows = rows
@@ -135,10 +69,8 @@ class Backbone:
             self.transformer.enable_gradient_checkpointing(self._checkpointed)
         linear = {name: module for name, module in transformer.named_modules() if isinstance(module, nn.Linear)}
         self.shapes: Mapping[str, tuple[int, ...]] = {name: tuple(module.weight.shape) for name, module in linear.items()}
-        self._plan: list[Group] = []
         self._layers: dict[str, LoraLayer] = {}
-        self._merged: dict[tuple[str, str], tuple[tuple[int, int], Tensor]] = {}
-        self._resting: dict[str, torch.device] = {}
+        self._resting = Resting(self.device)
 
     # ---- adapters ---------------------------------------------------------------------------------------------
     def add(self, name: str, config: LoraConfig, trainable: bool) -> None:
@@ -182,7 +114,7 @@ class Backbone:
         Where it `rests_on` another device than the backbone's, each layer fetches its factors for every pass. ValueError for
         merged weights, which would stay on the backbone's.
         """
-        if rests_on is not None and self.lora_forward == "merged":
+        if rests_on is not None and self.paths.way == "merged":
             raise ValueError("adapters that rest elsewhere are added low-rank: their merged weights would stay here")
         info = describe_adapter(path)
         check_adapter(info, self.shapes, "this backbone")
@@ -191,31 +123,11 @@ class Backbone:
         self.add(name, LoraConfig(**{**lora_config(info), "target_modules": whole}), trainable=False)
         self.load(name, load_tensors(info), str(path))
         if rests_on is not None:
-            self._resting[name] = torch.device(rests_on)
-            self._move(name, self._resting[name])
+            self._resting.rest(name, self._layers.values(), rests_on)
 
-    @contextmanager
-    def at_hand(self, name: str | None) -> Iterator[None]:
+    def at_hand(self, name: str | None) -> AbstractContextManager[None]:
         """Inside, an adapter that rests elsewhere is on the backbone's device, for many passes in a row."""
-        home = None if name is None else self._resting.get(name)
-        if name is None or home is None:
-            yield
-            return
-        self._move(name, self.device)
-        try:
-            yield
-        finally:
-            self._move(name, home)
-
-    def _move(self, name: str, device: torch.device) -> None:
-        """The adapter's factors to another device, for `_factors` to fetch from; pinned, where CUDA is to fetch them."""
-        pinned = self.device.type == "cuda" and device.type == "cpu"
-        for layer in self._layers.values():
-            for table in (layer.lora_A, layer.lora_B):
-                if name in table:
-                    factor = cast(nn.Linear, table[name].to(device))
-                    if pinned:
-                        factor.weight.data = factor.weight.data.pin_memory()
+        return self._resting.at_hand(name, self._layers.values())
 
     def parameters(self, name: str) -> dict[str, nn.Parameter]:
         """The adapter's own parameters by their key in a file (``<module>.lora_A.weight``)."""
@@ -263,12 +175,12 @@ class Backbone:
         if torch.is_grad_enabled() and len(set(names)) > 1:
             raise ValueError("a pass with gradient must belong to one role, got a mix of adapters")
         order = sorted(range(len(names)), key=lambda i: names[i] or "")
-        groups = _groups([names[i] for i in order])
+        groups = groups_of([names[i] for i in order])
         size = len(names) if self.rows is None or torch.is_grad_enabled() else self.rows
         if len(groups) == 1 and len(names) <= size:
             return self._forward(inputs, groups)
         parts = [order[start : start + size] for start in range(0, len(order), size)]
-        made = [self._forward(inputs.take(self._index(part)), _groups([names[i] for i in part])) for part in parts]
+        made = [self._forward(inputs.take(self._index(part)), groups_of([names[i] for i in part])) for part in parts]
         return torch.cat(made)[torch.argsort(self._index(order))]
 
     def _index(self, rows: Sequence[int]) -> Tensor:
@@ -278,7 +190,7 @@ class Backbone:
         guidance = None
         if self.transformer.config["guidance_embeds"]:
             guidance = torch.full((len(inputs),), self.embedded_guidance, device=self.device)
-        with self._routed(groups), training_precision(self.precision, self.device.type):
+        with self.paths.routed(self._layers, groups), training_precision(self.precision, self.device.type):
             out = self.transformer(
                 hidden_states=torch.cat([inputs.noisy, inputs.source], dim=1),
                 timestep=told_times(inputs.time, self.transformer.dtype),
@@ -291,107 +203,19 @@ class Backbone:
             )[0]
         return out[:, : inputs.noisy.shape[1]].to(inputs.noisy.dtype)
 
-    @contextmanager
-    def _routed(self, groups: list[Group]) -> Iterator[None]:
-        """Give every LoRA layer our forward for the length of one pass; peft's own is untouched otherwise."""
-        if self._plan:
-            raise RuntimeError("a forward pass of this backbone is already under way")
-        self._plan = groups
-        for name, layer in self._layers.items():
-            object.__setattr__(layer, "forward", partial(self._layer_forward, name, layer))
-        try:
-            yield
-        finally:
-            self._plan = []
-            for layer in self._layers.values():
-                object.__delattr__(layer, "forward")
-
     def _checkpointed(self, block: nn.Module, *given: object) -> tuple[Tensor, ...]:
         """The block's outputs; its inner values are computed again in the backward pass, by the plan of this pass."""
-        plan = self._plan
+        plan = self.paths.plan
 
         def run(*values: object) -> tuple[Tensor, ...]:
-            if self._plan is plan:
+            if self.paths.plan is plan:
                 return block(*values)
-            with self._routed(plan), training_precision(self.precision, self.device.type):
+            with self.paths.routed(self._layers, plan), training_precision(self.precision, self.device.type):
                 return block(*values)
 
         return checkpoint(run, *given, use_reentrant=False)
-
-    def _layer_forward(self, name: str, layer: LoraLayer, x: Tensor) -> Tensor:
-        base = _base(layer)
-        if len(self._plan) == 1:
-            return self._one(name, layer, self._plan[0].adapter, x)
-        if self.lora_forward == "low-rank":
-            out = F.linear(x, base.weight, base.bias)
-            for group in self._plan:
-                _add_low_rank(out[group.start : group.stop], layer, group.adapter, x[group.start : group.stop])
-            return out
-        return torch.cat(
-            [F.linear(x[g.start : g.stop], self._weight(name, layer, g.adapter), base.bias) for g in self._plan]
-        )
-
-    def _one(self, name: str, layer: LoraLayer, adapter: str | None, x: Tensor) -> Tensor:
-        base = _base(layer)
-        if adapter is None or adapter not in layer.lora_A:
-            return F.linear(x, base.weight, base.bias)
-        a, b = _factors(layer, adapter)
-        if self.lora_forward == "merged":
-            return F.linear(x, self._weight(name, layer, adapter), base.bias)
-        return F.linear(x, base.weight, base.bias) + F.linear(F.linear(x, a), b) * layer.scaling[adapter]
-
-    def _weight(self, name: str, layer: LoraLayer, adapter: str | None) -> Tensor:
-        """W + s B A; without gradient it is kept until A or B changes (torch counts in-place changes)."""
-        base = _base(layer).weight
-        if adapter is None or adapter not in layer.lora_A:
-            return base
-        a, b = _factors(layer, adapter)
-        if torch.is_grad_enabled():
-            # autograd then forms the whole weight's gradient before A's and B's; that costs no more than skinny
-            # products at these widths (measured with rank 8 and 32 at width 128)
-            return _merged(base, a, b, layer.scaling[adapter])
-        version = (a._version, b._version)
-        kept = self._merged.get((name, adapter))
-        if kept is None or kept[0] != version:
-            kept = (version, _merged(base, a, b, layer.scaling[adapter]))
-            self._merged[name, adapter] = kept
-        return kept[1]
 
 
 def told_times(time: Tensor, held: torch.dtype) -> Tensor:
     """The times as the stock pipeline tells them to a transformer whose weights are `held`: rounded as its 1000 t and t are."""
     return time if held == torch.float32 else (1000 * time).to(held) / 1000
-
-
-def _merged(base: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """W + s B A, always in the precision of the weights, which is float32: a small change is lost in a bfloat16 sum."""
-    with torch.autocast(base.device.type, enabled=False):
-        return torch.addmm(base, b, a, alpha=scale)
-
-
-def _base(layer: LoraLayer) -> nn.Linear:
-    return cast(nn.Linear, layer.base_layer)
-
-
-def _factors(layer: LoraLayer, adapter: str) -> tuple[Tensor, Tensor]:
-    """A ``(r, in)`` and B ``(out, r)``, on the layer's device; themselves, and no copies, where they rest there."""
-    a, b = (cast(nn.Linear, table[adapter]).weight for table in (layer.lora_A, layer.lora_B))
-    there = _base(layer).weight.device
-    return a.to(there, non_blocking=True), b.to(there, non_blocking=True)
-
-
-def _add_low_rank(out: Tensor, layer: LoraLayer, adapter: str | None, x: Tensor) -> None:
-    if adapter is not None and adapter in layer.lora_A:
-        a, b = _factors(layer, adapter)
-        out += F.linear(F.linear(x, a), b) * layer.scaling[adapter]
-
-
-def _groups(names: Sequence[str | None]) -> list[Group]:
-    """Runs of equal neighbours."""
-    groups: list[Group] = []
-    for index, name in enumerate(names):
-        if groups and groups[-1].adapter == name:
-            groups[-1] = Group(name, groups[-1].start, index + 1)
-        else:
-            groups.append(Group(name, index, index + 1))
-    return groups

@@ -21,7 +21,7 @@ from torch import Tensor
 from reference_trainer import processes
 from reference_trainer.dice import Dice
 from reference_trainer.losses import GUIDANCE, dmd, dmd_gradient, flow_matching, per_sample_mean, ta_fm, velocity_matching
-from reference_trainer.networks import FAKE_SCORE, STUDENT, Inputs, Predicting
+from reference_trainer.predicting import FAKE_SCORE, STUDENT, Inputs, Predicting
 from reference_trainer.processes import Mean
 from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import Trajectory

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from clbench.tables import Table
 from clbench.types import PromptKind
 from reference_trainer.config import HabitsTable, LoraTable, registered
-from reference_trainer.networks import LoraForward
+from reference_trainer.lora_forward import LoraForward
 from reference_trainer.precision import Precision
 from reference_trainer.schedule import SCORE_TIME
 

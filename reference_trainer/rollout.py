@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reference_trainer.dice import Dice
 from reference_trainer.losses import usual_guidance
-from reference_trainer.networks import STUDENT, Inputs, Predicting
+from reference_trainer.predicting import STUDENT, Inputs, Predicting
 from reference_trainer.prompting import Prompts
 from reference_trainer.schedule import add_noise, to_x0
 

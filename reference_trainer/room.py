@@ -16,7 +16,8 @@ from torch import nn
 from clbench.adapters import AdapterInfo, describe_adapter
 from clbench.registry import ClbenchError
 from reference_trainer.config import LoraTable
-from reference_trainer.networks import Backbone, adapted
+from reference_trainer.lora_modules import adapted
+from reference_trainer.networks import Backbone
 
 TRAINED_BYTES = 16
 """Of each number in training, which is float32: itself, its gradient, and the two moments of AdamW."""

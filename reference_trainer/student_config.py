@@ -8,8 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from clbench.tables import Table
 from reference_trainer.config import HabitsTable, LoraTable, registered
+from reference_trainer.lora_forward import LoraForward
 from reference_trainer.losses import GUIDANCE
-from reference_trainer.networks import LoraForward
 from reference_trainer.precision import Precision
 from reference_trainer.schedule import ABOVE_SCORE_TIME, ANCHOR_TIME, SCORE_TIME, TARGET_GENERATION, TARGET_SCORE
 

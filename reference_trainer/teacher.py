@@ -20,9 +20,10 @@ from reference_trainer.distill import add_up
 from reference_trainer.examples import Pair, pixels, teacher_pairs
 from reference_trainer.learner import Learner
 from reference_trainer.loop import Job, Progress, train
-from reference_trainer.networks import Backbone, Inputs
+from reference_trainer.networks import Backbone
 from reference_trainer.objective import flow_matching_pieces
 from reference_trainer.pairs_config import TeachersConfig
+from reference_trainer.predicting import Inputs
 from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import sample_teachers
 from reference_trainer.room import require_adapter_room

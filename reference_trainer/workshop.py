@@ -20,7 +20,8 @@ from clbench.registry import ClbenchError
 from clbench.world import World
 from reference_trainer import processes
 from reference_trainer.latents import LatentSpace
-from reference_trainer.networks import Backbone, LoraForward
+from reference_trainer.lora_forward import LoraForward
+from reference_trainer.networks import Backbone
 from reference_trainer.precision import Precision
 from reference_trainer.prompting import PromptCache
 from reference_trainer.room import require_pipeline_room

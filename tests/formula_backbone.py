@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reference_trainer.networks import FAKE_SCORE, STUDENT, Inputs
+from reference_trainer.predicting import FAKE_SCORE, STUDENT, Inputs
 from reference_trainer.prompting import Prompts
 
 ADAPTERS = (STUDENT, FAKE_SCORE, "teacher_0000", "teacher_0001", None)

@@ -59,7 +59,8 @@ from clbench.world import World, load_world
 from reference_trainer.collection_config import CollectionConfig
 from reference_trainer.dice import Dice
 from reference_trainer.distill import Distillation, add_roles, prepare
-from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone
+from reference_trainer.networks import Backbone
+from reference_trainer.predicting import FAKE_SCORE, STUDENT
 from reference_trainer.prompting import Prompts
 from reference_trainer.recipe import load_recipe
 from reference_trainer.streams import Router, Stream
@@ -230,7 +231,7 @@ def measure(layout: str, asked: Setting, updates: int) -> Measured:
     frozen = aside + _bytes(p for p in parameters if not p.requires_grad)
     peak = meter.peak() - before
     if isinstance(training, Distillation):
-        training.backbone._merged.clear()  # they are made, and counted, again
+        training.backbone.paths.merged.clear()  # they are made, and counted, again
     for parameter in parameters:
         parameter.grad = None
     with LiveTensors() as live:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from reference_trainer.dice import Dice
 from reference_trainer.learner import learning_rate
-from reference_trainer.networks import FAKE_SCORE, STUDENT, Inputs
 from reference_trainer.objective import Objective
 from reference_trainer.precision import Precision, training_precision
+from reference_trainer.predicting import FAKE_SCORE, STUDENT, Inputs
 from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import Trajectory, simulate
 from reference_trainer.streams import Batch, Router

@@ -9,7 +9,7 @@ from diffusers import FluxTransformer2DModel
 from torch import nn
 
 from clbench.adapter_writing import save_adapter
-from reference_trainer.networks import target_modules
+from reference_trainer.lora_modules import target_modules
 
 TEACHER_RANK = 8
 

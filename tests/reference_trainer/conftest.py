@@ -56,7 +56,7 @@ def make_backbone(pipe, space):
 @pytest.fixture
 def make_inputs(space, cache):
     """A function: random inputs for a batch of the given size."""
-    from reference_trainer.networks import Inputs
+    from reference_trainer.predicting import Inputs
 
     def make(count: int, seed: int = 0) -> Inputs:
         g = torch.Generator().manual_seed(seed)

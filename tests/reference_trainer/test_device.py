@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from clbench.backbones.common import open_pipeline
 from clbench.world import load_world
-from reference_trainer import networks
+from reference_trainer import lora_forward
 from reference_trainer.dice import Dice
 from reference_trainer.logs import read_log
 from reference_trainer.optim import PretrainLearner
@@ -124,7 +124,7 @@ def test_every_routing_gives_the_batch_of_the_cpu(device, routing):
 
 def test_teachers_that_rest_on_the_cpu_are_fetched_for_each_pass(floor_elsewhere, device, monkeypatch):
     world, recipe, out = floor_elsewhere
-    seen, factors = set(), networks._factors
+    seen, factors = set(), lora_forward._factors
 
     def look(layer, adapter):
         resting = {table[adapter].weight.device.type for table in (layer.lora_A, layer.lora_B)}
@@ -132,7 +132,7 @@ def test_teachers_that_rest_on_the_cpu_are_fetched_for_each_pass(floor_elsewhere
         seen.add((adapter[:7], *resting, *{tensor.device.type for tensor in made}))
         return made
 
-    monkeypatch.setattr(networks, "_factors", look)
+    monkeypatch.setattr(lora_forward, "_factors", look)
     made = []
     for where in ("device", "cpu"):
         seen.clear()

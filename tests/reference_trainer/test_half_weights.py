@@ -16,7 +16,8 @@ from clbench.registry import ClbenchError
 from clbench.world import World, load_world
 from reference_trainer.ahead import check_ahead
 from reference_trainer.logs import read_log
-from reference_trainer.networks import STUDENT, Backbone, told_times
+from reference_trainer.networks import Backbone, told_times
+from reference_trainer.predicting import STUDENT
 from reference_trainer.recipe import load_recipe, with_pairs
 from reference_trainer.room import weight_bytes
 from reference_trainer.train import Extend, run

@@ -15,7 +15,8 @@ from formula_backbone import FormulaBackbone, words
 from reference_trainer.dice import Dice
 from reference_trainer.distill import prepare
 from reference_trainer.learner import Learner
-from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone
+from reference_trainer.networks import Backbone
+from reference_trainer.predicting import FAKE_SCORE, STUDENT
 from reference_trainer.streams import Router, Stream
 from reference_trainer.student_config import StudentConfig
 

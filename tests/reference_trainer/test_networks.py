@@ -78,7 +78,7 @@ def test_both_forwards_have_the_same_gradient(make_backbone, make_inputs, pipe):
     backbone, inputs = make_backbone("merged"), make_inputs(3)
     grads = []
     for mode in ("merged", "low-rank"):
-        backbone.lora_forward = mode
+        backbone.paths.way = mode
         backbone.predict(inputs, "student").square().mean().backward()
         grads.append({k: p.grad.clone() for k, p in backbone.parameters("student").items()})
         for parameter in backbone.parameters("student").values():

@@ -19,13 +19,13 @@ def test_without_an_average_nothing_is_copied_nor_written(make_backbone, make_in
     inputs = make_inputs(2)
     with torch.no_grad():
         before = backbone.predict(inputs, "student")
-        merged = {key: kept[1] for key, kept in backbone._merged.items()}
+        merged = {key: kept[1] for key, kept in backbone.paths.merged.items()}
         began = versions(learner.parameters)
         monkeypatch.setattr(torch.Tensor, "clone", None)
         with learner.averaged():
             inside = backbone.predict(inputs, "student")
     assert versions(learner.parameters) == began and torch.equal(before, inside)
-    assert merged and all(backbone._merged[key][1] is weight for key, weight in merged.items())
+    assert merged and all(backbone.paths.merged[key][1] is weight for key, weight in merged.items())
 
 
 def test_with_an_average_it_is_carried_inside_and_the_parameters_come_back(make_backbone):

@@ -8,7 +8,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from reference_trainer.dice import Dice
-from reference_trainer.networks import Inputs
+from reference_trainer.predicting import Inputs
 from reference_trainer.prompting import Prompts
 from reference_trainer.rollout import sample_teachers, simulate
 from reference_trainer.schedule import student_sigmas

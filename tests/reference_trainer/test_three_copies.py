@@ -11,7 +11,7 @@ from benchmarks.three_copies_layout import Lora, ThreeCopies, ThreeCopiesTrainin
 
 from reference_trainer.dice import Dice
 from reference_trainer.distill import prepare
-from reference_trainer.networks import FAKE_SCORE, STUDENT
+from reference_trainer.predicting import FAKE_SCORE, STUDENT
 from reference_trainer.streams import Router, Stream
 from reference_trainer.student_config import StudentConfig
 

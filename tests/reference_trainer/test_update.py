@@ -11,7 +11,8 @@ from formula_backbone import SHAPE, FormulaBackbone, Pass, words
 from reference_trainer.dice import Dice
 from reference_trainer.distill import Distillation, prepare
 from reference_trainer.learner import Learner
-from reference_trainer.networks import FAKE_SCORE, STUDENT, Backbone
+from reference_trainer.networks import Backbone
+from reference_trainer.predicting import FAKE_SCORE, STUDENT
 from reference_trainer.streams import Batch, Router, Stream
 from reference_trainer.student_config import StudentConfig
 

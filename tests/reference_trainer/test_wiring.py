@@ -15,8 +15,8 @@ import torch
 from formula_backbone import SHAPE, FormulaBackbone, words
 
 from reference_trainer.dice import Dice
-from reference_trainer.networks import FAKE_SCORE, STUDENT
 from reference_trainer.objective import Objective
+from reference_trainer.predicting import FAKE_SCORE, STUDENT
 from reference_trainer.rollout import Trajectory
 from reference_trainer.streams import Batch
 from reference_trainer.student_config import LossesTable, StudentConfig
