@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, FluxKontextPipeline
-from torch import Tensor
 
 from clbench.backbones.common import hide_loading_bars
 from clbench.general import KINDS, draw_edit, instruction_corpus
@@ -24,12 +23,11 @@ from reference_trainer.checkpoint import DiceState, finish, finished, forget
 from reference_trainer.config import HabitsTable
 from reference_trainer.dice import Dice
 from reference_trainer.edit_examples import load_examples
+from reference_trainer.edit_matching import EditMatching
 from reference_trainer.latents import LatentSpace
 from reference_trainer.loop import Job, Progress, telling, train
-from reference_trainer.losses import flow_matching
 from reference_trainer.optim import PretrainLearner, trapezoid
 from reference_trainer.pipeline import build_pipeline
-from reference_trainer.precision import training_precision
 from reference_trainer.pretrain_config import BaseConfig
 from reference_trainer.sheets import write_sheet
 from reference_trainer.vae import (
@@ -114,27 +112,6 @@ def train_vae(config: BaseConfig, sources: Path, out: Path, resume: bool, report
     return vae
 
 
-class TrainableText:
-    """Prompt to (sequence, pooled) with gradients, by the very calls that the pipeline makes."""
-
-    def __init__(self, pipeline: FluxKontextPipeline, max_length: int) -> None:
-        self.pipeline, self.max_length = pipeline, max_length
-
-    def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """T5 states (N, max_length, d) and the pooled CLIP vector (N, p)."""
-        pipe = self.pipeline
-        tokens = pipe.tokenizer_2(
-            list(prompts), padding="max_length", max_length=self.max_length, truncation=True, return_tensors="pt"
-        )
-        pooled = pipe.tokenizer(
-            list(prompts), padding="max_length", max_length=pipe.tokenizer_max_length, truncation=True, return_tensors="pt"
-        )
-        return (
-            pipe.text_encoder_2(tokens.input_ids, output_hidden_states=False)[0],
-            pipe.text_encoder(pooled.input_ids, output_hidden_states=False).pooler_output,
-        )
-
-
 def train_edits(
     config: BaseConfig, sources: Path, corpus: Sequence[str], vae: AutoencoderKL, out: Path, resume: bool, report: Report
 ) -> Path:
@@ -157,23 +134,10 @@ def train_edits(
     )  # fmt: skip
     modules = {"transformer": pipe.transformer, "t5": pipe.text_encoder_2, "clip": pipe.text_encoder}
     learner = PretrainLearner(modules, table.lr, table.muon_lr, table.ema, adam_only=ADAM_ONLY)
-    dice, text = Dice.seeded(table.seed), TrainableText(pipe, config.text.max_length)
-    image_ids, text_ids = space.ids(), torch.zeros(config.text.max_length, 3)
+    dice, matching = Dice.seeded(table.seed), EditMatching(pipe, config, space, examples)
 
     def step(update: int) -> dict[str, float]:
-        source, target, prompts = examples.batch(dice.integers(table.batch, len(examples)))
-        kept = dice.uniform(table.batch) >= table.drop_instruction
-        prompts = [prompt if keep else "" for prompt, keep in zip(prompts, kept, strict=True)]
-        time = torch.sigmoid(dice.normal(table.batch, ()) * table.time_std + table.time_mean)
-        noise = dice.normal(table.batch, space.shape)
-        noisy = torch.lerp(target, noise, time[:, None, None])
-        states, pooled = text(prompts)
-        with training_precision(table.precision):
-            velocity = pipe.transformer(
-                hidden_states=torch.cat([noisy, source], dim=1), timestep=time, pooled_projections=pooled,
-                encoder_hidden_states=states, txt_ids=text_ids, img_ids=image_ids, return_dict=False,
-            )[0][:, : space.tokens]  # fmt: skip
-        loss = flow_matching(velocity.float(), target, noise).mean()
+        loss = matching.loss(dice)
         norm = learner.step(loss, trapezoid(update, table.updates, table.warmup, table.decay_share))
         return {"loss": float(loss.detach()), "norm": norm}
 
