@@ -40,6 +40,8 @@ from reference_trainer.text import unigram_tokenizer
 # those two and also matches every block's attn.out_proj and mlp.c_proj, so that Muon has in_proj_weight and c_fc alone. The
 # shipped encoder was trained like that, and so are others until one is trained and measured that does otherwise.
 ADAM_ONLY = ("embedding", "conv1", "proj.", ".proj", "text_projection", "logit_scale")
+MEAN, STD = list(open_clip.OPENAI_DATASET_MEAN), list(open_clip.OPENAI_DATASET_STD)
+"""Of red, green and blue in [0, 1]: pictures are normalised by them."""
 
 
 @dataclass(slots=True)
@@ -80,6 +82,19 @@ def render(pool: Pool, split: str, effects: Sequence[Effect], count: int, per_sc
     return Captioned(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous(), scenes, captions)
 
 
+def render_splits(
+    config: EncodersConfig, effects: Sequence[Effect], sources: Path, resolution: int, report: Report
+) -> Captioned:
+    """The pictures of all training splits that the recipe names, as many scenes of each; `report` is told before each split."""
+    share, parts = config.scenes // len(config.splits), []
+    for split in config.splits:
+        report(Progress(f"pictures of split {split}", len(parts), len(config.splits), {}))
+        parts.append(render(load_pool(sources, split), split, effects, share, config.effects_per_scene, resolution))
+    return Captioned(
+        torch.cat([p.pictures for p in parts]), [s for p in parts for s in p.scenes], [e for p in parts for e in p.effects]
+    )
+
+
 def model_config(config: EncodersConfig, vocab: int, resolution: int) -> dict[str, Any]:
     """open_clip's model_cfg."""
     return {
@@ -93,6 +108,18 @@ def model_config(config: EncodersConfig, vocab: int, resolution: int) -> dict[st
             "layers": config.text_layers, "pool_type": "eos", "eos_id": 1, "pad_id": 0, "hf_tokenizer_name": "tokenizer",
         },
     }  # fmt: skip
+
+
+def write_config(folder: Path, config: EncodersConfig, corpus: Sequence[str], resolution: int) -> dict[str, Any]:
+    """An open_clip folder that lacks its weights alone: a tokenizer of the words of `corpus`, and the config; the model_cfg."""
+    tokenizer = unigram_tokenizer(corpus, config.vocab, config.context)
+    table = model_config(config, len(tokenizer), resolution)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"}
+    text = json.dumps({"model_cfg": table, "preprocess_cfg": preprocess}, indent=2)
+    (folder / "open_clip_config.json").write_text(text + "\n")
+    return table
 
 
 def build_clip(table: Mapping[str, Any]) -> CLIP:
@@ -149,34 +176,20 @@ def train_clip(
     if not resume:
         forget(out / "encoders" / "training", mark)
     corpus = [line for e in effects for line in (e.caption, e.name)] + instruction_corpus(load_pool(sources))
-    tokenizer_files = unigram_tokenizer(corpus, config.vocab, config.context)
-    table = model_config(config, len(tokenizer_files), resolution)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer_files.save_pretrained(folder)
-    mean, std = list(open_clip.OPENAI_DATASET_MEAN), list(open_clip.OPENAI_DATASET_STD)
-    preprocess = {"mean": mean, "std": std, "interpolation": "bicubic", "resize_mode": "squash"}
-    text = json.dumps({"model_cfg": table, "preprocess_cfg": preprocess}, indent=2)
-    (folder / "open_clip_config.json").write_text(text + "\n")
+    table = write_config(folder, config, corpus, resolution)
     tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
     torch.manual_seed(config.seed)
     clip = build_clip(table).train()
     learner = PretrainLearner({"clip": clip}, config.lr, config.muon_lr, adam_only=ADAM_ONLY)
     dice = Dice.seeded(config.seed)
-    share = config.scenes // len(config.splits)
-    parts = []
-    for split in config.splits:
-        report(Progress(f"pictures of split {split}", len(parts), len(config.splits), {}))
-        parts.append(render(load_pool(sources, split), split, effects, share, config.effects_per_scene, resolution))
-    data = Captioned(
-        torch.cat([p.pictures for p in parts]), [s for p in parts for s in p.scenes], [e for p in parts for e in p.effects]
-    )
-    normal = (torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None])
+    data = render_splits(config, effects, sources, resolution, report)
+    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
 
     def step(update: int) -> dict[str, float]:
         index = dice.integers(config.batch, len(data.scenes))
         captions = data.captions(index, dice.uniform(config.batch))
         batch = blur_and_noise(data.pictures[index].float() / 255, dice.generator)
-        images = clip.encode_image((batch - normal[0]) / normal[1], normalize=True)
+        images = clip.encode_image((batch - mean) / std, normalize=True)
         texts = clip.encode_text(tokenize(captions), normalize=True)
         loss = contrastive_loss(images, texts, captions, clip.logit_scale.exp().clamp(max=100))
         norm = learner.step(loss, trapezoid(update, config.updates, config.warmup, config.decay_share))
