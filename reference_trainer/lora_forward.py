@@ -13,6 +13,7 @@ from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
@@ -50,7 +51,7 @@ class Paths:
     def __init__(self, way: LoraForward) -> None:
         self.way: LoraForward = way
         self.plan: list[Group] = []
-        self.merged: dict[tuple[str, str], tuple[tuple[int, int], Tensor]] = {}
+        self.merged: dict[tuple[str, str], tuple[tuple[int, int], Float[Tensor, "o i"]]] = {}
 
     @contextmanager
     def routed(self, layers: Mapping[str, LoraLayer], plan: list[Group]) -> Iterator[None]:
@@ -67,7 +68,7 @@ class Paths:
             for layer in layers.values():
                 object.__delattr__(layer, "forward")
 
-    def _forward(self, name: str, layer: LoraLayer, x: Tensor) -> Tensor:
+    def _forward(self, name: str, layer: LoraLayer, x: Float[Tensor, "*rows i"]) -> Float[Tensor, "*rows o"]:
         base = _base(layer)
         if len(self.plan) == 1:
             return self._one(name, layer, self.plan[0].adapter, x)
@@ -80,7 +81,9 @@ class Paths:
             [F.linear(x[g.start : g.stop], self._weight(name, layer, g.adapter), base.bias) for g in self.plan]
         )
 
-    def _one(self, name: str, layer: LoraLayer, adapter: str | None, x: Tensor) -> Tensor:
+    def _one(
+        self, name: str, layer: LoraLayer, adapter: str | None, x: Float[Tensor, "*rows i"]
+    ) -> Float[Tensor, "*rows o"]:
         base = _base(layer)
         if adapter is None or adapter not in layer.lora_A:
             return F.linear(x, base.weight, base.bias)
@@ -89,7 +92,7 @@ class Paths:
             return F.linear(x, self._weight(name, layer, adapter), base.bias)
         return F.linear(x, base.weight, base.bias) + F.linear(F.linear(x, a), b) * layer.scaling[adapter]
 
-    def _weight(self, name: str, layer: LoraLayer, adapter: str | None) -> Tensor:
+    def _weight(self, name: str, layer: LoraLayer, adapter: str | None) -> Float[Tensor, "o i"]:
         """W + s B A; without gradient it is kept until A or B changes (torch counts in-place changes)."""
         base = _base(layer).weight
         if adapter is None or adapter not in layer.lora_A:
@@ -107,7 +110,9 @@ class Paths:
         return kept[1]
 
 
-def _merged(base: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+def _merged(
+    base: Float[Tensor, "o i"], a: Float[Tensor, "r i"], b: Float[Tensor, "o r"], scale: float
+) -> Float[Tensor, "o i"]:
     """W + s B A, always in the precision of the weights, which is float32: a small change is lost in a bfloat16 sum."""
     with torch.autocast(base.device.type, enabled=False):
         return torch.addmm(base, b, a, alpha=scale)
@@ -117,14 +122,16 @@ def _base(layer: LoraLayer) -> nn.Linear:
     return cast(nn.Linear, layer.base_layer)
 
 
-def _factors(layer: LoraLayer, adapter: str) -> tuple[Tensor, Tensor]:
-    """A ``(r, in)`` and B ``(out, r)``, on the layer's device; themselves, and no copies, where they rest there."""
+def _factors(layer: LoraLayer, adapter: str) -> tuple[Float[Tensor, "r i"], Float[Tensor, "o r"]]:
+    """A and B, on the layer's device; themselves, and no copies, where they rest there."""
     a, b = (cast(nn.Linear, table[adapter]).weight for table in (layer.lora_A, layer.lora_B))
     there = _base(layer).weight.device
     return a.to(there, non_blocking=True), b.to(there, non_blocking=True)
 
 
-def _add_low_rank(out: Tensor, layer: LoraLayer, adapter: str | None, x: Tensor) -> None:
+def _add_low_rank(
+    out: Float[Tensor, "*rows o"], layer: LoraLayer, adapter: str | None, x: Float[Tensor, "*rows i"]
+) -> None:
     if adapter is not None and adapter in layer.lora_A:
         a, b = _factors(layer, adapter)
         out += F.linear(F.linear(x, a), b) * layer.scaling[adapter]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from diffusers import FluxTransformer2DModel
+from jaxtyping import Float, Int
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class Backbone:
     def __init__(
         self,
         transformer: FluxTransformer2DModel,
-        image_ids: Tensor,
+        image_ids: Float[Tensor, "ids 3"],
         text_length: int,
         lora_forward: LoraForward = "merged",
         embedded_guidance: float = 1.0,
@@ -141,12 +142,12 @@ class Backbone:
             raise ClbenchError(f"the backbone has no adapter called '{name}'")
         return found
 
-    def state(self, name: str) -> dict[str, Tensor]:
+    def state(self, name: str) -> dict[str, Float[Tensor, "_ _"]]:
         """A detached copy of the adapter's parameters."""
         return {key: parameter.detach().clone() for key, parameter in self.parameters(name).items()}
 
     @torch.no_grad()
-    def load(self, name: str, state: Mapping[str, Tensor], origin: str) -> None:
+    def load(self, name: str, state: Mapping[str, Float[Tensor, "_ _"]], origin: str) -> None:
         """Overwrite the adapter's parameters; ClbenchError unless keys and shapes are the same."""
         mine = self.parameters(name)
         odd = sorted(set(mine) ^ set(state))
@@ -164,7 +165,7 @@ class Backbone:
         return self.transformer.peft_config[name]
 
     # ---- forward ----------------------------------------------------------------------------------------------
-    def predict(self, inputs: Inputs, adapters: str | Sequence[str | None] | None) -> Tensor:
+    def predict(self, inputs: Inputs, adapters: str | Sequence[str | None] | None) -> Float[Tensor, "b t c"]:
         """Velocities ``(B, T, C)`` of one adapter, or of one adapter per sample (None = plain base).
 
         With gradient enabled all samples must belong to one adapter, so that a gradient reaches one role only.
@@ -183,10 +184,10 @@ class Backbone:
         made = [self._forward(inputs.take(self._index(part)), groups_of([names[i] for i in part])) for part in parts]
         return torch.cat(made)[torch.argsort(self._index(order))]
 
-    def _index(self, rows: Sequence[int]) -> Tensor:
+    def _index(self, rows: Sequence[int]) -> Int[Tensor, " r"]:
         return torch.tensor(rows, device=self.device)
 
-    def _forward(self, inputs: Inputs, groups: list[Group]) -> Tensor:
+    def _forward(self, inputs: Inputs, groups: list[Group]) -> Float[Tensor, "b t c"]:
         guidance = None
         if self.transformer.config["guidance_embeds"]:
             guidance = torch.full((len(inputs),), self.embedded_guidance, device=self.device)
@@ -203,11 +204,11 @@ class Backbone:
             )[0]
         return out[:, : inputs.noisy.shape[1]].to(inputs.noisy.dtype)
 
-    def _checkpointed(self, block: nn.Module, *given: object) -> tuple[Tensor, ...]:
+    def _checkpointed(self, block: nn.Module, *given: object) -> tuple[Float[Tensor, "b _ d"], ...]:
         """The block's outputs; its inner values are computed again in the backward pass, by the plan of this pass."""
         plan = self.paths.plan
 
-        def run(*values: object) -> tuple[Tensor, ...]:
+        def run(*values: object) -> tuple[Float[Tensor, "b _ d"], ...]:
             if self.paths.plan is plan:
                 return block(*values)
             with self.paths.routed(self._layers, plan), training_precision(self.precision, self.device.type):
@@ -216,6 +217,6 @@ class Backbone:
         return checkpoint(run, *given, use_reentrant=False)
 
 
-def told_times(time: Tensor, held: torch.dtype) -> Tensor:
+def told_times(time: Float[Tensor, " b"], held: torch.dtype) -> Float[Tensor, " b"]:
     """The times as the stock pipeline tells them to a transformer whose weights are `held`: rounded as its 1000 t and t are."""
     return time if held == torch.float32 else (1000 * time).to(held) / 1000

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from reference_trainer.prompting import Prompts
@@ -18,15 +19,15 @@ STUDENT, FAKE_SCORE = "student", "fake_score"
 class Inputs:
     """What the transformer sees: noisy and source latents ``(B, T, C)``, times ``(B,)`` and prompts."""
 
-    noisy: Tensor
-    source: Tensor
-    time: Tensor
+    noisy: Float[Tensor, "b t c"]
+    source: Float[Tensor, "b t c"]
+    time: Float[Tensor, " b"]
     prompts: Prompts
 
     def __len__(self) -> int:
         return len(self.noisy)
 
-    def take(self, index: Tensor) -> Inputs:
+    def take(self, index: Int[Tensor, " r"]) -> Inputs:
         return Inputs(self.noisy[index], self.source[index], self.time[index], self.prompts.take(index))
 
     @staticmethod
@@ -43,4 +44,4 @@ class Inputs:
 class Predicting(Protocol):
     """What a loss or a rollout asks of a `Backbone`: other layouts of transformer and adapters can answer it as well."""
 
-    def predict(self, inputs: Inputs, adapters: str | Sequence[str | None] | None) -> Tensor: ...
+    def predict(self, inputs: Inputs, adapters: str | Sequence[str | None] | None) -> Float[Tensor, "b t c"]: ...

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from clbench.registry import ClbenchError, Registry
@@ -31,9 +32,9 @@ class Batch:
     comes from: an effect id or "general".
     """
 
-    source: Tensor
-    target: Tensor
-    has_target: Tensor
+    source: Float[Tensor, "b t c"]
+    target: Float[Tensor, "b t c"]
+    has_target: Bool[Tensor, " b"]
     teachers: list[str | None]
     names: list[str]
     teacher_prompts: Prompts
@@ -53,9 +54,9 @@ class Stream:
     comes more often than one of a large kind.
     """
 
-    source: Tensor
-    target: Tensor | None
-    kind: Tensor
+    source: Float[Tensor, "n t c"]
+    target: Float[Tensor, "n t c"] | None
+    kind: Int[Tensor, " n"]
     teachers: list[str | None]
     names: list[str]
     teacher_prompts: Prompts
@@ -70,7 +71,7 @@ class Stream:
         if missing:
             raise ClbenchError(f"no training example for '{self.names[missing[0]]}'")
 
-    def draw(self, dice: Dice, count: int) -> tuple[Tensor, Tensor]:
+    def draw(self, dice: Dice, count: int) -> tuple[Int[Tensor, " {count}"], Int[Tensor, " {count}"]]:
         """Indices of `count` examples and of their kinds."""
         kinds = dice.integers(count, len(self.names)).to(self.kind.device)
         luck = dice.uniform(count)
@@ -101,7 +102,7 @@ class Stream:
         )
 
 
-def kinds_of(counts: Sequence[int], device: torch.device) -> Tensor:
+def kinds_of(counts: Sequence[int], device: torch.device) -> Int[Tensor, " n"]:
     """The `kind` of examples that lie kind after kind, `counts` of each."""
     return torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(list(counts), device=device))
 
@@ -121,23 +122,23 @@ class Replay:
 
 # ---- routing: which rows of a batch come from the effect stream ---------------------------------------------------
 # (dice, seed, update, batch size, p, fake-score updates for each of the student) -> bool (B,)
-ROUTING: Registry[Callable[[Dice, int, int, int, float, int], Tensor]] = Registry("routing")
+ROUTING: Registry[Callable[[Dice, int, int, int, float, int], Bool[Tensor, " b"]]] = Registry("routing")
 
 
 @ROUTING.register("sample")
-def per_sample(dice: Dice, seed: int, update: int, count: int, p: float, fake_updates: int) -> Tensor:
+def per_sample(dice: Dice, seed: int, update: int, count: int, p: float, fake_updates: int) -> Bool[Tensor, " {count}"]:
     """Each sample draws for itself, so every batch mixes effects and the general stream."""
     return dice.uniform(count) < p
 
 
 @ROUTING.register("batch")
-def per_batch(dice: Dice, seed: int, update: int, count: int, p: float, fake_updates: int) -> Tensor:
+def per_batch(dice: Dice, seed: int, update: int, count: int, p: float, fake_updates: int) -> Bool[Tensor, " {count}"]:
     """One draw per update for the whole batch (the paper)."""
     return _coin(seed, "batch", update, p).to(dice.device).expand(count)
 
 
 @ROUTING.register("every-20")
-def per_period(dice: Dice, seed: int, update: int, count: int, p: float, fake_updates: int) -> Tensor:
+def per_period(dice: Dice, seed: int, update: int, count: int, p: float, fake_updates: int) -> Bool[Tensor, " {count}"]:
     """One draw for twenty iterations of the public code, per process.
 
     An iteration of that code updates the fake score, and the student in every fifth: with five updates of the fake score for one
@@ -147,7 +148,7 @@ def per_period(dice: Dice, seed: int, update: int, count: int, p: float, fake_up
     return _coin(seed, f"period/{dice.rank}", update // period, p).to(dice.device).expand(count)
 
 
-def _coin(seed: int, what: str, index: int, p: float) -> Tensor:
+def _coin(seed: int, what: str, index: int, p: float) -> Bool[Tensor, ""]:
     """One draw, a bool scalar on the CPU: as `Dice`, so that it is the same on every device."""
     generator = torch.Generator().manual_seed(seed_from("routing", seed, what, index))
     return torch.rand((), generator=generator) < p
@@ -182,7 +183,7 @@ class Router:
         return merge(chosen, self.effects.batch(dice, count), self.general.batch(dice, count))
 
 
-def merge(chosen: Tensor, yes: Batch, no: Batch) -> Batch:
+def merge(chosen: Bool[Tensor, " b"], yes: Batch, no: Batch) -> Batch:
     """Row by row `yes` where `chosen` ``(B,)`` is true, `no` elsewhere."""
     picks = chosen.tolist()
     wide = chosen.view(-1, 1, 1)
