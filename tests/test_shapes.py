@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib import import_module
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import TypeCheckError
@@ -17,6 +18,7 @@ from clbench.metrics.quality import psnr
 from clbench.metrics.sets import cmmd
 from clbench.metrics.similarity import cosine
 from clbench.metrics.subject import Reference
+from clbench.stats.comparisons import correlation
 from reference_trainer.losses import flow_matching
 from reference_trainer.schedule import add_noise, student_sigmas
 
@@ -25,6 +27,7 @@ SHAPED = [
     *(f"reference_trainer.{name}" for name in ("edit_matching", "lora_forward", "losses", "networks", "objective", "predicting")),
     *(f"reference_trainer.{name}" for name in ("rollout", "schedule", "streams")),
 ]
+ARRAYS = [f"clbench.stats.{file.stem}" for file in sorted((ROOT / "clbench" / "stats").glob("*.py"))]
 PLAIN = """
 import sys, time
 import torch
@@ -38,6 +41,15 @@ print(list(cosine(torch.ones(1, 2), torch.ones(3, 2)).shape), "beartype" in sys.
 
 def source(module: str) -> ast.Module:
     return ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8"))
+
+
+def bare(module: str, *kinds: str) -> list[int]:
+    """Lines in which a type of `kinds` stands without a shape."""
+    tree = source(module)
+    shaped = [node for node in ast.walk(tree) if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple)]
+    told = {id(inner) for node in shaped if isinstance(node.slice.elts[-1], ast.Constant) for inner in ast.walk(node)}
+    named = [node for node in ast.walk(tree) if isinstance(node, (ast.Name, ast.Attribute)) and id(node) not in told]
+    return [node.lineno for node in named if (node.id if isinstance(node, ast.Name) else node.attr) in kinds]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +68,12 @@ def test_wrong_shapes_are_refused(ask, given):
     """Some of these would pass otherwise: torch stretches what has one row."""
     with pytest.raises(TypeCheckError):
         ask(*(torch.rand(shape, dtype=torch.float64) for shape in given))
+
+
+def test_wrong_shapes_of_arrays_are_refused():
+    """numpy would stretch the one table as well."""
+    with pytest.raises(TypeCheckError):
+        correlation(np.ones((1, 3)), np.ones((4, 3)))
 
 
 def test_wrong_types_are_refused_and_whole_numbers_are_numbers():
@@ -83,8 +101,11 @@ def test_every_module_with_shapes_is_checked(module):
 
 @pytest.mark.parametrize("module", [name for name in SHAPED if "Tensor" in ast.dump(source(name))])
 def test_functions_say_the_shapes_of_their_tensors(module):
-    tree = source(module)
-    shaped = [node for node in ast.walk(tree) if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple)]
-    told = {id(inner) for node in shaped if isinstance(node.slice.elts[-1], ast.Constant) for inner in ast.walk(node)}
-    bare = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "Tensor" and id(node) not in told]
-    assert module in checked_modules() and not bare, f"a tensor without a shape in line {bare[:1]}"
+    assert module in checked_modules()
+    assert not bare(module, "Tensor"), f"a tensor without a shape in line {bare(module, 'Tensor')[0]}"
+
+
+@pytest.mark.parametrize("module", [name for name in ARRAYS if "ndarray" in ast.dump(source(name))])
+def test_statistics_say_the_shapes_of_their_arrays(module):
+    assert module in checked_modules()
+    assert not bare(module, "ndarray", "NDArray")

@@ -9,16 +9,18 @@ between effects (Gelman, Bayesian Analysis 1, 2006). Equal tails; at 0 and 1 the
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float64, Int64
 from scipy.special import betaln
 
-from clbench.stats.nested import Floats
+from clbench.stats.nested import Bounds
 
 SHARES, CORRELATIONS = 256, 16
 """Grid of the posterior: values of the share, and of the correlation within an effect."""
 
 
-def model_interval(means: Floats, sources: NDArray[np.int64], level: float = 0.95) -> tuple[float, float]:
+def model_interval(
+    means: Float64[np.ndarray, " k"], sources: Int64[np.ndarray, " k"], level: float = 0.95
+) -> tuple[float, float]:
     """Interval of a share from its effect means ``(K,)``, K >= 2, and sources per effect; holds the plain share."""
     kinds, repeats = np.unique(np.stack([means * sources, sources]), axis=1, return_counts=True)
     likelihood = np.einsum("r,rg->g", repeats.astype(np.float64), _log_likelihood(*kinds))
@@ -26,7 +28,7 @@ def model_interval(means: Floats, sources: NDArray[np.int64], level: float = 0.9
     return float(low[0]), float(high[0])
 
 
-def model_intervals(successes: NDArray[np.int64], sources: int, level: float = 0.95) -> tuple[Floats, Floats]:
+def model_intervals(successes: Int64[np.ndarray, "b k"], sources: int, level: float = 0.95) -> Bounds:
     """`model_interval` for B tables at once: `successes` ``(B, K)`` out of `sources` each -> bounds ``(B,)``."""
     tables, rows = len(successes), np.arange(len(successes))[:, None] * (sources + 1)
     histogram = np.bincount((successes + rows).ravel(), minlength=tables * (sources + 1)).reshape(tables, -1)
@@ -35,7 +37,7 @@ def model_intervals(successes: NDArray[np.int64], sources: int, level: float = 0
     return _bounds(likelihood, successes.mean(axis=1) / sources, level)
 
 
-def _log_likelihood(successes: Floats, sources: Floats) -> Floats:
+def _log_likelihood(successes: Float64[np.ndarray, " r"], sources: Float64[np.ndarray, " r"]) -> Float64[np.ndarray, "r g"]:
     """Beta-binomial log likelihood ``(R, G)`` of R effects on the grid, up to terms without parameters.
 
     Shares are sin^2 of even angles (uniform in Jeffreys' prior), correlations are squares of even steps.
@@ -48,7 +50,7 @@ def _log_likelihood(successes: Floats, sources: Floats) -> Floats:
     return betaln(a + won, b + lost) - betaln(a, b)
 
 
-def _bounds(likelihood: Floats, shares: Floats, level: float) -> tuple[Floats, Floats]:
+def _bounds(likelihood: Float64[np.ndarray, "b g"], shares: Float64[np.ndarray, " b"], level: float) -> Bounds:
     """Quantiles ``(B,)`` of the share from log likelihoods ``(B, G)``, widened to hold `shares` ``(B,)``."""
     weights = np.exp(likelihood - likelihood.max(axis=1, keepdims=True)).reshape(len(likelihood), SHARES, CORRELATIONS)
     share = _middles()
@@ -59,7 +61,7 @@ def _bounds(likelihood: Floats, shares: Floats, level: float) -> tuple[Floats, F
     return np.minimum(low, shares), np.maximum(high, shares)
 
 
-def _quantile(below: Floats, q: float) -> Floats:
+def _quantile(below: Float64[np.ndarray, "b edges"], q: float) -> Float64[np.ndarray, " b"]:
     """Where rows of `below` ``(B, SHARES + 1)``, cumulative over even angles, reach `q`; as a share."""
     rows = np.arange(len(below))
     left = (below[:, 1:] < q).sum(axis=1)
@@ -67,11 +69,11 @@ def _quantile(below: Floats, q: float) -> Floats:
     return _share(left + (q - low) / (high - low))
 
 
-def _middles() -> Floats:
+def _middles() -> Float64[np.ndarray, " shares"]:
     """The shares ``(SHARES,)`` of the grid."""
     return _share(np.arange(0.5, SHARES, dtype=np.float64))
 
 
-def _share(place: Floats) -> Floats:
+def _share(place: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     """The share at `place` in 0..SHARES of the grid."""
     return np.sin(place / SHARES * np.pi / 2) ** 2

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from jaxtyping import Bool, Float64
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from clbench.stats.intervals import ANY, bootstrap_interval, scored_interval, share_interval, shows_both, varies
-from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
+from clbench.stats.nested import NO_VARIATION, Bounds, EffectMeans, effect_means
 from clbench.types import Scale
 
 EXACT_FLIPS_UP_TO = 14
@@ -93,7 +94,7 @@ def paired_difference(
     return Difference(value, low, high, p, detectable_difference(nested.means, level), pairs, dropped, count, reason)
 
 
-def few_differ(gaps: Floats) -> NDArray[np.bool_]:
+def few_differ(gaps: Float64[np.ndarray, "b k"]) -> Bool[np.ndarray, " b"]:
     """Whether fewer than `FEW_DIFFER` of the effect differences ``(B, K)`` are not 0: ``(B,)``."""
     return (np.abs(gaps) > NO_VARIATION).sum(axis=1) < FEW_DIFFER
 
@@ -119,32 +120,34 @@ def _recovered(sides: Sequence[EffectMeans], generator: np.random.Generator, sca
 
 
 def recovered_intervals(
-    one: Floats, one_bounds: tuple[Floats, Floats], two: Floats, two_bounds: tuple[Floats, Floats]
-) -> tuple[Floats, Floats]:
+    one: Float64[np.ndarray, "b k"], one_bounds: Bounds, two: Float64[np.ndarray, "b k"], two_bounds: Bounds
+) -> Bounds:
     """Bounds ``(B,)`` of mean(one) - mean(two), both ``(B, K)``, recovered from the bounds ``(B,)`` of each mean."""
     first, second = one.mean(axis=1), two.mean(axis=1)
     alike = correlation(one, two)
 
-    def reach(a: Floats, b: Floats) -> Floats:
+    def reach(a: Float64[np.ndarray, " b"], b: Float64[np.ndarray, " b"]) -> Float64[np.ndarray, " b"]:
         return np.sqrt(np.maximum(a**2 - 2 * alike * a * b + b**2, 0.0))
 
     low = first - second - reach(first - one_bounds[0], two_bounds[1] - second)
     return low, first - second + reach(one_bounds[1] - first, second - two_bounds[0])
 
 
-def correlation(one: Floats, two: Floats) -> Floats:
+def correlation(one: Float64[np.ndarray, "b k"], two: Float64[np.ndarray, "b k"]) -> Float64[np.ndarray, " b"]:
     """Pearson's correlation ``(B,)`` of two sets of effect means ``(B, K)``; 0 where one of them does not vary."""
     apart_one, apart_two = one - one.mean(axis=1, keepdims=True), two - two.mean(axis=1, keepdims=True)
     length = np.sqrt((apart_one**2).sum(axis=1) * (apart_two**2).sum(axis=1))
     return np.divide((apart_one * apart_two).sum(axis=1), length, out=np.zeros_like(length), where=length > NO_VARIATION)
 
 
-def sign_flip_p(means: Floats, generator: np.random.Generator, draws: int = FLIPS) -> float:
+def sign_flip_p(means: Float64[np.ndarray, " k"], generator: np.random.Generator, draws: int = FLIPS) -> float:
     """Two-sided p of "the mean of `means` ``(K,)`` is 0"; NaN for K < 2. See `sign_flip_ps`."""
     return float(sign_flip_ps(means[None], generator, draws)[0]) if len(means) > 1 else float("nan")
 
 
-def sign_flip_ps(means: Floats, generator: np.random.Generator, draws: int = FLIPS) -> Floats:
+def sign_flip_ps(
+    means: Float64[np.ndarray, "b k"], generator: np.random.Generator, draws: int = FLIPS
+) -> Float64[np.ndarray, " b"]:
     """Two-sided p ``(B,)`` of "the mean is 0" for B tables `means` ``(B, K)``, by flipping signs of effect differences.
 
     Exact for K <= 14 (all 2^K patterns), else (1 + hits) / (1 + draws). Assumes only symmetry about 0.
@@ -210,7 +213,7 @@ def _reach(effects: int, level: float, power: float = 0.8) -> float:
     return max(formula, high)
 
 
-def detectable_difference(means: Floats, level: float = 0.95, power: float = 0.8) -> float:
+def detectable_difference(means: Float64[np.ndarray, " k"], level: float = 0.95, power: float = 0.8) -> float:
     """Smallest true mean difference found with probability `power` given the spread of `means` ``(K,)``.
 
     (t_{1-a/2} + t_power) s / sqrt(K) with K - 1 degrees of freedom (Bloom, Evaluation Review 19, 1995).
@@ -221,7 +224,7 @@ def detectable_difference(means: Floats, level: float = 0.95, power: float = 0.8
     return float(_reach(count, level, power) * means.std(ddof=1) / np.sqrt(count))
 
 
-def holm(values: ArrayLike) -> Floats:
+def holm(values: ArrayLike) -> Float64[np.ndarray, " m"]:
     """Holm's step-down adjusted p ``(M,)`` (Scandinavian Journal of Statistics 6, 1979); NaN stays NaN."""
     numbers = np.asarray(values, dtype=np.float64)
     adjusted = np.full(numbers.shape, np.nan)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from jaxtyping import Bool, Float64, Int64
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, stdtrit
 
 from clbench.stats.beta_binomial import model_interval, model_intervals
-from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
+from clbench.stats.nested import NO_VARIATION, Bounds, EffectMeans, effect_means
 from clbench.types import Scale
 
 RESAMPLES = 10_000
@@ -19,6 +20,8 @@ SILENT = 3
 FEW = 6
 """Effects below which no bootstrap can say what it claims: it never leaves the smallest and the largest of them."""
 
+Trust = Callable[[Float64[np.ndarray, "b k"]], Bool[np.ndarray, " b"]]
+"""Whether a bootstrap knows enough of each of B tables."""
 ANY, SHARE = Scale(), Scale(0.0, 1.0, two_ends=True)
 
 
@@ -45,7 +48,7 @@ class Estimate:
 
 
 def bootstrap_interval(
-    means: Floats, generator: np.random.Generator, level: float = 0.95, resamples: int = RESAMPLES
+    means: Float64[np.ndarray, " k"], generator: np.random.Generator, level: float = 0.95, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """Interval of the mean of `means` ``(K,)``, effects resampled with replacement; NaN for K < 2."""
     if len(means) < 2:
@@ -55,8 +58,8 @@ def bootstrap_interval(
 
 
 def bootstrap_intervals(
-    means: Floats, generator: np.random.Generator, level: float = 0.95, resamples: int = RESAMPLES
-) -> tuple[Floats, Floats]:
+    means: Float64[np.ndarray, "b k"], generator: np.random.Generator, level: float = 0.95, resamples: int = RESAMPLES
+) -> Bounds:
     """The same for B tables at once: `means` ``(B, K)``, K >= 2 -> bounds ``(B,)``; all share their resamples.
 
     A percentile bootstrap whose tails are widened by the t quantile (Hesterberg, "What teachers should know about
@@ -72,14 +75,16 @@ def bootstrap_intervals(
     return low, high
 
 
-def resample_weights(count: int, generator: np.random.Generator, resamples: int = RESAMPLES) -> Floats:
+def resample_weights(
+    count: int, generator: np.random.Generator, resamples: int = RESAMPLES
+) -> Float64[np.ndarray, "{resamples} {count}"]:
     """How much each of `count` effects weighs in every resample, ``(R, count)``; rows sum to 1."""
     picks = generator.integers(0, count, size=(resamples, count))
     flat = picks + count * np.arange(resamples)[:, None]
     return np.bincount(flat.ravel(), minlength=resamples * count).reshape(resamples, count) / count
 
 
-def drawn_means(means: Floats, weights: Floats) -> Floats:
+def drawn_means(means: Float64[np.ndarray, "b k"], weights: Float64[np.ndarray, "r k"]) -> Float64[np.ndarray, "b r"]:
     """Means ``(B, R)`` of the tables `means` ``(B, K)`` in every resample of `weights` ``(R, K)``."""
     return np.einsum("bk,rk->br", means, weights)  # not BLAS, whose last bits depend on its number of threads
 
@@ -89,17 +94,17 @@ def widened_tail(count: int, level: float = 0.95) -> float:
     return float(ndtr(-stdtrit(count - 1, 0.5 + level / 2) * np.sqrt(count / (count - 1))))
 
 
-def shows_both(means: Floats) -> NDArray[np.bool_]:
+def shows_both(means: Float64[np.ndarray, "b k"]) -> Bool[np.ndarray, " b"]:
     """Whether every effect of `means` ``(B, K)`` has successes and failures: ``(B,)``."""
     return np.all((means > NO_VARIATION) & (means < 1 - NO_VARIATION), axis=1)
 
 
-def varies(means: Floats) -> NDArray[np.bool_]:
+def varies(means: Float64[np.ndarray, "b k"]) -> Bool[np.ndarray, " b"]:
     """Whether the effects of `means` ``(B, K)`` differ at all: ``(B,)``. Of equal ones a bootstrap claims to know every other."""
     return np.ptp(means, axis=1) > NO_VARIATION
 
 
-def shows_ends(means: Floats) -> NDArray[np.bool_]:
+def shows_ends(means: Float64[np.ndarray, "b k"]) -> Bool[np.ndarray, " b"]:
     """Whether the bootstrap of a share sees what it must: ``(B,)`` for `means` ``(B, K)``.
 
     Every effect has successes and failures, or both ends are held: at least `SILENT` effects always fail and as many always
@@ -110,8 +115,8 @@ def shows_ends(means: Floats) -> NDArray[np.bool_]:
 
 
 def share_interval(
-    means: Floats, sources: NDArray[np.int64], generator: np.random.Generator, level: float = 0.95,
-    trusted: Callable[[Floats], NDArray[np.bool_]] = shows_ends,
+    means: Float64[np.ndarray, " k"], sources: Int64[np.ndarray, " k"], generator: np.random.Generator, level: float = 0.95,
+    trusted: Trust = shows_ends,
 ) -> tuple[float, float]:  # fmt: skip
     """Interval of a share (0/1 scores) from its effect means ``(K,)`` and sources per effect; NaN for K < 2.
 
@@ -127,8 +132,9 @@ def share_interval(
 
 
 def scored_interval(
-    means: Floats, sources: NDArray[np.int64], generator: np.random.Generator, scale: Scale, level: float = 0.95
-) -> tuple[float, float]:
+    means: Float64[np.ndarray, " k"], sources: Int64[np.ndarray, " k"], generator: np.random.Generator, scale: Scale,
+    level: float = 0.95,
+) -> tuple[float, float]:  # fmt: skip
     """Interval of a share times a score (VSA: 0 for a failure, up to 5 for a success) from effect means ``(K,)``.
 
     The bootstrap where `SILENT` effects at least lie below the middle of the scale and as many above. Where fewer do, it has not
@@ -147,9 +153,9 @@ def scored_interval(
 
 
 def share_intervals(
-    successes: NDArray[np.int64], sources: int, generator: np.random.Generator, level: float = 0.95,
-    resamples: int = RESAMPLES, trusted: Callable[[Floats], NDArray[np.bool_]] = shows_ends,
-) -> tuple[Floats, Floats]:  # fmt: skip
+    successes: Int64[np.ndarray, "b k"], sources: int, generator: np.random.Generator, level: float = 0.95,
+    resamples: int = RESAMPLES, trusted: Trust = shows_ends,
+) -> Bounds:  # fmt: skip
     """`share_interval` for B tables at once: `successes` ``(B, K)`` out of `sources` each -> bounds ``(B,)``."""
     means = successes / sources
     low, high = np.empty(len(means)), np.empty(len(means))

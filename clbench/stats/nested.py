@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from jaxtyping import Float64, Int64
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
-
+Bounds = tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]
+"""Lower and upper bounds of B intervals."""
 NO_VARIATION = 1e-12
 
 
@@ -18,8 +19,8 @@ class EffectMeans:
     """Per-effect means of one metric: labels, means and number of sources behind each, all ``(K,)``."""
 
     labels: tuple[str, ...]
-    means: Floats
-    sources: NDArray[np.int64]
+    means: Float64[np.ndarray, " k"]
+    sources: Int64[np.ndarray, " k"]
 
 
 def effect_means(values: ArrayLike, effects: Sequence[str], sources: Sequence[str]) -> EffectMeans:

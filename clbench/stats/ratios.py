@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64
 from numpy.typing import ArrayLike
 
 from clbench.stats.comparisons import correlation
@@ -22,9 +23,10 @@ from clbench.stats.intervals import (
     shows_both,
     widened_tail,
 )
-from clbench.stats.nested import NO_VARIATION, EffectMeans, Floats, effect_means
+from clbench.stats.nested import NO_VARIATION, Bounds, EffectMeans, effect_means
 
-Bounds = tuple[Floats, Floats]
+Sides = tuple[Float64[np.ndarray, "b k"], Bounds, Float64[np.ndarray, "b k"], Bounds]
+"""Two sets of effect means, each followed by the bounds of its means."""
 
 UNBOUNDED = "no upper bound: in other effects the second may be 0"
 EQUAL = "equal in every effect, so nothing is known of other ones"
@@ -128,14 +130,15 @@ def _recovered(one: EffectMeans, two: EffectMeans, bounds: Sequence[tuple[float,
     return float(low[0]), float(high[0])
 
 
-def _tables(one: EffectMeans, two: EffectMeans, bounds: Sequence[tuple[float, float]]) -> tuple[Floats, Bounds, Floats, Bounds]:
+def _tables(one: EffectMeans, two: EffectMeans, bounds: Sequence[tuple[float, float]]) -> Sides:
     (low_one, high_one), (low_two, high_two) = ((np.array([low]), np.array([high])) for low, high in bounds)
     return one.means[None], (low_one, high_one), two.means[None], (low_two, high_two)
 
 
 def ratio_intervals(
-    one: Floats, two: Floats, generator: np.random.Generator, level: float = 0.95, resamples: int = RESAMPLES
-) -> tuple[Floats, Floats]:
+    one: Float64[np.ndarray, "b k"], two: Float64[np.ndarray, "b k"], generator: np.random.Generator,
+    level: float = 0.95, resamples: int = RESAMPLES,
+) -> Bounds:  # fmt: skip
     """Bootstrap bounds ``(B,)`` of mean(one) / mean(two), tables of effect means ``(B, K)``, K >= 2, values >= 0.
 
     Percentiles with the widened tails of `bootstrap_intervals`; the same as asking for which r an interval of
@@ -153,7 +156,8 @@ def ratio_intervals(
 
 
 def recovered_ratios(
-    one: Floats, one_bounds: Bounds, two: Floats, two_bounds: Bounds, alike: float | None = None
+    one: Float64[np.ndarray, "b k"], one_bounds: Bounds, two: Float64[np.ndarray, "b k"], two_bounds: Bounds,
+    alike: float | None = None,
 ) -> Bounds:  # fmt: skip
     """Bounds ``(B,)`` of mean(one) / mean(two), both ``(B, K)``, recovered from the bounds ``(B,)`` of each mean.
 
@@ -166,7 +170,9 @@ def recovered_ratios(
     first, second = one.mean(axis=1), two.mean(axis=1)
     rho = correlation(one, two) if alike is None else np.full(len(one), alike)
 
-    def terms(d1: Floats, d2: Floats) -> tuple[Floats, Floats, Floats]:
+    def terms(
+        d1: Float64[np.ndarray, " b"], d2: Float64[np.ndarray, " b"]
+    ) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
         """a, c and b + sqrt(b^2 - a c) of a r^2 - 2 b r + c = 0."""
         a, b, c = second**2 - d2**2, first * second - rho * d1 * d2, first**2 - d1**2
         return a, c, b + np.sqrt(np.maximum(b**2 - a * c, 0.0))
