@@ -20,7 +20,8 @@ from clbench.registry import ClbenchError
 from reference_trainer import processes
 from reference_trainer.config import LoraTable
 from reference_trainer.loop import Progress
-from reference_trainer.networks import STUDENT, Backbone
+from reference_trainer.networks import Backbone
+from reference_trainer.predicting import STUDENT
 from reference_trainer.taught import Taught
 
 VERSION = 1

@@ -6,7 +6,8 @@ import pytest
 import torch
 from mini_training import changed
 
-from clbench.adapters import describe_adapter, load_tensors, save_adapter
+from clbench.adapter_writing import save_adapter
+from clbench.adapters import describe_adapter, load_tensors
 from clbench.merging import Merge, Part, merge_adapters
 from clbench.registry import ClbenchError
 from reference_trainer.merged_start import best, mean_of
