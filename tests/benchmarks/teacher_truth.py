@@ -1,10 +1,11 @@
 """How far a judgement by one teacher's pictures, what a user's own world has, agrees with that by known operators.
 
-On the pictures of finished runs: the same outputs are read twice, among truths from operators (as they were scored) and among
-the teacher's own pictures of the same sources, one draw each, or `--draws` of them, what a suite with so many seeds has; further
-ones are made now, in `teacher-draws-WORLD-DRAWS` beside the folder that holds the runs' folder. A random effect is shown with its
-answers on the run's other sources, as in scoring; `--alone` leaves these out. Agreement of labels is Cohen's kappa, of leak
-Spearman's correlation over cases; for all effects, and for those without randomness whose teacher has at least `GOOD` success.
+On the pictures of finished runs: the same outputs are read twice, among truths from operators (as they were scored) and among the
+teacher's own pictures of the same sources, one draw each, or `--draws` of them, what a suite with so many seeds has; further ones
+are made now, in `teacher-draws-WORLD-DRAWS` beside the folder that holds the runs' folder. As in scoring, what each effect does is
+learnt from the run's other sources as well; `--alone` leaves these out. Agreement of labels is Cohen's kappa, of leak Spearman's
+correlation over cases; for all effects, for those whose teacher has at least `GOOD` success, and for those of them that are not
+random.
 
     python tests/benchmarks/teacher_truth.py runs/tiny/headline --world tiny --sources 4 --draws 4
 """
@@ -12,6 +13,7 @@ Spearman's correlation over cases; for all effects, and for those without random
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,10 @@ from torch import Tensor
 
 from clbench.calibration import to_tensor
 from clbench.edit import bench_for, edit
-from clbench.metrics.bleeding import BleedingMeter, SourceFrame
-from clbench.metrics.elsewhere import carried_over
+from clbench.metrics.bleeding import LEAK_DRAWS, BleedingMeter, SourceFrame
+from clbench.metrics.elsewhere import moved, slopes
 from clbench.results import RunFolder
+from clbench.score_elsewhere import Elsewhere
 from clbench.selftest.meter import kappa
 from clbench.selftest.readings import Laboratory
 from clbench.suite import Suite, SuiteTable
@@ -49,12 +52,15 @@ def scored(run: RunFolder, metric: str) -> dict[Key, object]:
     return dict(zip(zip(rows["effect"], rows["source"], strict=True), values, strict=True))
 
 
-def by_teacher(meter: BleedingMeter, frame: SourceFrame, asked: list[str], outputs: list[np.ndarray]) -> list[tuple[str, float]]:
-    """Label and total leak of each output among the truths of `frame`; no operator, so no composed form."""
-    seen = meter.see(to_tensor(outputs))
+def by_teacher(
+    meter: BleedingMeter, frame: SourceFrame, composed: Callable[[str], dict[str, Tensor]], outputs: dict[str, np.ndarray]
+) -> dict[str, tuple[str, float]]:
+    """Label and total leak of an output for each asked effect among the truths of `frame`."""
+    seen = meter.see(to_tensor(list(outputs.values())))
     labels = meter.attribute(frame, meter.distances(frame, seen))
-    leaks = [float(meter.leak(meter.leak_frame(frame, name, {}), row[None]).sum()) for name, row in zip(asked, seen, strict=True)]
-    return list(zip(labels, leaks, strict=True))
+    frames = [meter.leak_frame(frame, name, composed(name)) for name in outputs]
+    leaks = [float(meter.leak(one, row[None]).sum()) for one, row in zip(frames, seen, strict=True)]
+    return dict(zip(outputs, zip(labels, leaks, strict=True), strict=True))
 
 
 def further_draws(world: World, out: Path, sources: list[str], draws: int) -> dict[Key, list[np.ndarray]]:
@@ -75,15 +81,12 @@ def further_draws(world: World, out: Path, sources: list[str], draws: int) -> di
     return found
 
 
-def shown(laboratory: Laboratory, truth: dict[Key, np.ndarray], key: Key, drawn: list[np.ndarray]) -> Tensor:
-    """The draws `drawn` of the truth of `key`, and those that a random effect has elsewhere."""
-    (effect, source), own = key, to_tensor(drawn)
-    others = sorted(other for name, other in truth if name == effect and other != source)[: METER_DRAWS - len(own)]
-    if not others or not laboratory.world.effect(effect).random:
-        return own
-    sources = torch.stack([laboratory.source(other) for other in others])
-    answers = to_tensor([truth[effect, other] for other in others])
-    return torch.cat([own, carried_over(laboratory.source(source), own, sources, answers)])
+def elsewhere(laboratory: Laboratory, truth: dict[Key, np.ndarray], effect: str) -> Elsewhere:
+    """What the teacher of an effect made of the run's sources, as far as the meter is shown it."""
+    names = sorted(source for name, source in truth if name == effect)[:METER_DRAWS]
+    sources = torch.stack([laboratory.source(name) for name in names])
+    answers = to_tensor([truth[effect, name] for name in names])
+    return Elsewhere(names, sources, answers, slopes(sources, answers))
 
 
 def read_again(
@@ -95,14 +98,24 @@ def read_again(
     made = {name: pictures(RunFolder.open(out / name)) for name in systems}
     found: dict[str, dict[Key, tuple[str, float]]] = {name: {} for name in systems}
     further = further_draws(world, out, sources[:count], draws)
+    learnt = {effect: elsewhere(laboratory, truth, effect) for effect in effects}
+    few = {effect: LEAK_DRAWS if world.effect(effect).random else 1 for effect in effects}
     for source in sources[:count]:
-        known = {effect: [truth[effect, source], *further.get((effect, source), [])] for effect in effects}
-        elsewhere = {} if alone else truth
-        truths = {effect: shown(laboratory, elsewhere, (effect, source), drawn) for effect, drawn in known.items()}
-        frame = laboratory.meter.source_frame(laboratory.source(source), truths)
+        here = laboratory.source(source)
+        truths = {effect: to_tensor([truth[effect, source], *further.get((effect, source), [])]) for effect in effects}
+        if not alone:
+            most = {effect: METER_DRAWS if world.effect(effect).random else 0 for effect in effects}
+            truths = {effect: learnt[effect].draws(source, here, own, most[effect]) for effect, own in truths.items()}
+
+        def composed(asked: str, here: Tensor = here, truths: dict[str, Tensor] = truths) -> dict[str, Tensor]:
+            pairs = {} if alone else truths
+            onto = truths[asked][0]
+            return {name: moved(drawn[: few[name]], here[None], onto, learnt[name].slope) for name, drawn in pairs.items()}
+
+        frame = laboratory.meter.source_frame(here, truths)
         for name, held in made.items():
-            read = by_teacher(laboratory.meter, frame, effects, [held[effect, source] for effect in effects])
-            found[name] |= {(effect, source): one for effect, one in zip(effects, read, strict=True)}
+            read = by_teacher(laboratory.meter, frame, composed, {effect: held[effect, source] for effect in effects})
+            found[name] |= {(effect, source): one for effect, one in read.items()}
     return found
 
 
