@@ -46,10 +46,13 @@ class Shown:
     def draws(self, effect: str, source: str) -> Tensor:
         """Draws (K, 3, S, S) of a known truth at the side of the meter, in [0, 1]: those of `source` first.
 
-        A random effect without a known operator has further ones from other sources, up to `METER_DRAWS` in all.
+        A random effect without a known operator has further ones from other sources, up to `METER_DRAWS` in all. One that is not
+        random has one right answer, the first, however often its teacher was asked: how few copies of one picture differ says
+        nothing of how a right answer may, and the meter would take any likeness for right.
         """
-        own = self._small(list(self.truths.many(effect, source)))
-        elsewhere = self._elsewhere(effect) if self.world.effect(effect).random else None
+        random = self.world.effect(effect).random
+        own = self._small(list(self.truths.many(effect, source))[: None if random else 1])
+        elsewhere = self._elsewhere(effect) if random else None
         return own if elsewhere is None else elsewhere.draws(source, self._source(source), own, METER_DRAWS)
 
     def composed(self, first: str, second: str, source: str, draws: Mapping[str, Tensor]) -> Tensor | None:

@@ -156,6 +156,14 @@ def test_what_one_effect_makes_of_the_others_answer_is_known_by_operators_or_mov
     assert shown.composed("rain", "glow", "a", draws) is None  # a single pair tells nothing of other pictures
 
 
+def test_one_right_answer_stays_one_however_often_the_teacher_was_asked(world, monkeypatch):
+    truths = Truths(with_sparks(world, "ab"))
+    twice = lambda effect, source: np.stack([np.full((64, 64, 3), level, np.uint8) for level in (90, 91)])  # noqa: E731
+    monkeypatch.setattr(truths, "many", twice)
+    shown = Shown(truths)
+    assert len(shown.draws("glow", "a")) == 1 and len(shown.draws("sparks", "a")) == 3
+
+
 def test_no_more_of_them_than_the_meter_wants(world):
     rng = np.random.default_rng(1)
     names = [f"c{number:02}" for number in range(METER_DRAWS + 3)]

@@ -149,7 +149,7 @@ def without_operators(
     """Readings of `made` with `count` right answers of each effect and what it made of other sources, as scoring has them."""
     here, elsewhere, world = laboratory.source(source), laboratory.elsewhere, laboratory.world
     truths = {
-        effect: elsewhere[effect].draws(source, here, own[:count], METER_DRAWS if world.effect(effect).random else count)
+        effect: elsewhere[effect].draws(source, here, own[:count], METER_DRAWS) if world.effect(effect).random else own[:1]
         for effect, own in draws.items()
     }
 

@@ -2,8 +2,8 @@
 
 On the pictures of finished runs: the same outputs are read twice, among truths from operators (as they were scored) and among the
 teacher's own pictures of the same sources, one draw each, or `--draws` of them, what a suite with so many seeds has; further ones
-are made now, in `teacher-draws-WORLD-DRAWS` beside the folder that holds the runs' folder. As in scoring, what each effect does is
-learnt from the run's other sources as well; `--alone` leaves these out. Agreement of labels is Cohen's kappa, of leak Spearman's
+are made now, in `teacher-draws-WORLD-DRAWS` beside the folder of the runs' folder. As in scoring, what each effect does is
+learnt from its other sources as well; `--alone` leaves these out. Agreement of labels is Cohen's kappa, of leak Spearman's
 correlation over cases; for all effects, for those whose teacher has at least `GOOD` success, and for those of them that are not
 random.
 
@@ -104,6 +104,7 @@ def read_again(
         here = laboratory.source(source)
         truths = {effect: to_tensor([truth[effect, source], *further.get((effect, source), [])]) for effect in effects}
         if not alone:
+            truths = {effect: own if world.effect(effect).random else own[:1] for effect, own in truths.items()}
             most = {effect: METER_DRAWS if world.effect(effect).random else 0 for effect in effects}
             truths = {effect: learnt[effect].draws(source, here, own, most[effect]) for effect, own in truths.items()}
 
