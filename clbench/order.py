@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clbench.left_out import listed
 from clbench.registry import ClbenchError
 from clbench.suite import Suite
 from clbench.world import World
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from clbench.types import Case, System
 
 TEACHER = "teacher"
+FEW_SOURCES = 8
+"""From so many sources on a random effect without operator is judged about as one of which several draws are known (LOG)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,31 @@ def notes(
         if TEACHER not in suite.systems_in(world) and (effect := _judged_by_teacher(world, suite, order)):
             yield f"system {TEACHER} is added: its pictures are the truth of '{effect}' (no operator, no pairs)"
     yield from missing_pairs(world, bench, systems)
+    yield from few_answers(world, suite, bench, systems)
+
+
+def few_answers(world: World, suite: Suite, bench: Bench, systems: Sequence[tuple[System, list[Case]]]) -> Iterator[str]:
+    """Random effects without a known operator whose answers on other sources are too few to tell how they vary, in sentences."""
+    from clbench.metrics import METRICS
+    from clbench.truth import pairs_elsewhere
+
+    if not any("meter" in METRICS.get(name).needs for name in suite.metrics):
+        return
+    asked = {case.source for system, cases in systems if system.card.name == TEACHER for case in cases}
+    effects = dict.fromkeys(case.effect for _, cases in systems for case in cases)
+    counts = {"reference": lambda effect: len(pairs_elsewhere(world, effect)), TEACHER: lambda effect: len(asked)}
+    few: dict[int, list[str]] = {}
+    for effect in bench.effects:
+        kind = world.truth_kind(effect)
+        if effect not in effects or not world.effect(effect).random or kind not in counts:
+            continue
+        if 0 < (count := counts[kind](effect)) < FEW_SOURCES:
+            few.setdefault(count, []).append(effect)
+    for count, random in sorted(few.items()):
+        yield (
+            f"how {listed(random)} {'vary' if len(random) > 1 else 'varies'} is learnt from right answers on {count} "
+            f"source{'s' * (count > 1)}: too few to rely on success and leak of random effects; about twenty are enough"
+        )
 
 
 def require_alike(runs: Sequence[RunFolder], world: World, suite: Suite) -> None:

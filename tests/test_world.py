@@ -218,6 +218,21 @@ def test_pairs_of_other_sources_which_tell_what_the_effect_does_are_checked_as_w
         jobs.edit(order)  # p1 is not asked for
 
 
+@pytest.mark.parametrize(("metric", "random", "said"), [("success", True, True), ("psnr", True, False), ("success", False, False)])
+def test_answers_that_are_too_few_to_tell_how_an_effect_varies_are_said(mini_world_file, capsys, metric, random, said):
+    with_references(mini_world_file)
+    if random:
+        edit(mini_world_file, 'id = "sepia"', 'id = "sepia"\nrandom = true')
+    suite = mini_world_file.parent / "suite.toml"
+    suite.write_text(
+        f'name = "s"\nquestion = "?"\neffects = "all"\nsources = 2\nsystems = ["identity"]\nmetrics = ["{metric}"]\n'
+    )
+    out = mini_world_file.parent / "out"
+    jobs.edit(Order(str(suite), str(mini_world_file), ("identity",), ("sepia",), None, None, out, False, False, False))
+    told = " ".join(capsys.readouterr().err.split())
+    assert ("how sepia varies is learnt from right answers on 1 source: too few to rely on success" in told) is said
+
+
 def test_an_effect_with_pairs_is_judged_by_them_alone(mini_world_file):
     """A teacher that fills in for a missing pair would be right by construction in a part of a mean."""
     with_references(mini_world_file)
