@@ -218,7 +218,9 @@ def test_pairs_of_other_sources_which_tell_what_the_effect_does_are_checked_as_w
         jobs.edit(order)  # p1 is not asked for
 
 
-@pytest.mark.parametrize(("metric", "random", "said"), [("success", True, True), ("psnr", True, False), ("success", False, False)])
+@pytest.mark.parametrize(
+    ("metric", "random", "said"), [("success", True, True), ("psnr", True, False), ("success", False, False)]
+)
 def test_answers_that_are_too_few_to_tell_how_an_effect_varies_are_said(mini_world_file, capsys, metric, random, said):
     with_references(mini_world_file)
     if random:
