@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -20,19 +20,40 @@ AT_ONCE = 8
 """Pictures that are numbers at a time before they are reduced: of 1024 px each takes 12 MB."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Elsewhere:
-    """Right answers (n, 3, S, S) of one effect over sources called `names`, those sources, and the slopes between them."""
+    """Right answers (n, 3, S, S) of one effect without known operator, over two or more sources (n, 3, S, S) called `names`."""
 
+    random: bool
     names: Sequence[str]
     sources: Tensor
     answers: Tensor
-    slope: Tensor
 
-    def draws(self, source: str, here: Tensor, own: Tensor, most: int) -> Tensor:
-        """`own` right answers (K, 3, S, S) of `source`, which is the picture `here`, then others moved there; at most `most`."""
-        other = [at for at, name in enumerate(self.names) if name != source][: max(0, most - len(own))]
+    @cached_property
+    def slope(self) -> Tensor:
+        return slopes(self.sources, self.answers)
+
+    def draws(self, source: str, here: Tensor, own: Tensor) -> Tensor:
+        """What the meter is shown: right answers `own` (K, 3, S, S) of `source`, the picture `here`, and others moved there.
+
+        Others up to `METER_DRAWS` in all, and of a random effect alone: see `one_answer`.
+        """
+        if not self.random:
+            return one_answer(own)
+        other = [at for at, name in enumerate(self.names) if name != source][: max(0, METER_DRAWS - len(own))]
         return torch.cat([own, moved(self.answers[other], self.sources[other], here, self.slope)]) if other else own
+
+    def composed(self, here: Tensor, draws: Tensor, onto: Tensor) -> Tensor:
+        """The effect, whose `draws` of the source `here` are known, on another effect's answer `onto` (3, S, S) to it."""
+        return moved(draws[: LEAK_DRAWS if self.random else 1], here[None], onto, self.slope)
+
+
+def one_answer(own: Tensor) -> Tensor:
+    """The first right answer of an effect that is not random, however often its teacher was asked.
+
+    How few copies of one picture differ says nothing of how a right answer may, and the meter would take any likeness for right.
+    """
+    return own[:1]
 
 
 class Shown:
@@ -46,14 +67,12 @@ class Shown:
     def draws(self, effect: str, source: str) -> Tensor:
         """Draws (K, 3, S, S) of a known truth at the side of the meter, in [0, 1]: those of `source` first.
 
-        A random effect without a known operator has further ones from other sources, up to `METER_DRAWS` in all. One that is not
-        random has one right answer, the first, however often its teacher was asked: how few copies of one picture differ says
-        nothing of how a right answer may, and the meter would take any likeness for right.
+        A random effect without a known operator has further ones from other sources (see `Elsewhere`).
         """
-        random = self.world.effect(effect).random
-        own = self._small(list(self.truths.many(effect, source))[: None if random else 1])
-        elsewhere = self._elsewhere(effect) if random else None
-        return own if elsewhere is None else elsewhere.draws(source, self._source(source), own, METER_DRAWS)
+        own, elsewhere = self._small(list(self.truths.many(effect, source))), self._elsewhere(effect)
+        if elsewhere is not None:
+            return elsewhere.draws(source, self._source(source), own)
+        return own if self.world.effect(effect).random else one_answer(own)
 
     def composed(self, first: str, second: str, source: str, draws: Mapping[str, Tensor]) -> Tensor | None:
         """The effect `second` on the first draw of the truth of `first`: (K, 3, S, S), or None where nobody knows.
@@ -65,10 +84,7 @@ class Shown:
             known = self.truths.composed(first, second, source, LEAK_DRAWS)
             return None if known is None else self._small(list(known))
         elsewhere = self._elsewhere(second)
-        if elsewhere is None:
-            return None
-        few = LEAK_DRAWS if self.world.effect(second).random else 1
-        return moved(draws[second][:few], self._source(source)[None], draws[first][0], elsewhere.slope)
+        return None if elsewhere is None else elsewhere.composed(self._source(source), draws[second], draws[first][0])
 
     def _read(self, effect: str) -> Elsewhere | None:
         """What is known of an effect without operator over the world's sources; None with an operator, or of a single source."""
@@ -78,7 +94,7 @@ class Shown:
             return None
         sources = torch.stack([self._source(name) for name in names])
         answers = self._small([picture for _, picture in found])
-        return Elsewhere(names, sources, answers, slopes(sources, answers))
+        return Elsewhere(self.world.effect(effect).random, names, sources, answers)
 
     def _picture(self, source: str) -> Tensor:
         return self._small([self.truths.source(source)])[0]

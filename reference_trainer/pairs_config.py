@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
 
-from clbench.tables import Table
 from clbench.types import PromptKind
 from reference_trainer.config import HabitsTable, LoraTable, registered
-from reference_trainer.lora_forward import LoraForward
-from reference_trainer.precision import Precision
+from reference_trainer.passes_config import PassesTable
 from reference_trainer.schedule import SCORE_TIME
 
 
-class PairsConfig(Table):
+class PairsConfig(PassesTable):
     """What teachers and the joint LoRA share: flow matching on before/after pairs."""
 
     lora: LoraTable = LoraTable()
@@ -30,14 +28,6 @@ class PairsConfig(Table):
     clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
     time: str = "shifted"
     prompt_dropout: float = Field(default=0.1, ge=0, le=1, description="share of empty prompts, for guidance")
-    lora_forward: LoraForward = "merged"
-    rows: int | None = Field(
-        default=None, ge=1, description="most rows of one pass through the transformer; None: all. Fewer need less memory"
-    )
-    checkpoint_blocks: bool = Field(
-        default=False, description="compute a block's inner values again in the backward pass instead of keeping them"
-    )
-    precision: Precision = "float32"
     habits: HabitsTable = HabitsTable()
 
     _time = field_validator("time")(lambda name: registered(SCORE_TIME, name))

@@ -8,9 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from clbench.tables import Table
 from reference_trainer.config import HabitsTable, LoraTable, registered
-from reference_trainer.lora_forward import LoraForward
 from reference_trainer.losses import GUIDANCE
-from reference_trainer.precision import Precision
+from reference_trainer.passes_config import PassesTable
 from reference_trainer.schedule import ABOVE_SCORE_TIME, ANCHOR_TIME, SCORE_TIME, TARGET_GENERATION, TARGET_SCORE
 
 
@@ -63,7 +62,7 @@ class TimesTable(Table):
     _anchor = field_validator("anchor")(lambda name: registered(ANCHOR_TIME, name))
 
 
-class StudentConfig(Table):
+class StudentConfig(PassesTable):
     """What accelerator and collection share: few-step distillation of a student."""
 
     lora: LoraTable = LoraTable(rank=32)
@@ -118,14 +117,6 @@ class StudentConfig(Table):
         default=None,
         description="folder of source pictures; relative to the current folder, ~ is the home. None: the world's scenes",
     )
-    lora_forward: LoraForward = "merged"
-    rows: int | None = Field(
-        default=None, ge=1, description="most rows of one pass through the transformer; None: all. Fewer need less memory"
-    )
-    checkpoint_blocks: bool = Field(
-        default=False, description="compute a block's inner values again in the backward pass instead of keeping them"
-    )
-    precision: Precision = "float32"
     habits: HabitsTable = HabitsTable()
 
     _warm_time = field_validator("warm_time")(_warm_time)

@@ -11,29 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_scenes import PIPELINE, SHIPPED
 from typer.testing import CliRunner
 
 from clbench.cli import app
 from clbench.images import write_png
 from clbench.results import find_runs, read_all_scores
 
-TINY = Path(__file__).parent.parent / "suites/worlds/tiny"
 OWN = ("glow", "inkwash")
-WORLD = """
-name = "mine"
-resolution = 32
-
-[backbone]
-path = "{backbone}"
-device = "cpu"
-full_steps = 2
-few_steps = 1
-guidance = 2.0
-max_sequence_length = 12
-
-[effects]
-file = "{tiny}/effects.toml"
-
+WORLD = '\nname = "mine"' + PIPELINE + """
 [[effects.inline]]
 id = "glow"
 instruction = "make it glow"
@@ -77,7 +63,7 @@ def clbench(*words: object) -> str:
 def mine(tmp_path_factory, flux_folder, lora_files) -> Path:
     """The folder of the user: a world, pairs of two effects, a collection of one effect of the catalogue."""
     root = tmp_path_factory.mktemp("mine")
-    (root / "world.toml").write_text(WORLD.format(backbone=flux_folder, tiny=TINY))
+    (root / "world.toml").write_text(WORLD.format(backbone=flux_folder, tiny=SHIPPED))
     rng = np.random.default_rng(0)
     for effect in OWN:
         for i in range(3):

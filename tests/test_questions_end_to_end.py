@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tiny_scenes import PIPELINE, SHIPPED
 
 from clbench import jobs
 from clbench.order import Order
@@ -15,23 +16,8 @@ from clbench.report.probes import gram_table, neighbours_of, neutral_table, prob
 from clbench.results import find_runs, read_all_scores
 from clbench.world import load_world
 
-TINY = Path(__file__).parent.parent / "suites/worlds/tiny"
 EFFECTS = ("sepia", "upside_down")
-WORLD = """
-name = "questions"
-resolution = 32
-
-[backbone]
-path = "{backbone}"
-device = "cpu"
-full_steps = 2
-few_steps = 1
-guidance = 2.0
-max_sequence_length = 12
-
-[effects]
-file = "{tiny}/effects.toml"
-
+WORLD = '\nname = "questions"' + PIPELINE + """
 [sources]
 kind = "scenes"
 folder = "{tiny}/sources"
@@ -58,7 +44,7 @@ perceptual = "st-lpips"
 def out(tmp_path_factory, flux_folder, lora_files) -> Path:
     """Suites bleeding and composition on one source, edited and scored; world.toml beside them."""
     root = tmp_path_factory.mktemp("questions")
-    (root / "world.toml").write_text(WORLD.format(backbone=flux_folder, tiny=TINY))
+    (root / "world.toml").write_text(WORLD.format(backbone=flux_folder, tiny=SHIPPED))
     (root / "teachers").mkdir()
     for effect in EFFECTS:
         shutil.copy(lora_files[effect], root / "teachers")

@@ -8,27 +8,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tiny_scenes import PIPELINE, SHIPPED
 from typer.testing import CliRunner
 
 from clbench.cli import app
 
-TINY = Path(__file__).parent.parent / "suites/worlds/tiny"
 EFFECTS = ("sepia", "upside_down")
-WORLD = """
-name = "lean"
-resolution = 32
-
-[backbone]
-path = "{backbone}"
-device = "cpu"
-full_steps = 2
-few_steps = 1
-guidance = 2.0
-max_sequence_length = 24
-
-[effects]
-file = "{tiny}/effects.toml"
-
+WORLD = '\nname = "lean"' + PIPELINE + """
 [sources]
 kind = "scenes"
 folder = "{tiny}/sources"
@@ -65,7 +51,7 @@ def worlds(tmp_path_factory, flux_folder, lora_files) -> Path:
         shutil.copy(lora_files[effect], root / "teachers")
     for name in ("collection", "accelerator"):
         shutil.copy(lora_files[name], root)
-    text = WORLD.format(backbone=flux_folder, tiny=TINY)
+    text = WORLD.format(backbone=flux_folder, tiny=SHIPPED)
     (root / "teachers.toml").write_text(text)
     (root / "collections.toml").write_text(text + CANDIDATES)
     return root

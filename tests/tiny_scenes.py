@@ -1,4 +1,4 @@
-"""A world file of the shipped scenes and effects, without backbone and adapters: what scoring known operators needs."""
+"""World files of the shipped scenes and effects: to score by known operators, and over a small pipeline of random weights."""
 
 from __future__ import annotations
 
@@ -27,6 +27,22 @@ size = 128
 clip = "{clip}"
 perceptual = "st-lpips"
 """
+
+PIPELINE = """
+resolution = 32
+
+[backbone]
+path = "{backbone}"
+device = "cpu"
+full_steps = 2
+few_steps = 1
+guidance = 2.0
+max_sequence_length = 12
+
+[effects]
+file = "{tiny}/effects.toml"
+"""
+"""What a world over such a pipeline begins with, behind its name; ``backbone`` and ``tiny`` (`SHIPPED`) are to be filled in."""
 
 
 def world_text(name: str, count: int, clip: str = "") -> str:

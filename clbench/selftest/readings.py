@@ -13,11 +13,10 @@ from torch import Tensor
 from clbench.calibration import RoundTrip, fit_meter, round_trip_of, to_tensor
 from clbench.composition import why_unknown
 from clbench.metrics.bleeding import LEAK_DRAWS, BleedingMeter, SourceFrame
-from clbench.metrics.elsewhere import moved, slopes
 from clbench.registry import ClbenchError
 from clbench.score_elsewhere import Elsewhere
 from clbench.selftest.planted import DOSES, Answer, Planter, finish
-from clbench.truth import METER_DRAWS, Truths
+from clbench.truth import Truths
 from clbench.types import seed_from
 from clbench.world import World
 
@@ -65,7 +64,7 @@ class Laboratory:
         found = [references(self, name, 1) for name in names]
         sources = torch.stack([self.source(name) for name in names])
         answers = {effect: torch.cat([made[effect] for made in found]) for effect in self.effects}
-        return {effect: Elsewhere(names, sources, each, slopes(sources, each)) for effect, each in answers.items()}
+        return {name: Elsewhere(self.world.effect(name).random, names, sources, each) for name, each in answers.items()}
 
     def source(self, source: str) -> Tensor:
         """(3, R, R)."""
@@ -147,16 +146,11 @@ def without_operators(
     laboratory: Laboratory, source: str, draws: Mapping[str, Tensor], count: int, made: Sequence[Seen]
 ) -> list[Reading]:
     """Readings of `made` with `count` right answers of each effect and what it made of other sources, as scoring has them."""
-    here, elsewhere, world = laboratory.source(source), laboratory.elsewhere, laboratory.world
-    truths = {
-        effect: elsewhere[effect].draws(source, here, own[:count], METER_DRAWS) if world.effect(effect).random else own[:1]
-        for effect, own in draws.items()
-    }
+    here, elsewhere = laboratory.source(source), laboratory.elsewhere
+    truths = {effect: elsewhere[effect].draws(source, here, own[:count]) for effect, own in draws.items()}
 
     def composed(asked: str) -> dict[str, Tensor]:
-        few = {effect: LEAK_DRAWS if world.effect(effect).random else 1 for effect in truths}
-        onto = truths[asked][0]
-        return {name: moved(drawn[: few[name]], here[None], onto, elsewhere[name].slope) for name, drawn in truths.items()}
+        return {name: elsewhere[name].composed(here, drawn, truths[asked][0]) for name, drawn in truths.items()}
 
     return read_all(laboratory, laboratory.meter.source_frame(here, truths), composed, made, True)
 

@@ -23,8 +23,7 @@ from torch import Tensor
 
 from clbench.calibration import to_tensor
 from clbench.edit import bench_for, edit
-from clbench.metrics.bleeding import LEAK_DRAWS, BleedingMeter, SourceFrame
-from clbench.metrics.elsewhere import moved, slopes
+from clbench.metrics.bleeding import BleedingMeter, SourceFrame
 from clbench.results import RunFolder
 from clbench.score_elsewhere import Elsewhere
 from clbench.selftest.meter import kappa
@@ -86,7 +85,7 @@ def elsewhere(laboratory: Laboratory, truth: dict[Key, np.ndarray], effect: str)
     names = sorted(source for name, source in truth if name == effect)[:METER_DRAWS]
     sources = torch.stack([laboratory.source(name) for name in names])
     answers = to_tensor([truth[effect, name] for name in names])
-    return Elsewhere(names, sources, answers, slopes(sources, answers))
+    return Elsewhere(laboratory.world.effect(effect).random, names, sources, answers)
 
 
 def read_again(
@@ -99,19 +98,15 @@ def read_again(
     found: dict[str, dict[Key, tuple[str, float]]] = {name: {} for name in systems}
     further = further_draws(world, out, sources[:count], draws)
     learnt = {effect: elsewhere(laboratory, truth, effect) for effect in effects}
-    few = {effect: LEAK_DRAWS if world.effect(effect).random else 1 for effect in effects}
     for source in sources[:count]:
         here = laboratory.source(source)
         truths = {effect: to_tensor([truth[effect, source], *further.get((effect, source), [])]) for effect in effects}
         if not alone:
-            truths = {effect: own if world.effect(effect).random else own[:1] for effect, own in truths.items()}
-            most = {effect: METER_DRAWS if world.effect(effect).random else 0 for effect in effects}
-            truths = {effect: learnt[effect].draws(source, here, own, most[effect]) for effect, own in truths.items()}
+            truths = {effect: learnt[effect].draws(source, here, own) for effect, own in truths.items()}
 
         def composed(asked: str, here: Tensor = here, truths: dict[str, Tensor] = truths) -> dict[str, Tensor]:
             pairs = {} if alone else truths
-            onto = truths[asked][0]
-            return {name: moved(drawn[: few[name]], here[None], onto, learnt[name].slope) for name, drawn in pairs.items()}
+            return {name: learnt[name].composed(here, drawn, truths[asked][0]) for name, drawn in pairs.items()}
 
         frame = laboratory.meter.source_frame(here, truths)
         for name, held in made.items():

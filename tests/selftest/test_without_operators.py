@@ -9,7 +9,6 @@ from clbench.metrics.bleeding import NONE
 from clbench.selftest import readings
 from clbench.selftest.planted import Planter, finish
 from clbench.selftest.readings import Laboratory, references
-from clbench.truth import METER_DRAWS
 from clbench.world import load_world
 
 EFFECTS = ("background_confetti", "rain", "cyanotype")
@@ -30,10 +29,7 @@ def labels(laboratory):
         answers = Planter(laboratory.world, source, laboratory.round_trip).answers(EFFECTS, DRAW)
         seen = meter.see(finish(torch.stack([answers[effect].returned for effect in EFFECTS]), range(len(EFFECTS))))
         own, here = references(laboratory, source, 1), laboratory.source(source)
-        shown = {
-            effect: laboratory.elsewhere[effect].draws(source, here, draws, METER_DRAWS) if effect != "cyanotype" else draws
-            for effect, draws in own.items()
-        }
+        shown = {effect: laboratory.elsewhere[effect].draws(source, here, draws) for effect, draws in own.items()}
         for words, truths in (("alone", own), ("with others", shown)):
             frame = meter.source_frame(here, truths)
             found[words] += meter.attribute(frame, meter.distances(frame, seen))
@@ -51,5 +47,5 @@ def test_answers_elsewhere_do(labels):
 def test_a_source_is_not_elsewhere(laboratory):
     source = laboratory.world.sources[3].id
     known = laboratory.elsewhere["rain"]
-    draws = known.draws(source, laboratory.source(source), references(laboratory, source, 1)["rain"], METER_DRAWS)
+    draws = known.draws(source, laboratory.source(source), references(laboratory, source, 1)["rain"])
     assert len(draws) == readings.ELSEWHERE and len(known.names) == readings.ELSEWHERE
