@@ -23,7 +23,7 @@ from clbench.edit_log import EditRecord, whole_lines
 from clbench.images import hash_pixels, read_rgb, write_png
 from clbench.provenance import cache_key, hash_file, hash_value
 from clbench.registry import ClbenchError
-from clbench.score_table import Networks, read_score_table, write_score_table
+from clbench.score_table import Learnt, Networks, read_score_table, write_score_table
 from clbench.types import Case, Edit, Score
 
 if TYPE_CHECKING:
@@ -206,13 +206,14 @@ class RunFolder:
         self._write_info()
 
     def write_scores(
-        self, scores: Iterable[Score], competing: Iterable[str] = (), encoders: Networks | None = None, made_from: str = ""
-    ) -> int:
-        """Write scores.parquet for this run (replacing an older one), with the effects told apart, the networks that scored and
-        the hash of what decides the rows; returns their number.
+        self, scores: Iterable[Score], competing: Iterable[str] = (), encoders: Networks | None = None, made_from: str = "",
+        learnt: Learnt | None = None,
+    ) -> int:  # fmt: skip
+        """Write scores.parquet for this run (replacing an older one), with the effects told apart, the networks that scored,
+        the hash of what decides the rows and what was learnt of effects without operator; returns the number of rows.
         """
         about = self.info.run, self.info.system_name, self.info.suite.name
-        return write_score_table(self.scores_file, scores, *about, competing, encoders, made_from)
+        return write_score_table(self.scores_file, scores, *about, competing, encoders, made_from, learnt)
 
     def read_scores(self) -> pd.DataFrame:
         """The rows of scores.parquet, see `score_table.read_score_table`."""

@@ -123,8 +123,9 @@ class Scorer:
                 if progress is not None:
                     progress(work.folder, done[name], totals[name])
         encoders = {role: (card.name, card.sha256) for role, card in self.encoders.cards().items()}
+        learnt = self.shown.learnt(self.effects)
         for folder in folders:
-            folder.write_scores(rows[str(folder.path)], self.competing(folder), encoders, self.made_from(folder))
+            folder.write_scores(rows[str(folder.path)], self.competing(folder), encoders, self.made_from(folder), learnt)
             parts[str(folder.path)].clear()
 
     def made_from(self, folder: RunFolder) -> str:

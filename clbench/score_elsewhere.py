@@ -14,8 +14,12 @@ from clbench.calibration import meter_side, to_tensor
 from clbench.metrics.bleeding import LEAK_DRAWS
 from clbench.metrics.elsewhere import moved, slopes
 from clbench.metrics.features import to_side
+from clbench.score_table import Learnt
 from clbench.truth import METER_DRAWS, Truths
 
+RULE = 2
+"""Version of how effects without known operator are judged; another one gives other labels and another leak. (1: by their
+answers to the source alone.)"""
 AT_ONCE = 8
 """Pictures that are numbers at a time before they are reduced: of 1024 px each takes 12 MB."""
 
@@ -85,6 +89,11 @@ class Shown:
             return None if known is None else self._small(list(known))
         elsewhere = self._elsewhere(second)
         return None if elsewhere is None else elsewhere.composed(self._source(source), draws[second], draws[first][0])
+
+    def learnt(self, effects: Sequence[str]) -> Learnt | None:
+        """How those of `effects` are judged that have no known operator, and from how many answers; None if all have one."""
+        counts = [self.truths.count(effect) for effect in effects if self.world.truth_kind(effect) != "operator"]
+        return Learnt(RULE, sum(counts), self.truths.made_from) if counts else None
 
     def _read(self, effect: str) -> Elsewhere | None:
         """What is known of an effect without operator over the world's sources; None with an operator, or of a single source."""

@@ -1,7 +1,8 @@
 """scores.parquet: one tidy row per score, the same bytes for the same rows.
 
 Columns and types are fixed (`COLUMNS`); rows are sorted; the file carries no time and no pandas metadata, only the effects
-that were told apart (`read_competing`) and the networks that looked at the pictures (`read_encoders`).
+that were told apart (`read_competing`), the networks that looked at the pictures (`read_encoders`) and what was learnt of
+effects without known operator (`read_learnt`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +26,22 @@ SCORE_SCHEMA = 2
 ADDED = {"probe": 2, "second": 2}
 """Text columns that older files lack, with the schema that brought them; they read as ""."""
 COMPETING, ENCODERS, MADE_FROM = b"clbench.effects", b"clbench.encoders", b"clbench.made_from"
+LEARNT = b"clbench.learnt"
 Networks = Mapping[str, tuple[str, str]]
 """Role of an encoder ("perceptual", "clip") -> its name and the sha256 of its weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """How effects without known operator were judged: the rule's `version`, the number of right `answers` that it was shown,
+    and a hash of those that teachers made ("" where all are the world's own pairs).
+    """
+
+    version: int
+    answers: int
+    pictures: str = ""
+
+
 COLUMNS: dict[str, str] = {
     "schema": "int64", "run": "string", "system": "string", "suite": "string", "effect": "string",
     "source": "string", "seed": "int64", "steps": "int64", "probe": "string", "second": "string",
@@ -68,12 +84,12 @@ def _rows(scores: Iterable[Score], run: str, system: str, suite: str) -> list[di
 
 def write_score_table(
     path: Path, scores: Iterable[Score], run: str, system: str, suite: str, competing: Iterable[str] = (),
-    encoders: Networks | None = None, made_from: str = "",
+    encoders: Networks | None = None, made_from: str = "", learnt: Learnt | None = None,
 ) -> int:  # fmt: skip
     """Write `scores` sorted and checked, by an atomic rename; returns the number of rows.
 
-    `competing`: the effects among which the meter told outputs apart, kept in the file's own header, as are the `encoders` and
-    `made_from`, the hash of everything that decides the rows.
+    `competing`: the effects among which the meter told outputs apart, kept in the file's own header, as are the `encoders`,
+    `made_from`, the hash of everything that decides the rows, and what was `learnt` of effects without known operator.
     Raises ClbenchError for a value that is missing without a reason and for two scores of one thing.
     """
     import pyarrow as pa
@@ -83,6 +99,7 @@ def write_score_table(
     kinds = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
     schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
     told = {COMPETING: sorted(competing), ENCODERS: dict(sorted((encoders or {}).items())), MADE_FROM: made_from}
+    told[LEARNT] = asdict(learnt) if learnt is not None else {}
     schema = schema.with_metadata({key: json.dumps(value) for key, value in told.items() if value} or None)
     table = pa.Table.from_pylist(rows, schema=schema)
     part = path.with_name(f".{path.name}.part")
@@ -99,6 +116,12 @@ def read_competing(path: Path) -> list[str]:
 def read_encoders(path: Path) -> Networks:
     """The networks that `write_score_table` was given for a readable file; empty in a file of an older clbench."""
     return {role: (name, sha256) for role, (name, sha256) in _told(path, ENCODERS, {}).items()}
+
+
+def read_learnt(path: Path) -> Learnt | None:
+    """What `write_score_table` was given for a readable file; None where every effect has an operator, and in an older file."""
+    told = _told(path, LEARNT, {})
+    return Learnt(**told) if told else None
 
 
 def read_made_from(path: Path) -> str:

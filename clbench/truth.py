@@ -115,6 +115,13 @@ class Truths:
         found = [(source_id, records[k]) for k in draws for source_id, records in pictures if k < len(records)]
         return [(source_id, self._made(record)) for source_id, record in found[:count]]
 
+    def count(self, effect_id: str) -> int:
+        """How many right answers of an effect without known operator there are, over all sources of the world."""
+        ids = [source.id for source in self.world.sources if self.knows(effect_id, source.id)]
+        if self.world.truth_kind(effect_id) == "reference":
+            return len(ids)
+        return sum(len(self._teacher.get((effect_id, source_id), [])) for source_id in ids)
+
     def composed(self, first: str, second: str, source_id: str, draws: int = 1) -> np.ndarray | None:
         """Operator of `second` on the first truth draw of `first`: uint8 (K, H, W, 3), or None without both operators.
 

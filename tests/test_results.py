@@ -16,7 +16,7 @@ import pytest
 from clbench import disk, results
 from clbench.registry import ClbenchError
 from clbench.results import Named, RunFolder, RunInfo, describe_run
-from clbench.score_table import COLUMNS, read_competing, read_encoders
+from clbench.score_table import COLUMNS, Learnt, read_competing, read_encoders, read_learnt
 from clbench.types import Case, Edit, Score, SystemCard
 
 CASES = [Case(effect, f"s{index}", 0) for effect in ("fog", "night") for index in range(3)]
@@ -280,6 +280,9 @@ def test_scores_read_back_and_repeat_byte_for_byte(folder: RunFolder) -> None:
     networks = {"perceptual": ("st-lpips-vgg", "ab" * 32), "clip": ("tiny", "cd" * 32)}
     folder.write_scores([steps, *scores()], {"sketch", "fog"}, networks)
     assert read_competing(folder.scores_file) == ["fog", "sketch"] and read_encoders(folder.scores_file) == networks
+    assert read_learnt(folder.scores_file) is None
+    folder.write_scores([steps, *scores()], learnt=Learnt(2, 40, "ab"))
+    assert read_learnt(folder.scores_file) == Learnt(2, 40, "ab")
     frame = folder.read_scores()
     assert list(frame.columns) == list(results.read_all_scores([folder]).columns)
     assert str(frame["steps"].dtype) == "Int64" and frame["steps"].notna().sum() == 1

@@ -6,7 +6,8 @@ import torch
 
 from clbench.calibration import to_tensor
 from clbench.images import hash_pixels, write_png
-from clbench.score_elsewhere import Shown
+from clbench.score_elsewhere import RULE, Shown
+from clbench.score_table import Learnt
 from clbench.truth import DRAWS, METER_DRAWS, Truths, paint_over, target_caption
 from clbench.types import Effect, Source
 from clbench.world import load_world
@@ -162,6 +163,12 @@ def test_one_right_answer_stays_one_however_often_the_teacher_was_asked(world, m
     monkeypatch.setattr(truths, "many", twice)
     shown = Shown(truths)
     assert len(shown.draws("glow", "a")) == 1 and len(shown.draws("sparks", "a")) == 3
+
+
+def test_how_effects_without_operator_are_judged_is_told_with_the_scores(world):
+    shown = Shown(Truths(with_sparks(world, "ab")))
+    assert shown.learnt(["rain", "sepia"]) is None
+    assert shown.learnt(["rain", "sparks", "glow", "unknown"]) == Learnt(RULE, 3)
 
 
 def test_no_more_of_them_than_the_meter_wants(world):

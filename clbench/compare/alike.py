@@ -69,6 +69,20 @@ def refuse_encoders(one: Side, other: Side) -> None:
             raise ClbenchError(f"{', '.join(metrics)}: scored with {said[0]} and with {said[1]}; score both with one network")
 
 
+def refuse_judgement(one: Side, other: Side) -> None:
+    """ClbenchError where effects without known operator were judged by two rules, or by an older clbench in one of the runs.
+
+    Nothing is refused where neither run says its rule: every effect has an operator, or both are old.
+    """
+    versions = [None if side.learnt is None else side.learnt.version for side in (one, other)]
+    if versions[0] != versions[1]:
+        older = min((one, other), key=lambda side: 0 if side.learnt is None else side.learnt.version)
+        raise ClbenchError(
+            f"effects without a known operator were judged by an older rule in {older.folder.path}; score it again with "
+            "`clbench score`"
+        )
+
+
 def _some(effects: frozenset[str]) -> str:
     """``fog, night``; of many ``confetti, fog, night, rain and 38 more``."""
     names = sorted(effects)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.compare.alike import refuse_effects, refuse_encoders, refuse_other, refuse_versions
+from clbench.compare.alike import refuse_effects, refuse_encoders, refuse_judgement, refuse_other, refuse_versions
 from clbench.metrics import METRICS
 from clbench.metrics.derived import DERIVED, NONE, SOURCE, Derived, Rows
 from clbench.registry import ClbenchError, suggestion
 from clbench.results import RunFolder, find_runs
-from clbench.score_table import Networks, read_competing, read_encoders
+from clbench.score_table import Learnt, Networks, read_competing, read_encoders, read_learnt
 from clbench.types import Case, MetricCard, Question
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Side:
     """A run as it enters a comparison. `versions` are those of the stored metrics.
 
     `competing`: the effects among which the meter told outputs apart; empty where the scores do not say, as are the `encoders`.
+    `learnt`: how effects without known operator were judged; None where there are none, or where the scores do not say.
     """
 
     folder: RunFolder
@@ -63,6 +64,7 @@ class Side:
     versions: Mapping[str, int]
     competing: frozenset[str] = frozenset()
     encoders: Networks = field(default_factory=dict)
+    learnt: Learnt | None = None
 
     @property
     def system(self) -> str:
@@ -99,8 +101,8 @@ def card_of(name: str) -> MetricCard:
 def match_runs(first: Path, second: Path, systems: Sequence[str] = ()) -> list[Matched]:
     """Pairs of runs: the two named, or those of the same system in two folders of results (controls aside).
 
-    Raises ClbenchError when nothing matches, and when worlds, suites, competing effects, or the versions or networks of a metric
-    differ.
+    Raises ClbenchError when nothing matches, and when worlds, suites, competing effects, the versions or networks of a metric, or
+    the rules for effects without known operator differ.
     """
     sides = [_runs(first), _runs(second)]
     pairs = _pairs(sides[0], sides[1], (first, second), systems)
@@ -111,6 +113,7 @@ def match_runs(first: Path, second: Path, systems: Sequence[str] = ()) -> list[M
         refuse_effects(one, other)
         refuse_versions(one, other)
         refuse_encoders(one, other)
+        refuse_judgement(one, other)
     return [Matched(_name(one, other), one, other) for one, other in opened]
 
 
@@ -170,7 +173,7 @@ def read_side(folder: RunFolder) -> Side:
         column = _derived(DERIVED.get(name), frame, folder, keys)
         if column is not None:
             columns[name] = column
-    told = _competing(frame, folder), read_encoders(folder.scores_file)
+    told = _competing(frame, folder), read_encoders(folder.scores_file), read_learnt(folder.scores_file)
     return Side(folder, keys, columns, _versions(frame, folder), *told)
 
 

@@ -247,7 +247,21 @@ def _notes(pair: Matched) -> Iterator[str]:
         alone = len(set(side.keys) - set(other.keys))
         if alone:
             yield f"{alone} of {len(side.keys)} cases are in {side.folder.path} alone and enter no difference."
+    yield from _learnt(pair)
     yield from _same(pair)
+
+
+def _learnt(pair: Matched) -> Iterator[str]:
+    """That the truths of effects without operator are not the same pictures, which moves every figure that is read from them."""
+    one, other = pair.first.learnt, pair.second.learnt
+    if one is not None and other is not None and one != other:
+        counts = (
+            f"({one.answers} and {other.answers} of them)" if one.answers != other.answers else f"({one.answers} in each run)"
+        )
+        yield (
+            f"{pair.name}: effects without a known operator were judged by other pictures of their teachers {counts}, so a part "
+            "of each difference may be that of the truths; scored in one folder, beside one run of `teacher`, it is not."
+        )
 
 
 def _same(pair: Matched) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clbench.certificate import Named, RunInfo, describe_run
 from clbench.results import EditRecord, RunFolder
-from clbench.score_table import Networks
+from clbench.score_table import Learnt, Networks
 from clbench.types import Case, Score, SystemCard
 
 WORLD, SUITE = Named(name="tiny", hash="a1" * 32), Named(name="bleeding", hash="b2" * 32)
@@ -34,11 +34,13 @@ def write_run(
     path: Path, rows: Iterable[Score], failed: Mapping[Case, str] | None = None, system: str = "collection",
     world: Named = WORLD, suite: Named = SUITE, kind: str = "", competing: Iterable[str] = (),
     encoders: Networks | None = None, unasked: Mapping[Case, str] | None = None,
+    learnt: Learnt | None = None,
 ) -> RunFolder:  # fmt: skip
     """A finished run with `rows` as its scores; cases in `failed` have a failed edit and the reason given, as have cases in
     `unasked`, which were left out on purpose.
 
-    `competing`, `encoders`: what the scores say of the effects told apart, and of the networks.
+    `competing`, `encoders`, `learnt`: what the scores say of the effects told apart, of the networks, and of effects without
+    operator.
     """
     scores, lost = list(rows), {**dict.fromkeys(failed or {}, "failed"), **dict.fromkeys(unasked or {}, "unscored")}
     why = {**(failed or {}), **(unasked or {})}
@@ -48,7 +50,7 @@ def write_run(
     run._write_info()
     records = [EditRecord(case, "", "", 4, 0.5, 0, lost.get(case, "ok"), why.get(case, "")) for case in cases]
     run.edits_file.write_text("".join(record.to_line() + "\n" for record in records))
-    run.write_scores(scores, competing, encoders)
+    run.write_scores(scores, competing, encoders, learnt=learnt)
     return run
 
 

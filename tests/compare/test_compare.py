@@ -19,6 +19,7 @@ from clbench.compare import compare, match_runs, parse_fail_on, words
 from clbench.compare.gate import judge
 from clbench.metrics.derived import DERIVED, Rows
 from clbench.registry import ClbenchError
+from clbench.score_table import Learnt
 from clbench.types import Case, Score
 
 runner = CliRunner()
@@ -280,6 +281,25 @@ def test_scores_of_other_networks_are_refused(tmp_path):
     with pytest.raises(ClbenchError, match=r"^clip_text: scored with"):
         text = [Score(case, "clip_text", 1, 0.5) for case in CASES]
         match_runs(*(write_run(tmp_path / name, text, encoders={"clip": by}).path for name, by in (("e", one), ("f", other))))
+
+
+def test_effects_without_operator_judged_by_another_rule_are_refused(tmp_path):
+    """Such a rule has no metric's version, and moves labels and leak."""
+    told = {"a": Learnt(2, 40, "ab"), "b": Learnt(1, 40, "ab"), "c": None}
+    path = {side: write_run(tmp_path / side, scored(), learnt=learnt).path for side, learnt in told.items()}
+    for first, second, older in (("a", "b", "b"), ("b", "a", "b"), ("a", "c", "c"), ("c", "b", "c")):
+        with pytest.raises(ClbenchError, match=f"an older rule in .*/{older}; score it again"):
+            match_runs(path[first], path[second])
+    for side in told:
+        assert "judged by" not in " ".join(compare(match_runs(path[side], path[side])).notes)
+
+
+def test_truths_that_teachers_made_anew_are_said(tmp_path):
+    told = {"a": Learnt(2, 40, "ab"), "b": Learnt(2, 40, "cd"), "c": Learnt(2, 8, "ef")}
+    path = {side: write_run(tmp_path / side, scored(), learnt=learnt).path for side, learnt in told.items()}
+    for second, counts in (("b", "40 in each run"), ("c", "40 and 8 of them")):
+        notes = " ".join(compare(match_runs(path["a"], path[second])).notes)
+        assert f"judged by other pictures of their teachers ({counts})" in notes
 
 
 def test_pairing(tmp_path):
