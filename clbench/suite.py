@@ -96,8 +96,8 @@ class Suite:
     def systems_in(self, world: World) -> list[str]:
         """The suite's systems, with those that a word stands for in its place, as far as the world names files for them.
 
-        "candidates": every candidate of the world whose file is there, ClbenchError if some are named and none is. "joints":
-        the joint LoRA without and with the accelerator. "merged": merged-linear. Systems without a file that is named
+        "candidates": every candidate of the world whose file is there, the others are left out (ClbenchError if none is).
+        "joints": the joint LoRA without and with the accelerator. "merged": merged-linear. Systems without a file that is named
         (`clbench.systems.NEEDS`) and merges for which the world's teachers do not fit are left out; `left_out` says which.
         """
         return self._opened(self.systems, world)
@@ -129,7 +129,9 @@ class Suite:
     def idle(self, world: World) -> list[LeftOut]:
         """The suite's systems and controls that cannot be run in this world, one for each reason."""
         controls = [(name, Lack(why, "")) for name, why in self._idle_controls(world).items()]
-        return [*grouped("system", self._unfit(self.systems, world)), *grouped("control", controls)]
+        absent = Lack(f"the file that world {world.name} names is not there", "")
+        untrained = [(name, absent) for name in self._untrained(world) if name not in self.systems]
+        return [*grouped("system", [*self._unfit(self.systems, world), *untrained]), *grouped("control", controls)]
 
     def left_out(self, world: World) -> list[str]:
         """`idle` in sentences."""
@@ -176,6 +178,13 @@ class Suite:
             return found
         reasons = why_not_merged(world, merges, self.effects(world))
         return [*found, *((name, Lack(why, "")) for name, why in reasons.items() if why)]
+
+    def _untrained(self, world: World) -> list[str]:
+        """The systems behind the word "candidates" whose file is not there (yet)."""
+        if CANDIDATES not in self.systems:
+            return []
+        trained = world.trained_candidates
+        return _collections(world, [table.name for table in world.table.candidates if table.name not in trained])
 
     def effects(self, world: World, only: Sequence[str] = ()) -> list[str]:
         """Effect ids of this suite in `world`, in catalogue order, kept to `only` if given.
@@ -295,8 +304,13 @@ def _candidates(world: World, suite: str) -> list[str]:
     trained = world.trained_candidates
     if not trained:
         raise ClbenchError(f"suite {suite} asks for the candidates of world {world.name}, and none of their files is there")
-    first = world.table.candidates[0].name
-    return ["collection" if name == first else f"collection-{name}" for name in trained]
+    return _collections(world, trained)
+
+
+def _collections(world: World, candidates: Sequence[str]) -> list[str]:
+    """What candidates are called as systems."""
+    first = [table.name for table in world.table.candidates[:1]]
+    return ["collection" if [name] == first else f"collection-{name}" for name in candidates]
 
 
 def load_suite(name: str | Path) -> Suite:

@@ -161,8 +161,13 @@ def test_candidates_are_those_that_are_there(suite_file, mini_world, mini_world_
     text = mini_world_file.read_text()
     more = '\n[[candidates]]\nname = "{}"\nfile = "{}.safetensors"\n'
     mini_world_file.write_text(text + more.format("second", "accelerator") + more.format("third", "nowhere"))
-    assert load_suite(suite_file).systems_in(load_world(mini_world_file)) == ["teacher", "collection", "collection-second"]
+    suite, world = load_suite(suite_file), load_world(mini_world_file)
+    assert suite.systems_in(world) == ["teacher", "collection", "collection-second"]
+    assert suite.left_out(world) == [
+        "suite mine: system collection-third is left out: the file that world mini names is not there"
+    ]
     (mini_world.root / "collection.safetensors").unlink()
+    assert len(suite.left_out(world)) == 1, "collection is named beside the word: opening it will say that its file is gone"
     with pytest.raises(ClbenchError, match="none of their files is there"):
         load_suite(suite_file).systems_in(mini_world)
 
