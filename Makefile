@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 MARK   := $(VENV)/.clbench-installed
 
-.PHONY: demo test lint bench ablation ablation-warm ablation-fifty ablation-prompts ranks capacity extension install clean
+.PHONY: demo test lint bench ablation ablation-warm ablation-fifty ablation-prompts ranks capacity seeds extension install clean
 
 demo: install  ## compare base, teachers, cascade and CollectionLoRA of world tiny-8; prints the report's path
 	$(BIN)/clbench eval --suite demo --world tiny-8 --out runs/demo
@@ -68,6 +68,11 @@ capacity: install  ## train and compare adapters of 5, 10 and 25 effects with th
 	for n in $(CROWDS); do mkdir -p runs/capacity/n$$n && ln -sfn ../targets runs/capacity/n$$n/targets \
 		&& $(BIN)/clbench train --stage collection --recipe capacity/n$$n --world capacity --candidate n$$n --out runs/capacity/n$$n || exit 1; done
 	$(BIN)/clbench eval --suite capacity --world capacity --out runs/capacity/report
+
+seeds: install  ## the whole training of `collection` from another seed, against the shipped one: about two hours
+	$(BIN)/clbench train --stage collection --recipe tiny-seed-1 --world tiny --out runs/seeds/seed-1
+	$(BIN)/clbench eval --suite headline --world seeds --out runs/seeds/report \
+		--system teacher,cascade,collection,collection-seed-1,truth,identity
 
 REPLAYS := replay no-replay
 
