@@ -6,7 +6,7 @@ import numpy as np
 
 from clbench.effects import OPERATORS, apply_operator
 from clbench.images import reduce_to
-from clbench.registry import ClbenchError
+from clbench.registry import UnknownAnswer
 from clbench.types import Effect, seed_from
 from clbench.world import World
 
@@ -19,11 +19,11 @@ RESIZED = ("polaroid_frame",)
 def sequence_draw(world: World, first: str, second: str, source_id: str, draw: int) -> np.ndarray:
     """Draw `draw` of `first` and then of `second` on its result, uint8 (R, R, 3) at the world's resolution.
 
-    ClbenchError where it is not known: an effect without an operator, or one on a subject whose place is not known.
+    UnknownAnswer where it is not known: an effect without an operator, or one on a subject whose place is not known.
     """
     reason = why_unknown(world, first, second, source_id)
     if reason:
-        raise ClbenchError(f"no known truth of '{first}, then {second}' for source '{source_id}': {reason}")
+        raise UnknownAnswer(f"no known truth of '{first}, then {second}' for source '{source_id}': {reason}")
     one, two = world.effect(first), world.effect(second)
     image, mask = world.source_image(source_id), world.mask(source_id)
     known = np.zeros(image.shape[:2], np.float32) if mask is None else mask

@@ -13,6 +13,10 @@ class ClbenchError(Exception):
     """A mistake in the input that one sentence explains; the command line prints it and exits with 2."""
 
 
+class UnknownAnswer(ClbenchError):
+    """Nobody knows the right answer of a case, or it has many: nothing is broken, but no control can repeat it."""
+
+
 class Stopped(KeyboardInterrupt):
     """Ctrl-C where less than all that was done is kept; the message says what, without a full stop."""
 

@@ -261,9 +261,18 @@ def test_identity_returns_the_source(bench):
         np.testing.assert_array_equal(edit.picture, bench.world.source_image(edit.case.source, 32))
 
 
-def test_controls_without_a_known_truth_fail_with_a_reason(bench):
+def test_controls_are_not_asked_what_nobody_knows(bench):
     edits = list(open_system("truth", bench).edit(cases_of(bench.world)[:1]))
-    assert edits[0].status == "failed" and "no operator, no reference" in edits[0].reason
+    assert edits[0].status == "unscored" and "no operator, no reference" in edits[0].reason
+
+
+def test_a_broken_reference_picture_is_a_failed_edit_of_the_control(bench, monkeypatch):
+    def broken(effect, source):
+        raise ClbenchError("p0.png is not a picture")
+
+    monkeypatch.setattr(bench.world, "references", broken)
+    (edit,) = open_system("truth", bench).edit(cases_of(bench.world)[:1])
+    assert edit.status == "failed" and edit.reason == "p0.png is not a picture"
 
 
 def test_wrong_effect_takes_the_neighbour_within_the_suite(bench):

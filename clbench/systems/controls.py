@@ -12,13 +12,13 @@ from clbench.composition import operated, sequence_draw
 from clbench.images import reduce_to
 from clbench.neutral import neutral_edit
 from clbench.probes import neighbour_in
-from clbench.registry import ClbenchError
+from clbench.registry import ClbenchError, UnknownAnswer
 from clbench.systems import Bench
 from clbench.types import NEUTRAL, Case, Edit, Question, SystemCard
 from clbench.world import World
 
 TRUTH_DRAW, FLOOR_DRAW = 100, 200
-"""First draws of the controls; the scorer compares with draws 0..3, so a control never meets itself."""
+"""First draws of the controls; scorer and meter know draws below `METER_DRAWS`, so a control never meets itself."""
 
 
 class Control:
@@ -34,7 +34,7 @@ class Control:
         self.card, self._make, self._answers = card, make, answers
 
     def edit(self, cases: Sequence[Case]) -> Iterator[Edit]:
-        """Yield one Edit for each case; where no truth is known, a failed one with the reason."""
+        """Yield one Edit for each case; where nobody knows what it should show, an unscored one with the reason."""
         for case in cases:
             reason = self._left_out(case)
             if reason:
@@ -44,10 +44,10 @@ class Control:
             try:
                 picture = self._make(case)
             except ClbenchError as error:
-                yield Edit(case, None, status="failed", reason=str(error))
+                status = "unscored" if isinstance(error, UnknownAnswer) else "failed"
+                yield Edit(case, None, status=status, reason=str(error))
                 continue
             yield Edit(case, picture, seconds=time.perf_counter() - start)
-
 
     def _left_out(self, case: Case) -> str:
         if case.question not in self._answers:
@@ -89,14 +89,14 @@ def wrong_effects(bench: Bench) -> dict[str, str]:
 
 
 def right_answer(world: World, case: Case, draw: int) -> np.ndarray:
-    """What a perfect system returns for `case`, uint8 (R, R, 3); ClbenchError where nobody knows or there are many answers."""
+    """What a perfect system returns for `case`, uint8 (R, R, 3); UnknownAnswer where nobody knows or there are many answers."""
     if case.second:
         return sequence_draw(world, case.effect, case.second, case.source, draw)
     if case.probe != NEUTRAL:
         return truth_draw(world, case.effect, case.source, draw)
     edit = neutral_edit(world, case)
     if edit.target is None:
-        raise ClbenchError(f"the general instruction '{edit.instruction}' has many right answers")
+        raise UnknownAnswer(f"the general instruction '{edit.instruction}' has many right answers")
     return edit.target
 
 
@@ -119,19 +119,19 @@ def known_answer(world: World, case: Case, draw: int = 0) -> np.ndarray | None:
 def truth_draw(world: World, effect_id: str, source_id: str, draw: int) -> np.ndarray:
     """Draw `draw` of the truth, uint8 ``(resolution, resolution, 3)``: the operator's, else the reference's.
 
-    ClbenchError where only the teacher knows the truth: a control cannot repeat it.
+    UnknownAnswer where only the teacher knows the truth: a control cannot repeat it.
     """
     effect = world.effect(effect_id)
     if effect.operator is None:
         target = world.references(effect_id, source_id)
         if target is None:
-            raise ClbenchError(
+            raise UnknownAnswer(
                 f"no known truth of '{effect_id}' for source '{source_id}': no operator, no reference"
             )
         return target
     image, mask = world.source_image(source_id), world.mask(source_id)
     if mask is None and effect.scope != "image":
-        raise ClbenchError(
+        raise UnknownAnswer(
             f"effect '{effect_id}' acts on the {effect.scope} and source '{source_id}' has no mask"
         )
     known = mask if mask is not None else np.zeros(image.shape[:2], np.float32)
