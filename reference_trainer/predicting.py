@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -29,15 +28,6 @@ class Inputs:
 
     def take(self, index: Int[Tensor, " r"]) -> Inputs:
         return Inputs(self.noisy[index], self.source[index], self.time[index], self.prompts.take(index))
-
-    @staticmethod
-    def cat(parts: Sequence[Inputs]) -> Inputs:
-        return Inputs(
-            torch.cat([p.noisy for p in parts]),
-            torch.cat([p.source for p in parts]),
-            torch.cat([p.time for p in parts]),
-            Prompts.cat([p.prompts for p in parts]),
-        )
 
 
 @runtime_checkable

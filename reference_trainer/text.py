@@ -8,7 +8,6 @@ import string
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast  # type: ignore[attr-defined]
 
 from reference_trainer.pretrain_config import TextConfig
@@ -120,8 +119,3 @@ def build_clip_text(config: TextConfig, tokenizer: CLIPTokenizer) -> CLIPTextMod
         )
     )
     return model.eval()
-
-
-def token_lengths(tokenizer: T5TokenizerFast | CLIPTokenizer, prompts: Sequence[str]) -> torch.Tensor:
-    """Number of tokens of each prompt, end mark included."""
-    return torch.tensor([len(tokenizer(prompt).input_ids) for prompt in prompts])
