@@ -30,8 +30,10 @@ def mini_recipe(pairs, pictures) -> Recipe:
 
 
 def changed(recipe: Recipe, stage: str, **settings) -> Recipe:
-    table = getattr(recipe, stage).model_copy(update=settings)
-    return recipe.model_copy(update={stage: table})
+    """The recipe with these settings of a stage, checked as a file's are: a copy would hold a list where recipes hold a tuple."""
+    table = getattr(recipe, stage)
+    given = {name: getattr(table, name) for name in table.model_fields_set}
+    return recipe.model_copy(update={stage: type(table).model_validate(given | settings)})
 
 
 class Stop(Exception):

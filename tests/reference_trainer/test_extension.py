@@ -154,7 +154,7 @@ def test_what_the_header_says_is_believed(shop_floor):
 
 def test_wordings_that_the_adapter_was_trained_in_are_not_lost(shop_floor):
     world, recipe, out = shop_floor
-    forms = ["{}", "now {}"]
+    forms = ("{}", "now {}")
     (first,) = run("collection", changed(recipe, "collection", wordings=forms, updates=1), world, ["sepia"], out / "start")
     assert header(first)["clbench.wordings"] == '["{}", "now {}"]'
     with pytest.raises(ClbenchError, match=r"was trained in the wordings .*now \{\}.* but \[extension\] wordings"):
