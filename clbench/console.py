@@ -8,7 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import typer
 
@@ -103,6 +103,18 @@ def progress(shown: bool = True):
         TimeElapsedColumn(),
         TextColumn("ETA"), TimeRemainingColumn(), console=Console(stderr=True), disable=not shown,
     )  # fmt: skip
+
+
+def follow(bar: Any) -> Callable[[str, int, int], None]:
+    """A function that is told what is being made, how much of it is done and of how much; each gets a line of `progress`."""
+    tasks: dict[str, Any] = {}
+
+    def seen(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done)
+
+    return seen
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clbench.console import print_table, progress, show
+from clbench.console import follow, print_table, progress, show
 from clbench.left_out import of_all
 from clbench.notices import say
 from clbench.order import Order, check, check_given, checked, folder_of, names, notes, require_alike, unanswerable
@@ -54,8 +54,9 @@ def edit(order: Order, beside: Sequence[Path] | None = None, left_out: bool = Tr
 
 
 def _make_pictures(work: Sequence[tuple[System, RunFolder, list[Case]]]) -> None:
-    """Every pending edit of each system, with a bar for each."""
+    """Every pending edit of each system, with a bar for each, and one for what a system makes before its first picture."""
     from clbench.edit import run
+    from clbench.types import Telling
 
     with progress() as bar:
         tasks = [
@@ -64,6 +65,8 @@ def _make_pictures(work: Sequence[tuple[System, RunFolder, list[Case]]]) -> None
         ]
         for task, (system, folder, pending) in zip(tasks, work, strict=True):
             bar.start_task(task)
+            if isinstance(system, Telling):
+                system.tell(follow(bar))
             run(folder, system, pending, lambda _, task=task: bar.advance(task))
 
 
@@ -297,7 +300,10 @@ def merge(world_name: str, method: str, effects: Sequence[str], accelerated: boo
     world = load_world(world_name)
     teachers = described_teachers(world, names(effects) or world.taught)
     accelerator = describe_adapter(world.accelerator().path) if accelerated else None
-    write_merged(merge_of(world, method, teachers, accelerator), out)
+    merge = merge_of(world, method, teachers, accelerator)
+    with progress() as bar:
+        seen = follow(bar)
+        write_merged(merge, out, lambda done, total: seen(f"merge by {method}", done, total))
     return out
 
 

@@ -6,7 +6,7 @@ of all adapters is held. What comes out is an ordinary LoRA file in the cache fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from clbench.factors import Factor
 from clbench.hashing import cache_folder
 from clbench.merging_peft import Draws, Factors, combine
 from clbench.provenance import hash_value, package_versions
-from clbench.registry import ClbenchError, suggestion
+from clbench.registry import ClbenchError, Stopped, suggestion
 from clbench.tensor_file import read_header
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ METHODS = (
 the factors, which is the exact sum; the others merge all A and all B apart, which is not the sum of the products."""
 ELECTING = frozenset(m for m in METHODS if "ties" in m)
 PRUNING = frozenset(m for m in METHODS if "ties" in m or "prune" in m)
+Seen = Callable[[int, int], object]
+"""Is told how many modules are merged, and of how many: an ``svd`` method takes hours at real size."""
 FACTORWISE = frozenset(METHODS) - {"cat"} - {m for m in METHODS if m.endswith("svd")}
 
 
@@ -107,21 +109,24 @@ def merged_path(merge: Merge) -> Path:
     return cache_folder() / "merged" / f"{merge.key}.safetensors"
 
 
-def merged_file(merge: Merge) -> Path:
-    """The merged LoRA file, made on first use; later calls with the same content find it."""
+def merged_file(merge: Merge, seen: Seen | None = None) -> Path:
+    """The merged LoRA file, made on first use; later calls with the same content find it, and nothing is `seen`."""
     path = merged_path(merge)
     if not path.is_file():
-        write_merged(merge, path)
+        write_merged(merge, path, seen)
     return path
 
 
-def write_merged(merge: Merge, path: Path) -> str:
+def write_merged(merge: Merge, path: Path, seen: Seen | None = None) -> str:
     """Merge, write an ordinary LoRA file, and read it back; returns its sha256.
 
     ClbenchError if a merged value is not finite, if the file cannot be written, or if what it holds is not what was
-    written.
+    written. Ctrl-C says that nothing is kept.
     """
-    return save_merged(merge, merge_adapters(merge), path)
+    try:
+        return save_merged(merge, merge_adapters(merge, seen), path)
+    except KeyboardInterrupt:
+        raise Stopped("of this merge nothing is kept, since its file is written when all modules are merged") from None
 
 
 def save_merged(merge: Merge, factors: Mapping[str, Tensor], path: Path) -> str:
@@ -133,26 +138,29 @@ def save_merged(merge: Merge, factors: Mapping[str, Tensor], path: Path) -> str:
     return sha256
 
 
-def merge_adapters(merge: Merge) -> dict[str, Tensor]:
+def merge_adapters(merge: Merge, seen: Seen | None = None) -> dict[str, Tensor]:
     """The merged factors ``<module>.lora_A.weight`` (r, in) and ``.lora_B.weight`` (out, r) with scale 1.
 
     Computed in float32; the result has the parts' dtype where they share one. Beside the result, one module of all adapters is in
-    memory at a time. ClbenchError if a value is not finite.
+    memory at a time. `seen` is called before the first module and after each. ClbenchError if a value is not finite.
     """
     parts = [Opened(part) for part in merge.parts]
-    dtype = common_dtype(parts)
+    fast = None if merge.accelerator is None else Opened(merge.accelerator)
+    dtype, seen = common_dtype(parts), seen or (lambda done, total: None)
     merged: dict[tuple[str, str], Tensor] = {}
-    for module, factors in _merged_modules(merge, parts):
+    total = len({module for part in (parts if fast is None else [*parts, fast]) for module in part.info.modules})
+    seen(0, total)
+    for module, factors in _merged_modules(merge, parts, fast):
         for side, tensor in (("A", factors.a), ("B", factors.b)):
             if not bool(tensor.isfinite().all()):
                 raise ClbenchError(f"merging by '{merge.method}' gave a value of '{module}' that is not finite")
             merged[module, side] = tensor.to(dtype)
+        seen(len(merged) // 2, total)
     return {f"{module}.lora_{side}.weight": merged[module, side] for module, side in sorted(merged)}
 
 
-def _merged_modules(merge: Merge, parts: Sequence[Opened]) -> Iterator[tuple[str, Factors]]:
+def _merged_modules(merge: Merge, parts: Sequence[Opened], fast: Opened | None) -> Iterator[tuple[str, Factors]]:
     """The modules of the parts in the order in which peft has them in a whole model, then those of the accelerator alone."""
-    fast = Opened(merge.accelerator) if merge.accelerator is not None else None
     modules = {module: part.info.shapes[module] for part in parts for module in part.info.modules}
     largest = max(part.largest for part in parts)
     rank = merge.rank if merge.method.endswith("svd") and merge.rank is not None else largest

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from clbench.console import progress, show
+from clbench.console import follow, progress, show
 from clbench.disk import check_possible
 from clbench.notices import say
 from clbench.order import names
@@ -77,14 +77,8 @@ def chosen_effects(world_name: str, effects: Sequence[str], candidate: str | Non
 
 def _follow(bar: Any) -> Callable[[Any], None]:
     """A function that moves the bar of what it is told about."""
-    tasks: dict[str, Any] = {}
-
-    def seen(step: Any) -> None:
-        if step.what not in tasks:
-            tasks[step.what] = bar.add_task(step.what, total=step.total)
-        bar.update(tasks[step.what], completed=step.done)
-
-    return seen
+    seen = follow(bar)
+    return lambda step: seen(step.what, step.done, step.total)
 
 
 def _trainer() -> tuple[Any, Any, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -163,6 +163,15 @@ class Checking(Protocol):
 
     def check(self, cases: Sequence[Case]) -> None:
         """ClbenchError naming what it cannot work with."""
+        ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A system that makes something long before its first picture, such as a merged LoRA."""
+
+    def tell(self, seen: Callable[[str, int, int], object]) -> None:
+        """From now on `seen` is told what is being made, how much of it is done, and of how much."""
         ...
 
 

@@ -73,6 +73,27 @@ def test_merged_is_one_file_for_all_effects(bench):
     assert system.card.kind == "merged" and set(system.card.settings["merged_from"]) == set(EFFECTS)
 
 
+def test_merging_is_told_before_the_first_picture_and_once(bench):
+    """At real size it takes hours, in which no picture is made."""
+    from clbench.types import Telling
+
+    told = []
+    for _ in range(2):
+        system = open_system("merged-svd", bench)
+        assert isinstance(system, Telling) and not isinstance(open_system("teacher", bench), Telling)
+        system.tell(lambda *how_far: told.append(how_far))
+        list(system.edit(cases_of(bench.world)[:2]))
+    modules = len(describe_adapter(bench.world.teacher_path(EFFECTS[0])).modules)
+    assert told == [("merge of merged-svd", done, modules) for done in range(modules + 1)]
+
+
+def test_edit_shows_how_far_a_merge_is(world, tmp_path):
+    (tmp_path / "small.toml").write_text(SUITE)
+    asked = ["--suite", tmp_path / "small.toml", "--world", world.file, "--system", "merged-cat", "--limit", "1"]
+    done = CliRunner().invoke(app, [str(part) for part in ["edit", *asked, "--out", tmp_path / "made"]], catch_exceptions=False)
+    assert done.exit_code == 0 and "merge of merged-cat" in done.stderr
+
+
 def test_merged_with_the_accelerator_is_few_step_without_guidance(bench):
     system = open_system("merged-ties+accelerator", bench)
     list(system.edit(cases_of(bench.world)))
@@ -242,7 +263,7 @@ def test_the_command_writes_what_the_system_measures(world, bench, tmp_path):
     out = tmp_path / "mine.safetensors"
     command = ["merge", "--method", "ties", "--world", world.file, "--accelerator", "--out", out]
     done = CliRunner().invoke(app, [str(part) for part in command], catch_exceptions=False)
-    assert done.exit_code == 0 and done.stdout.strip() == str(out)
+    assert done.exit_code == 0 and done.stdout.strip() == str(out) and "merge by ties" in done.stderr
     mine, measured = (load_tensors(describe_adapter(path)) for path in (out, cached))
     assert describe_adapter(out).rank == 8 and all(torch.equal(mine[name], measured[name]) for name in measured)
     mistakes = {"unknown merging method 'tise'": ["--method", "tise"], "Did you mean 'sepia'": ["--effect", "sepai"]}

@@ -15,7 +15,7 @@ from clbench.adapter_writing import save_adapter
 from clbench.adapters import describe_adapter, load_tensors
 from clbench.attaching import lora_config
 from clbench.merging import FACTORWISE, METHODS, Merge, Part, merge_adapters, usual_weight, write_merged
-from clbench.registry import ClbenchError
+from clbench.registry import ClbenchError, Stopped
 from clbench.world import load_world
 
 
@@ -235,6 +235,27 @@ def test_mistakes_are_one_sentence(infos, pipe, tmp_path, monkeypatch):
 def test_usual_weights():
     assert usual_weight("ties", 8) == usual_weight("dare_ties_svd", 8) == 1.0
     assert usual_weight("cat", 8) == usual_weight("magnitude_prune", 8) == 0.125
+
+
+@pytest.mark.parametrize("method", ["svd", "cat"])
+def test_how_far_a_merge_is_is_told_module_by_module(pipe, infos, tmp_path, method):
+    """Those that the accelerator alone has count; Ctrl-C says that nothing is kept."""
+    parts, fast = pair(infos), save(tmp_path, "fast", *full_lora(pipe, 2, rank=5, skip=("to_q",)))
+    modules = {module for info in (infos[0], infos[1], fast) for module in info.modules}
+    assert len(modules) > len(infos[0].modules)
+    told = []
+    merge = Merge(method, parts, accelerator=Part(fast, 1.0))
+    write_merged(merge, tmp_path / "told.safetensors", lambda *how_far: told.append(how_far))
+    assert told == [(done, len(modules)) for done in range(len(modules) + 1)]
+    assert_same_bytes(merge, tmp_path)
+    assert (tmp_path / "told.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(Stopped, match="of this merge nothing is kept"):
+        write_merged(merge, tmp_path / "stopped.safetensors", stop)
+    assert not (tmp_path / "stopped.safetensors").exists()
 
 
 def assert_same_bytes(merge, tmp_path):

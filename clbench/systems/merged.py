@@ -6,12 +6,12 @@ One of the things a user would try instead of a distilled collection. The merge 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 
 from clbench.adapters import AdapterInfo, describe_adapter
-from clbench.backbones import backbone_folder
-from clbench.merging import Merge, Part, merged_file, merged_path, usual_weight
+from clbench.backbones import Sampler, backbone_folder
+from clbench.merging import Merge, Part, Seen, merged_file, merged_path, usual_weight
 from clbench.registry import ClbenchError
 from clbench.systems import ACCELERATED, MERGED, Bench
 from clbench.systems.sampled import (
@@ -29,7 +29,7 @@ from clbench.types import SystemCard
 from clbench.world import World
 
 
-def open_merged(bench: Bench, name: str) -> SampledSystem:
+def open_merged(bench: Bench, name: str) -> MergedSystem:
     """``merged-<method>`` as the teacher is sampled, ``merged-<method>+accelerator`` as the cascade is.
 
     Files are checked now; the merge is made when its first picture is. The card's one adapter is named by the merge's
@@ -45,13 +45,24 @@ def open_merged(bench: Bench, name: str) -> SampledSystem:
     merge = merge_of(bench.world, method, teachers, accelerator)
     inputs = hashes_of(teachers) | ({"accelerator": accelerator.sha256} if accelerator else {})
     settings = card_settings(bench, sampler, "instruction") | {"merge": merge.settings(), "merged_from": inputs}
-    card = SystemCard(name, "merged", {"merged": merge.key}, settings)
+    return MergedSystem(bench, SystemCard(name, "merged", {"merged": merge.key}, settings), merge, sampler)
 
-    @cache
-    def adapters() -> Adapters:
-        return ((merged_file(merge), 1.0),)
 
-    return SampledSystem(bench, card, Plan(lambda effect: adapters(), lambda effect: effect.instruction), sampler)
+class MergedSystem(SampledSystem):
+    """A system whose one adapter is merged when its first picture is made; see `clbench.types.Telling`."""
+
+    def __init__(self, bench: Bench, card: SystemCard, merge: Merge, sampler: Sampler) -> None:
+        super().__init__(bench, card, Plan(lambda effect: self._merged, lambda effect: effect.instruction), sampler)
+        self.merge = merge
+        self._seen: Seen | None = None
+
+    def tell(self, seen: Callable[[str, int, int], object]) -> None:
+        """From now on `seen` is told how many modules are merged, and of how many."""
+        self._seen = lambda done, total: seen(f"merge of {self.card.name}", done, total)
+
+    @cached_property
+    def _merged(self) -> Adapters:
+        return ((merged_file(self.merge, self._seen), 1.0),)
 
 
 def split_name(name: str) -> tuple[str, bool]:
