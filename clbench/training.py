@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from clbench.console import follow, progress, show
 from clbench.disk import check_possible
 from clbench.notices import say
 from clbench.order import names
-from clbench.registry import ClbenchError
+from clbench.registry import ClbenchError, Stopped
 from clbench.world import load_world
 
 
@@ -36,14 +37,44 @@ def train(
     stages = [stage] if stage is not None else ["teachers", "accelerator", "collection"]
     if stage is None:
         ahead.check_ahead(read, world, names(effects) or None, target)
-    with trainer.processes.group():
+    with _told_between() as under_way, trainer.processes.group():
         speaks = trainer.processes.first()  # of several processes one shows and tells
         for name in stages:
             then = stages[1:] if name == "teachers" else []  # a stopped --fresh leaves nothing old that passes for finished
             with progress(speaks) as bar:
-                made = trainer.run(name, read, world, names(effects) or None, target, resume, _follow(bar), started, then)
+                seen = under_way(_follow(bar))
+                made = trainer.run(name, read, world, names(effects) or None, target, resume, seen, started, then)
             for path in made if speaks else ():
                 show(str(path))
+
+
+Follow = Callable[[Any], None]
+
+
+@contextmanager
+def _told_between() -> Iterator[Callable[[Follow], Follow]]:
+    """Inside, Ctrl-C between two trainings says that finished ones are kept; one that is left by it says so itself.
+
+    Gives a function that wraps what follows the trainer's steps. A stage tells its first step when all that --fresh begins anew
+    is begun, so from then on the command goes on without it; stopped before, nothing is lost by the same command.
+    """
+    steps: list[str] = []
+
+    def watched(seen: Follow) -> Follow:
+        def told(step: Any) -> None:
+            steps[:] = [step.what]
+            seen(step)
+
+        return told
+
+    try:
+        yield watched
+    except Stopped:
+        raise
+    except KeyboardInterrupt:
+        if not steps:
+            raise
+        raise Stopped(f"what is finished is kept; the last step was of '{steps[0]}'") from None
 
 
 def _check_options(
@@ -75,7 +106,7 @@ def chosen_effects(world_name: str, effects: Sequence[str], candidate: str | Non
     return world.extending_effects(candidate) if extends else world.candidate_effects(candidate)
 
 
-def _follow(bar: Any) -> Callable[[Any], None]:
+def _follow(bar: Any) -> Follow:
     """A function that moves the bar of what it is told about."""
     seen = follow(bar)
     return lambda step: seen(step.what, step.done, step.total)

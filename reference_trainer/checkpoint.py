@@ -135,9 +135,15 @@ class Checkpoints:
 
 
 def forget(folder: Path, mark: Path | None = None) -> None:
-    """Start the training in `folder` anew: its checkpoints and its completion mark are removed, what it made stays until then."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    """Start the training in `folder` anew: its checkpoints and its completion mark are removed, what it made stays until then.
+
+    Marks go first: stopped while large files are removed, it has begun anew, and none of what is left passes for whole.
+    """
     (folder / "complete.json" if mark is None else mark).unlink(missing_ok=True)
+    checkpoints = Checkpoints(folder / "checkpoints", "")
+    for whole in checkpoints.complete():
+        (whole / "complete.json").unlink(missing_ok=True)
+    checkpoints.clear()
 
 
 def finish(mark: Path, key: str, adapter: Path, facts: Mapping[str, Any]) -> None:

@@ -119,10 +119,13 @@ def telling(folder: Path, resume: bool = True) -> Iterator[None]:
     """Inside, Ctrl-C says what of the training in `folder` is kept: not its last update, but that of its last checkpoint.
 
     With `resume` false nothing is said as long as what lies there is that of an earlier run.
+    Inside another one, this one tells.
     """
     before = [] if resume else _marks(folder)
     try:
         yield
+    except Stopped:
+        raise
     except KeyboardInterrupt:
         if before and _marks(folder) == before:
             raise

@@ -43,6 +43,7 @@ from reference_trainer.vae import (
 
 Report = Callable[[Progress], None]
 SHEET_STEPS, SHEET_GUIDANCE = 28, 2.0
+VAE_MARK, BASE_MARK = "vae.complete.json", "backbone.complete.json"
 
 
 def train_base(
@@ -50,13 +51,17 @@ def train_base(
 ) -> Path:
     """Train autoencoder, text encoders and transformer; returns the pipeline folder ``out/backbone``.
 
-    Of the effects only their words are used, so that the tokenizers give each a token of its own.
+    Of the effects only their words are used, so that the tokenizers give each a token of its own. With `resume` false both
+    trainings are begun anew together: stopped in the first, the second would else pass for finished, or be refused, without it.
     """
-    with telling(out / "vae-training", resume):
-        vae = train_vae(config, sources, out, resume, report)
-    corpus = instruction_corpus(load_pool(sources)) + [line for e in effects for line in (e.instruction, e.caption)]
-    with telling(out / "edits-training", resume):
-        return train_edits(config, sources, corpus, vae, out, resume, report)
+    if not resume:
+        forget(out / "vae-training", out / VAE_MARK)
+        forget(out / "edits-training", out / BASE_MARK)
+    with telling(out / "vae-training"):  # also behind its end, until the next is begun
+        vae = train_vae(config, sources, out, report)
+        corpus = instruction_corpus(load_pool(sources)) + [line for e in effects for line in (e.instruction, e.caption)]
+        with telling(out / "edits-training"):
+            return train_edits(config, sources, corpus, vae, out, report)
 
 
 def recipe_key(*parts: object) -> str:
@@ -69,14 +74,12 @@ def to_pictures(batch: torch.Tensor) -> np.ndarray:
     return (batch.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-def train_vae(config: BaseConfig, sources: Path, out: Path, resume: bool, report: Report) -> AutoencoderKL:
+def train_vae(config: BaseConfig, sources: Path, out: Path, report: Report) -> AutoencoderKL:
     """Train the autoencoder into ``out/vae``; a finished one is only loaded."""
     folder, key = out / "vae", recipe_key("vae", config.resolution, config.split, config.vae, tree_digest(sources))
-    weights, mark = folder / "diffusion_pytorch_model.safetensors", out / "vae.complete.json"
-    if resume and finished(mark, key, weights):
+    weights, mark = folder / "diffusion_pytorch_model.safetensors", out / VAE_MARK
+    if finished(mark, key, weights):
         return AutoencoderKL.from_pretrained(folder)
-    if not resume:
-        forget(out / "vae-training", mark)
     table = config.vae
     torch.manual_seed(table.seed)
     vae = build_vae(table, config.resolution)
@@ -103,7 +106,7 @@ def train_vae(config: BaseConfig, sources: Path, out: Path, resume: bool, report
 
     habits = HabitsTable(checkpoint_every=250, sheet_every=500)
     job = Job(step, sheet, {"learner": learner, "dice": DiceState(dice)}, table.updates)
-    for update, logs in train(job, out / "vae-training", key, habits, resume):
+    for update, logs in train(job, out / "vae-training", key, habits):
         report(Progress("autoencoder", update + 1, table.updates, logs))
     learner.use_average()
     set_latent_scale(vae, pictures)
@@ -113,16 +116,14 @@ def train_vae(config: BaseConfig, sources: Path, out: Path, resume: bool, report
 
 
 def train_edits(
-    config: BaseConfig, sources: Path, corpus: Sequence[str], vae: AutoencoderKL, out: Path, resume: bool, report: Report
+    config: BaseConfig, sources: Path, corpus: Sequence[str], vae: AutoencoderKL, out: Path, report: Report
 ) -> Path:
     """Train text encoders and transformer by flow matching into ``out/backbone``; a finished one is only named."""
     made_of = [tree_digest(out / "vae"), tree_digest(sources)]
     folder, key = out / "backbone", recipe_key("base", config, list(corpus), *made_of)
-    weights, mark = folder / "transformer" / "diffusion_pytorch_model.safetensors", out / "backbone.complete.json"
-    if resume and finished(mark, key, weights):
+    weights, mark = folder / "transformer" / "diffusion_pytorch_model.safetensors", out / BASE_MARK
+    if finished(mark, key, weights):
         return folder
-    if not resume:
-        forget(out / "edits-training", mark)
     table = config.edits
     pipe = build_pipeline(config, corpus, vae, table.seed)
     pipe.vae.requires_grad_(False)
@@ -151,7 +152,7 @@ def train_edits(
 
     habits = HabitsTable(checkpoint_every=table.checkpoint_every, sheet_every=table.sheet_every)
     job = Job(step, sheet, {"learner": learner, "dice": DiceState(dice)}, table.updates)
-    for update, logs in train(job, out / "edits-training", key, habits, resume):
+    for update, logs in train(job, out / "edits-training", key, habits):
         report(Progress("base", update + 1, table.updates, logs))
     learner.use_average()
     pipe.vae.register_to_config(_name_or_path="")  # where this machine kept it is nobody's business

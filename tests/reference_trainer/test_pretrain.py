@@ -9,11 +9,12 @@ import torch
 from diffusers import FluxKontextPipeline
 from mini_training import Stop
 
+from clbench.registry import Stopped
 from clbench.world import load_world
 from reference_trainer.config import HabitsTable
 from reference_trainer.optim import PretrainLearner, orthogonalize, trapezoid
 from reference_trainer.pipeline import build_pipeline
-from reference_trainer.pretrain import train_edits, train_vae
+from reference_trainer.pretrain import train_base, train_edits, train_vae
 from reference_trainer.pretrain_config import BaseConfig, EditConfig, TextConfig, TransformerConfig, VaeConfig
 from reference_trainer.recipe import load_recipe
 from reference_trainer.text import bpe_tokenizer, unigram_tokenizer
@@ -101,7 +102,7 @@ def test_psnr_of_a_perfect_round_trip_is_the_cap(monkeypatch):
 @pytest.fixture(scope="module")
 def vae_of(tmp_path_factory):
     out = tmp_path_factory.mktemp("base")
-    return out, train_vae(SMALL, SOURCES, out, True, lambda progress: None)
+    return out, train_vae(SMALL, SOURCES, out, lambda progress: None)
 
 
 def test_a_killed_autoencoder_ends_with_the_same_weights(vae_of, tmp_path, monkeypatch):
@@ -114,9 +115,9 @@ def test_a_killed_autoencoder_ends_with_the_same_weights(vae_of, tmp_path, monke
             raise Stop
 
     with pytest.raises(Stop):
-        train_vae(SMALL, SOURCES, tmp_path, True, kill)
+        train_vae(SMALL, SOURCES, tmp_path, kill)
     seen = []
-    train_vae(SMALL, SOURCES, tmp_path, True, seen.append)
+    train_vae(SMALL, SOURCES, tmp_path, seen.append)
     assert [progress.done for progress in seen] == [3, 4]  # on from the checkpoint of update 2
     name = "vae/diffusion_pytorch_model.safetensors"
     assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
@@ -141,15 +142,52 @@ def test_base_trains_and_a_killed_run_ends_with_the_same_weights(vae_of, tmp_pat
         if progress.what == "base" and progress.done == 3:
             raise Stop
 
-    whole = train_edits(SMALL, SOURCES, CORPUS, vae, out, True, lambda progress: None)
+    whole = train_edits(SMALL, SOURCES, CORPUS, vae, out, lambda progress: None)
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "vae").symlink_to(out / "vae")
     with pytest.raises(Stop):
-        train_edits(SMALL, SOURCES, CORPUS, vae, broken, True, kill)
-    resumed = train_edits(SMALL, SOURCES, CORPUS, vae, broken, True, lambda progress: None)
+        train_edits(SMALL, SOURCES, CORPUS, vae, broken, kill)
+    resumed = train_edits(SMALL, SOURCES, CORPUS, vae, broken, lambda progress: None)
     for part in ("transformer", "text_encoder", "text_encoder_2"):
         files = [next((folder / part).glob("*.safetensors")).read_bytes() for folder in (whole, resumed)]
         assert files[0] == files[1], part
     assert str(out) not in (whole / "vae" / "config.json").read_text()  # no path of the machine that trained it
     assert len(list((out / "edits-training" / "sheets").glob("*.png"))) == 2  # at update 0 and at the end
+
+
+def test_begun_anew_the_base_is_finished_without_being_fresh_again(tmp_path, monkeypatch):
+    """The base of before is forgotten with its autoencoder: it would be of another recipe, or pass for finished."""
+
+    def make(resume=True, stop=None):
+        def report(progress):
+            if progress.done == stop:
+                raise KeyboardInterrupt
+
+        return train_base(SMALL, SOURCES, [], tmp_path, resume, report)
+
+    made = []
+    with monkeypatch.context() as patched:
+        patched.setattr("reference_trainer.pretrain.train_edits", lambda *given: made.append(given) or tmp_path)
+        make()
+    for name in ("vae.complete.json", "backbone.complete.json", "edits-training/checkpoints/000004/complete.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(Stopped, match=r"of the training in .*vae-training no update is kept"):
+        make(resume=False, stop=3)
+    assert list(tmp_path.rglob("*complete.json")) == [] and (tmp_path / "vae").is_dir()
+    with monkeypatch.context() as patched:
+        patched.setattr("reference_trainer.pretrain.instruction_corpus", interrupted)
+        with pytest.raises(Stopped, match=r"the training in .*vae-training is kept up to update 4"):
+            make()
+    with monkeypatch.context() as patched:
+        patched.setattr("reference_trainer.pretrain.tree_digest", lambda path: "as it was")
+        patched.setattr("reference_trainer.pretrain.finished", lambda mark, *_: mark.name == "vae.complete.json")
+        patched.setattr("reference_trainer.pretrain.build_pipeline", interrupted)
+        with pytest.raises(Stopped, match=r"of the training in .*edits-training no update is kept"):
+            make()
+    assert len(made) == 1
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
