@@ -48,6 +48,21 @@ def _held(folder: Path) -> Iterator[None]:
             file.truncate(0)
 
 
+def holder(folder: Path) -> str:
+    """Which process holds `folder` at this moment, in words; "" where none does, or where its lock cannot be looked at."""
+    try:
+        with (folder / FILE).open(encoding="utf-8") as file:
+            if not file.read():  # nobody; trying the lock would keep others out for a moment
+                return ""
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _holder(file)
+    except OSError:
+        pass
+    return ""
+
+
 def _opened(folder: Path) -> TextIO:
     try:
         return (folder / FILE).open("a+", encoding="utf-8")

@@ -23,6 +23,7 @@ from reference_trainer.merged_start import start_from_merged
 from reference_trainer.predicting import STUDENT
 from reference_trainer.prompting import coherence, gram, wordings_fact
 from reference_trainer.settings import settings
+from reference_trainer.stale import require_finished, require_unchanged
 from reference_trainer.starts import (
     require_modules,
     require_prompt,
@@ -71,6 +72,7 @@ def train_collection(
     if config.warm_start_from == "merged":
         yield from start_from_merged(backbone, taught, config.lora)
     elif start is not None:
+        require_unchanged(start)
         backbone.load(STUDENT, load_tensors(start), str(start.path))
     router = Router(stream if config.p_switch > 0 else None, general, config.p_switch, config.routing, seed, config.fake_updates)
     dice = Dice.seeded(seed_from("collection", seed, "dice"), shop.device)
@@ -90,8 +92,8 @@ def train_collection(
 def read_start(config: CollectionConfig, effects: Sequence[Effect], adapter: Path) -> AdapterInfo | None:
     """The adapter that `warm_start_from` names.
 
-    ClbenchError if it is not there, was trained in other words than `effects` are asked in now or for other times, or is
-    `adapter`, which this training writes.
+    ClbenchError if it is not there, was trained in other words than `effects` are asked in now or for other times, is what
+    another training is to write and has not ended with, or is `adapter`, which this one writes, or lies in the folder of that.
     """
     path = config.start_file
     if path is None:
@@ -100,6 +102,7 @@ def read_start(config: CollectionConfig, effects: Sequence[Effect], adapter: Pat
         raise ClbenchError(f"[collection] warm_start_from = '{path}' is neither base, merged nor an adapter's file")
     if path.resolve() == adapter.resolve():
         raise ClbenchError(f"{path} would be overwritten by the training that starts from it: use another --out")
+    require_finished(path, adapter)
     require_prompt(path, config.prompt, "collection")
     require_times(path, config, "collection")
     info = describe_adapter(path)

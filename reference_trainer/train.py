@@ -35,6 +35,7 @@ from reference_trainer.pairs_config import JointConfig, TeachersConfig
 from reference_trainer.pretrain_config import with_seed
 from reference_trainer.prompting import with_triggers
 from reference_trainer.recipe import Recipe
+from reference_trainer.stale import require_finished
 from reference_trainer.starts import check_precision, check_sampling, require_words, tell_short_average
 from reference_trainer.teacher import add_teacher, train_teacher
 from reference_trainer.workshop import Workshop
@@ -180,6 +181,7 @@ def _extension(
     check_sampling(world, recipe.extension, "extension")
     check_precision(world, recipe.extension, "extension")
     origin = read_origin(extend.adapter, extend.old, recipe.extension)
+    require_finished(extend.adapter, made)
     old, home = _old_effects(world, origin), out / "teachers"
     added = new_effects(world, effects, origin.effects, origin.info.path, home)
     new = with_triggers(world, added, recipe.extension.triggers, old)
