@@ -105,9 +105,10 @@ def run_probe(request: Request) -> Answer:
 def _request(world: World, point: Point, files: Files, suite: MemorySuite) -> Request:
     rng = np.random.default_rng(seed_from("queries", point.id))
     sequence = draw_queries(popularity(point.parts), suite.queries, rng).tolist() if point.parts else []
+    steps = world.backbone.full_steps if files.full else files.steps or world.backbone.few_steps
     return Request(
         str(world.file), [str(path) for path in files.parts], [str(path) for path in files.fixed], files.part_weight,
-        files.fixed_weight, point.slots, point.policy == "ram", sequence, files.steps or world.backbone.few_steps,
+        files.fixed_weight, point.slots, point.policy == "ram", sequence, steps, files.full,
     )  # fmt: skip
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clbench.memory.suite import MemorySuite, Policy
+from clbench.memory.suite import Measured, MemorySuite, Policy
+
+ALONE: Measured = "teacher"
+"""The pool of teachers without an accelerator, sampled at full steps."""
+POOLS: tuple[Measured, ...] = ("cascade", ALONE)
+"""Systems whose adapters are exchanged for each other, one for each effect."""
+BESIDE: tuple[Measured, ...] = ("cascade", "merged", "merged-cat")
+"""Systems beside whose adapters the accelerator stays, where the world has one; else they are sampled as the teachers are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +30,8 @@ class Point:
 
     @property
     def parts(self) -> int:
-        """Adapters that are exchanged for each other: a cascade's teachers, else the one adapter; 0 for the base."""
-        return self.effects if self.system == "cascade" else int(self.system != "base")
+        """Adapters that are exchanged for each other: the teachers of a pool, else the one adapter; 0 for the base."""
+        return self.effects if self.system in POOLS else int(self.system != "base")
 
     @property
     def loaded(self) -> int:
@@ -62,8 +69,8 @@ def points(suite: MemorySuite, held: int) -> list[Point]:
     """
     found = [BASE]
     for system in suite.systems:
-        if system == "cascade":
-            found += [point for policy in suite.policies for point in _cascade(suite, policy)]
+        if system in POOLS:
+            found += [point for policy in suite.policies for point in _pool(system, suite, policy)]
         elif system == "merged-cat":
             found += [Point(system, n) for n in suite.effects]
         else:
@@ -71,7 +78,7 @@ def points(suite: MemorySuite, held: int) -> list[Point]:
     return found
 
 
-def _cascade(suite: MemorySuite, policy: Policy) -> list[Point]:
+def _pool(system: Measured, suite: MemorySuite, policy: Policy) -> list[Point]:
     if policy == "all":
-        return [Point("cascade", n) for n in suite.effects]
-    return [Point("cascade", n, policy, suite.slots) for n in suite.effects if n > suite.slots]
+        return [Point(system, n) for n in suite.effects]
+    return [Point(system, n, policy, suite.slots) for n in suite.effects if n > suite.slots]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clbench.adapter_writing import save_adapter
 from clbench.adapters import describe_adapter, load_tensors
-from clbench.memory.points import Point
+from clbench.memory.points import BESIDE, Point
 from clbench.registry import ClbenchError
 from clbench.world import World
 
@@ -19,6 +19,7 @@ from clbench.world import World
 class Files:
     """What a point loads: `parts` are exchanged for each other, `fixed` always stays; with the weights of both.
 
+    `steps` are few ones (None: the world's); `full`: the world's full steps and guidance instead, as teachers are sampled.
     `spent` was made for this point alone.
     """
 
@@ -28,6 +29,7 @@ class Files:
     fixed_weight: float = 1.0
     steps: int | None = None
     spent: tuple[Path, ...] = ()
+    full: bool = False
 
     @property
     def all(self) -> tuple[Path, ...]:
@@ -42,20 +44,23 @@ class Files:
 def files_of(point: Point, world: World, folder: Path) -> Files:
     """The files of `point`; copies and merges are made in `folder`, and copies kept for the next point.
 
-    ClbenchError if the world lacks a teacher, the accelerator or the candidate that the point needs.
+    The accelerator stays beside teachers where the world names one, except beside those of system `teacher`. ClbenchError if the
+    world lacks a teacher or the candidate that the point needs, or a file is missing that it names.
     """
     if point.system == "base":
         return Files((), ())
     if point.system == "collection":
         one = world.candidate()
         return Files((one.path,), (), one.weight, 1.0, one.steps)
-    fast = world.accelerator()
+    fast = world.accelerator() if point.system in BESIDE and world.table.accelerator is not None else None
     teachers = teacher_files(world, point.effects, folder)
     parts, spent = tuple(teachers), ()
     if point.system == "merged":  # merges that keep a teacher's rank weigh what a teacher weighs
         parts = (teachers[0],)
     if point.system == "merged-cat":
         parts = spent = (concatenated(teachers, folder / f"merged-cat-{point.effects}.safetensors"),)
+    if fast is None:
+        return Files(parts, (), spent=spent, full=True)
     return Files(parts, (fast.path,), world.teacher_weight, fast.weight, fast.steps, spent)
 
 

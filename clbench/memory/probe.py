@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Request:
     """What to measure. `slots` 0: load all `parts`. `sequence` holds indices of parts, one for each query.
 
-    `started` is the time at which this process was asked for, so that its start counts.
+    `full`: the `steps` are the full ones of a teacher, with the world's guidance; else few ones without it. `started` is the time
+    at which this process was asked for, so that its start counts.
     """
 
     world: str
@@ -32,6 +33,7 @@ class Request:
     from_ram: bool
     sequence: list[int]
     steps: int
+    full: bool = False
     started: float = 0.0
 
 
@@ -130,24 +132,25 @@ def measure(request: Request) -> Reading:
     shelf.fill()
     meter.held()  # waits for a GPU
     found.load_seconds = time.perf_counter() - start
-    _edit(world, backbone, request.steps)
+    _edit(world, backbone, request)
     found.first_picture_seconds = time.time() - request.started
     _run_queries(shelf, request, found, meter)
     found.resident_bytes, found.factor_bytes = meter.held(), backbone.factor_bytes()
     meter.start()
-    found.edit_seconds = _edit(world, backbone, request.steps)
+    found.edit_seconds = _edit(world, backbone, request)
     found.peak_bytes, found.peak_by = meter.peak(), meter.how
     found.device, found.threads = str(backbone.device), torch.get_num_threads()
     return found
 
 
-def _edit(world: Any, backbone: Any, steps: int) -> float:
-    """Seconds of one edit of one picture at few steps."""
+def _edit(world: Any, backbone: Any, request: Request) -> float:
+    """Seconds of one edit of one picture. Guidance costs passes and no memory: pipelines make its two passes one by one."""
     from clbench.backbones import Job, Sampler
 
     effect = next(iter(world.effects.values()))
     picture = world.source_image(world.sources[0].id, world.resolution)
-    sampler = Sampler(steps, 1.0, True, world.backbone.shift)
+    table, steps = world.backbone, request.steps
+    sampler = Sampler(steps, table.guidance, False, table.full_shift) if request.full else Sampler(steps, 1.0, True, table.shift)
     start = time.perf_counter()
     backbone.sample([Job(picture, effect.instruction, 0)], sampler)
     return time.perf_counter() - start

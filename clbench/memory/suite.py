@@ -12,7 +12,7 @@ from clbench.registry import ClbenchError
 from clbench.suite import find_suite, suite_kind
 from clbench.tables import Table, read_table
 
-Measured = Literal["cascade", "merged", "merged-cat", "collection"]
+Measured = Literal["cascade", "teacher", "merged", "merged-cat", "collection"]
 Policy = Literal["all", "disk", "ram"]
 
 

@@ -50,6 +50,18 @@ def test_points_of_a_suite(suite_file):
     ]  # fmt: skip
 
 
+def test_a_pool_of_teachers_has_the_points_of_a_cascade(suite_file):
+    suite = load_memory_suite(suite_file)
+    of = lambda system: points(suite.model_copy(update={"systems": (system,)}), 0)[1:]  # noqa: E731
+    assert [point.id for point in of("teacher")] == ["teacher-1", "teacher-3", "teacher-3-disk2", "teacher-3-ram2"]
+    assert [(p.parts, p.loaded) for p in of("teacher")] == [(p.parts, p.loaded) for p in of("cascade")]
+
+
+def test_the_shipped_suite_keeps_its_hash():
+    """By it a stopped measurement is continued, and the shipped report was made."""
+    assert load_memory_suite("memory").hash == "071f767d7347c202e338d5dbbb5f907ad2875e29ce7f1994144fbfe4eb75763d"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
