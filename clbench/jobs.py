@@ -144,10 +144,13 @@ def evaluate(order: Order) -> None:
     report(out, order.world, order.suite)
 
 
-def measure(order: Order) -> Path:
-    """Measure what deployment costs (a suite of kind `memory`), show table and path of memory.json; returns its folder."""
+def measure(order: Order, left_out: bool = True) -> Path:
+    """Measure what deployment costs (a suite of kind `memory`), show table and path of memory.json; returns its folder. What of
+    the suite is `left_out`, or measured without an accelerator, is said.
+    """
     from clbench.lock import hold
     from clbench.memory import measure as memory
+    from clbench.memory.fit import fit
     from clbench.memory.record import FILE
     from clbench.memory.suite import load_memory_suite
     from clbench.memory.table import overview
@@ -156,6 +159,8 @@ def measure(order: Order) -> Path:
         raise ClbenchError("a suite of kind 'memory' takes --world, --out and --overwrite only; the rest stands in its file")
     world, suite = load_world(order.world), load_memory_suite(order.suite)
     out = order.out or Path("runs") / f"{suite.name}-{world.name}"
+    for sentence in fit(world, suite).sentences if left_out else ():
+        say(f"suite {suite.name}: {sentence}", "yellow")
     with hold(out), progress() as bar:
         task = bar.add_task(suite.name, total=None)
         found = memory.measure(
@@ -176,18 +181,21 @@ def evaluate_all(order: Order) -> None:
     Every suite is checked before the first picture is made; one that the world cannot answer is named with its reason, and so
     are the systems that are left out of the others.
     A picture that another suite made already is taken over. Suites of kind `memory` come last; they are left out where only
-    a part is asked for, since they measure whole pools.
+    a part is asked for, since they measure whole pools. In a world without teachers they are all that is done. ClbenchError where
+    nothing is left.
     """
     from clbench.encoders import open_encoders
 
     world = load_world(order.world)
     out = order.out or Path("runs") / f"{ALL}-{world.name}"
-    suites = answerable(order, world, out)
+    suites, reason = answerable(order, world, out)
     part = bool(order.systems or order.effects or order.limit or order.images)
     measured = [] if part else measurable(world, out, order.overwrite)
+    if not suites and not (measured and world.lack("teachers")):  # without teachers there is nothing to ask of pictures
+        raise ClbenchError(reason)
     if not names(order.systems):
-        for one in of_all(one for suite in suites for one in suite.idle(world)):
-            say(one.sentence, "yellow")
+        for sentence in _idle(world, suites, measured):
+            say(sentence, "yellow")
     open_encoders(world, [metric for suite in suites for metric in suite.metrics])
     for number, suite in enumerate(suites):
         part = replace(order, suite=suite.name, out=out / suite.name)
@@ -195,8 +203,19 @@ def evaluate_all(order: Order) -> None:
         edit(part, [out / other.name for other in others], left_out=False)
         score(out / suite.name, order.world, suite.name)
     for name in measured:
-        measure(replace(order, suite=name, out=out / name, strict=False, retry_failed=False))
+        measure(replace(order, suite=name, out=out / name, strict=False, retry_failed=False), left_out=False)
     report(out, order.world, None)
+
+
+def _idle(world: World, suites: Sequence[Suite], measured: Sequence[str]) -> list[str]:
+    """What is not as these suites, and those `measured`, say it in this world, in sentences; a reason once for all of them."""
+    from clbench.memory.fit import fit
+    from clbench.memory.suite import load_memory_suite
+
+    fits = {name: fit(world, load_memory_suite(name)) for name in measured}
+    idle = [one for suite in suites for one in suite.idle(world)] + [one for held in fits.values() for one in held.left_out]
+    alone = [f"suite {name}: {held.alone.sentence}" for name, held in fits.items() if held.alone]
+    return [*(one.sentence if suites else one.advised for one in of_all(idle)), *alone]  # those `measured` take no --system
 
 
 def measurable(world: World, out: Path, overwrite: bool = False) -> list[str]:
@@ -217,11 +236,11 @@ def measurable(world: World, out: Path, overwrite: bool = False) -> list[str]:
     return found
 
 
-def answerable(order: Order, world: World, out: Path) -> list[Suite]:
+def answerable(order: Order, world: World, out: Path) -> tuple[list[Suite], str]:
     """The shipped suites for which this world has cases and adapters; each of the others is said, with what it lacks.
 
-    ClbenchError where none is left: with the reason, if all have the same one. A name that nothing has is one mistake, not one of
-    every suite.
+    Where none is left also why, in a sentence: the reason, if all have the same one. ClbenchError for a name that nothing has:
+    one mistake, not one of every suite.
     """
     check_given(order, world)
     found, reasons = [], set()
@@ -238,9 +257,8 @@ def answerable(order: Order, world: World, out: Path) -> list[Suite]:
             reasons.add(str(error))
             continue
         found.append(suite)
-    if not found:
-        raise ClbenchError(reasons.pop() if len(reasons) == 1 else f"world {world.name} can answer none of the shipped suites")
-    return found
+    why = reasons.pop() if len(reasons) == 1 else f"world {world.name} can answer none of the shipped suites"
+    return found, "" if found else why
 
 
 def score(out: Path, world_name: str | None, suite_name: str, again: bool = False) -> None:

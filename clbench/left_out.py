@@ -22,11 +22,16 @@ class LeftOut:
     @property
     def sentence(self) -> str:
         """As it is said while work goes on."""
+        return f"{self.advised}, or name the systems to run with --system" if self.lack.remedy else self.advised
+
+    @property
+    def advised(self) -> str:
+        """`sentence` where no systems can be named."""
         many = len(self.names) > 1
         verb = "are" if many else "is"
         if self.lack.remedy:
             told = f"{self.lack.why}, so {listed(self.names)} {verb} left out"
-            return f"{told}; {self.lack.remedy} to run {'them' if many else 'it'}, or name the systems to run with --system"
+            return f"{told}; {self.lack.remedy} to run {'them' if many else 'it'}"
         return f"{self.kind}{'s' * many} {listed(self.names)} {verb} left out: {self.lack.why}"
 
     @property

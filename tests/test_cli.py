@@ -367,7 +367,7 @@ def test_suite_all_measures_whole_pools_and_no_parts(mini_world_file, tmp_path, 
     for room in (suite, jobs):
         monkeypatch.setattr(room, "shipped_suites", lambda kind="pictures": files[kind])
     done = []
-    monkeypatch.setattr(jobs, "measure", lambda order: done.append((order.suite, order.out)))
+    monkeypatch.setattr(jobs, "measure", lambda order, left_out: done.append((order.suite, order.out)))
     monkeypatch.setattr(jobs, "report", lambda out, world, name: done.append("report"))
     monkeypatch.setattr(jobs, "score", lambda out, world, name: None)
     out = tmp_path / "out"
@@ -377,3 +377,38 @@ def test_suite_all_measures_whole_pools_and_no_parts(mini_world_file, tmp_path, 
     assert done[2:] == ["report"]
     (mini_world_file.parent / "accelerator.safetensors").unlink()
     assert jobs.measurable(load_world(mini_world_file), mini_world_file.parent) == []
+
+
+def test_suite_all_measures_what_a_world_names_files_for(without, mini_world_file, tmp_path, monkeypatch):
+    """Every suite with what there is, a reason said once for all; the measured one alone where no other can be answered."""
+    from clbench import jobs, suite
+
+    one, memory, whole = tmp_path / "one.toml", tmp_path / "memory.toml", mini_world_file.read_text()
+    one.write_text(SUITE.replace('"small"', '"one"').replace('"all"', '"taught"').replace('"identity"', '"teacher"'))
+    memory.write_text(
+        'kind = "memory"\nname = "memory"\nquestion = "What?"\neffects = [1]\nsystems = ["cascade", "collection"]\nrepeats = 1\n'
+    )
+    files = {"pictures": {"one": one}, "memory": {"memory": memory}}
+    for room in (suite, jobs):
+        monkeypatch.setattr(room, "shipped_suites", lambda kind="pictures": files[kind])
+    done, real = [], jobs.measure
+    monkeypatch.setattr(jobs, "measure", lambda order, left_out: done.append(order.suite) or real(order, left_out))
+    monkeypatch.setattr(jobs, "score", lambda out, world, name: None)
+    monkeypatch.setattr("clbench.memory.measure.run_probe", lambda request: {"failed": "not asked for"})
+    monkeypatch.setattr(jobs, "report", lambda out, world, name: None)
+    world, out = without("accelerator", "candidates"), tmp_path / "out"
+    said = " ".join(clbench("eval", "--suite", "all", "--world", world, "--out", out).stderr.split())
+    assert done == ["memory"] and said.count("world mini has no [[candidates]], so collection is left out") == 1
+    assert said.count("suite memory: world mini has no [accelerator], so teacher is measured in place of cascade, at full") == 1
+    mini_world_file.write_text(whole)
+    without("teachers")
+    said = " ".join(clbench("eval", "--suite", "all", "--world", world, "--out", tmp_path / "one-lora").stderr.split())
+    assert done == ["memory"] * 2 and "suite one is left out: suite one asks for the taught effects" in said
+    assert said.count("world mini has no [teachers], so cascade is left out; add ") == 1 and "--system" not in said
+    without("candidates")
+    said = clbench("eval", "--suite", "all", "--world", world, "--out", tmp_path / "none", code=2).stderr
+    assert done == ["memory"] * 2 and "suite memory is left out: nothing would be left of suite memory" in " ".join(said.split())
+    mini_world_file.write_text(whole)
+    one.write_text(one.read_text().replace("sources = 2", "sources = 99"))
+    said = clbench("eval", "--suite", "all", "--world", world, "--out", tmp_path / "few", code=2).stderr
+    assert done == ["memory"] * 2 and "suite one asks for 99 sources" in said, "a mistake, not what the world lacks"

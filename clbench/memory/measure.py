@@ -25,8 +25,9 @@ from clbench.cost.traffic import draw_queries, popularity
 from clbench.cost.units import binary
 from clbench.cost.worlds import predict, world_base
 from clbench.memory.disk import require_room
+from clbench.memory.fit import fit
 from clbench.memory.plan import to_do, wanted_points, who_counts
-from clbench.memory.points import Point
+from clbench.memory.points import BESIDE, Point
 from clbench.memory.pool import Files, files_of
 from clbench.memory.probe import Request
 from clbench.memory.record import FILE, MEMORY_SCHEMA, MemoryFile, read_memory, write_memory
@@ -49,7 +50,8 @@ def measure(
     """Measure every point of the suite that `out` lacks and return the whole file.
 
     `seen(words, done, total)` counts processes. ClbenchError if the folder holds measurements of another world,
-    suite or machine set-up, if the world lacks an adapter that a system needs, or the disk of `out` room for the files.
+    suite or machine set-up, if the world has no adapter to measure or lacks one that it names, or the disk of `out` has no room
+    for the files.
     """
     found = _begin(world, suite, out, overwrite)
     wanted = wanted_points(world, suite)
@@ -144,21 +146,21 @@ def _begin(world: World, suite: MemorySuite, out: Path, overwrite: bool) -> Memo
             f"{out / FILE} was measured with another world, suite, adapter or package version; choose another --out or "
             "overwrite it"
         )
-    return held.model_copy(update={"holds": new.holds, "schema_": MEMORY_SCHEMA})
+    now = {name: getattr(new, name) for name in ("holds", "left_out", "alone")}
+    return held.model_copy(update={**now, "schema_": MEMORY_SCHEMA})
 
 
 def describe(world: World, suite: MemorySuite) -> MemoryFile:
     """An empty file with the certificate of this run.
 
-    ClbenchError for a backbone that is not whole, and for an adapter that is not there, or whose bytes cannot be foretold: of
-    another base or of mixed dtypes.
+    ClbenchError where the world has nothing of what the suite measures, for a backbone that is not whole, and for an adapter that
+    is named and not there, or whose bytes cannot be foretold: of another base or of mixed dtypes.
     """
     files = {effect: path for effect in world.taught if (path := world.teacher_path(effect)) is not None}
-    if set(suite.systems) - {"collection"}:
-        if not files:
-            raise ClbenchError(f"world {world.name} has no teacher adapter, so a pool cannot be measured")
+    asked = fit(world, suite)
+    if {*asked.systems} & {*BESIDE} and not asked.alone:
         files["accelerator"] = world.accelerator().path
-    if "collection" in suite.systems:
+    if "collection" in asked.systems:
         files["collection"] = world.candidate().path
     backbone_folder(world)  # measuring needs its weights too, of which the config says nothing
     base = world_base(world)
@@ -171,7 +173,8 @@ def describe(world: World, suite: MemorySuite) -> MemoryFile:
         repeats=suite.repeats, queries=suite.queries, git=GitInfo(**provenance.git_state()),
         versions=provenance.package_versions(), platform=provenance.platform_facts(), command=provenance.command_line(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"), dtype=world.backbone.precision,
-        holds=who_counts(world, suite),
+        holds=who_counts(world, suite), left_out="; ".join(one.short for one in asked.left_out),
+        alone=asked.alone.short if asked.alone else "",
     )  # fmt: skip
 
 

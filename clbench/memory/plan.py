@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clbench.holds import holds
+from clbench.memory.fit import fit
 from clbench.memory.points import BASE, Point, points
 from clbench.memory.record import MemoryFile
 from clbench.memory.suite import MemorySuite
@@ -12,8 +13,9 @@ from clbench.world import World
 
 
 def wanted_points(world: World, suite: MemorySuite) -> list[Point]:
-    """Every point of the suite in this world."""
-    return points(suite, holds(world).effects if "collection" in suite.systems else 0)
+    """Every point of the suite in this world; ClbenchError where `fit` has one."""
+    systems = fit(world, suite).systems
+    return points(suite.model_copy(update={"systems": systems}), holds(world).effects if "collection" in systems else 0)
 
 
 def to_do(found: MemoryFile, wanted: Sequence[Point]) -> list[Point]:
@@ -24,5 +26,5 @@ def to_do(found: MemoryFile, wanted: Sequence[Point]) -> list[Point]:
 
 
 def who_counts(world: World, suite: MemorySuite) -> str:
-    """Who says how many effects the collection holds; "" where the suite does not ask for it."""
-    return holds(world).told if "collection" in suite.systems else ""
+    """Who says how many effects the collection holds; "" where it is not measured."""
+    return holds(world).told if "collection" in fit(world, suite).systems else ""

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clbench.certificate import GitInfo, Named
-from clbench.memory.points import QUANTITIES, Point
+from clbench.memory.points import ALONE, BESIDE, QUANTITIES, Point
 from clbench.registry import ClbenchError
 from clbench.results import replace_bytes
 
@@ -59,7 +59,8 @@ class MemoryFile(BaseModel):
     """The whole file. `teachers` of the world's own were there; what a pool needs beyond them are copies.
 
     `holds`: who says how many effects the collection holds ("" where it was not measured, or by an older clbench). `status` is
-    "complete" once every point was measured without a failure.
+    "complete" once every point was measured without a failure. `left_out`: the suite's systems that the world names no file for;
+    `alone`: those measured without the accelerator that it lacks; both in words, with the reason.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -81,6 +82,8 @@ class MemoryFile(BaseModel):
     threads: int = 0
     peak_by: str = ""
     holds: str = ""
+    left_out: str = ""
+    alone: str = ""
     status: Literal["running", "complete"] = "running"
     rows: list[Measurement] = []
 
@@ -91,6 +94,11 @@ class MemoryFile(BaseModel):
     def points(self) -> list[Point]:
         """Points measured so far, in order."""
         return list(dict.fromkeys(row.point for row in self.rows))
+
+    def at_full_steps(self) -> list[str]:
+        """Systems measured so far that are sampled as teachers are, in order; the others, and the base, take few steps."""
+        found = dict.fromkeys(point.system for point in self.points())
+        return [system for system in found if system == ALONE or (self.alone and system in BESIDE)]
 
     def failed(self) -> list[Point]:
         """Points of which a process failed, in order."""
@@ -139,6 +147,7 @@ def read_memory(folder: Path) -> MemoryFile:
 
 def write_memory(found: MemoryFile, folder: Path) -> Path:
     """Write memory.json into `folder`; returns its path."""
-    text = json.dumps(found.model_dump(by_alias=True), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    unsaid = {name for name in ("left_out", "alone") if not getattr(found, name)}  # files of whole worlds are as they were
+    text = json.dumps(found.model_dump(by_alias=True, exclude=unsaid), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     replace_bytes(folder / FILE, text.encode())
     return folder / FILE

@@ -130,6 +130,17 @@ def test_the_file_comes_back_and_keeps_reasons(tmp_path):
     assert again.rows[1].median is None and again.rows[1].status == "unscored" and again.rows[1].reason
 
 
+def test_what_a_world_lacks_stands_in_the_file_and_nothing_where_it_lacks_nothing(tmp_path):
+    write_memory(empty(), tmp_path)
+    assert not {"left_out", "alone"} & set(json.loads((tmp_path / FILE).read_text()))
+    found = empty().model_copy(update={"left_out": "collection (world w has no [[candidates]])", "alone": "merged (world w ...)"})
+    for system in ("base", "teacher", "merged", "collection"):
+        found.rows.append(measurement(Point(system, 3), "peak_bytes", [1]))
+    write_memory(found, tmp_path)
+    assert read_memory(tmp_path) == found and found.at_full_steps() == ["teacher", "merged"]
+    assert found.model_copy(update={"alone": ""}).at_full_steps() == ["teacher"]
+
+
 def test_a_file_of_schema_1_is_read_as_it_is(tmp_path):
     write_memory(empty(), tmp_path)
     text = (tmp_path / FILE).read_text()
