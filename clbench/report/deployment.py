@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from clbench.cost.answer import Answer
 from clbench.cost.units import binary
-from clbench.memory.points import Point
+from clbench.memory.points import ALONE, POOLS, Point
 from clbench.memory.record import Measurement, MemoryFile
 from clbench.memory.table import seconds
 from clbench.report import figures, foretold, ledger
@@ -17,7 +17,6 @@ from clbench.report.cells import Cell, Head, Row, TableView, plural
 from clbench.report.origin import moment
 from clbench.report.verdict import Check, Sentence
 
-CURVED = ("cascade", "collection")
 SHOWN = {"effects": (1, 2, 5, 10, 20, 50, 100, 180), "teacher_rank": (4, 8, 16, 32, 64, 128, 256)}
 
 
@@ -35,16 +34,25 @@ class Deployment:
 
 
 def verdict(found: MemoryFile) -> list[Sentence]:
-    """What the largest pool costs as a cascade and as one adapter, and what switching takes."""
-    most = max((point.effects for point in found.points() if point.system != "collection"), default=0)
-    told = [point for point in (Point("cascade", most), collection(found)) if point is not None]
+    """What the largest pool costs and what one adapter does, and what switching takes."""
+    largest = pool(found)
+    told = [point for point in (largest, collection(found)) if point is not None]
     held = [_held(found, point) for point in told if _median(found, point, "disk_bytes") is not None]
     if not held:
         return [Sentence("No pool was measured to its end, so there is no verdict.", key=True)]
-    switching = [words for point in found.points() if point.system == "cascade" and (words := _switching(found, point, most))]
+    same = [point for point in found.points() if largest and (point.system, point.effects) == (largest.system, largest.effects)]
+    switching = [words for point in same if (words := _switching(found, point))]
     words = "; ".join(held)
     sentences = [Sentence(f"{words[0].upper()}{words[1:]}.", key=True)]
-    return [*sentences, *([Sentence(f"Another effect takes the cascade {', '.join(switching)}.", why=True)] if switching else [])]
+    if largest and switching:
+        sentences.append(Sentence(f"Another effect takes the {ledger.CALLED[largest.system]} {', '.join(switching)}.", why=True))
+    return sentences
+
+
+def pool(found: MemoryFile) -> Point | None:
+    """The largest pool as the first of `ledger.CALLED` that was measured; None where none was."""
+    points = [point for system in ledger.CALLED for point in found.points() if point.system == system]
+    return max((point for point in points if point.system == points[0].system), key=lambda point: point.effects, default=None)
 
 
 def collection(found: MemoryFile) -> Point | None:
@@ -70,15 +78,15 @@ def _for_all(found: MemoryFile, point: Point, disk: float) -> str:
 def _who(found: MemoryFile, point: Point) -> str:
     """A point in words, with the number of effects that it serves and, of a collection, who says that number."""
     if point.system != "collection":
-        return f"the {point.system} of {plural(point.effects, 'effect')}"
+        return f"the {ledger.CALLED[point.system]} of {plural(point.effects, 'effect')}"
     return f"the collection, {ledger.held(found, point)},"
 
 
-def _switching(found: MemoryFile, point: Point, most: int) -> str:
-    """The time of a switch of the largest pool, by where its teachers wait."""
+def _switching(found: MemoryFile, point: Point) -> str:
+    """The time of a switch of a pool, by where its teachers wait."""
     quantity = "swap_seconds" if point.slots else "switch_seconds"
     time = _median(found, point, quantity)
-    if point.effects != most or time is None:
+    if time is None:
         return ""
     where = {"all": "with all teachers loaded", "disk": "from disk", "ram": "from RAM"}[point.policy]
     return f"{seconds(time)} {where}"
@@ -130,6 +138,8 @@ def facts(found: MemoryFile) -> list[tuple[str, str]]:
         ("Pools", str(len({point.effects for point in found.points() if point.effects and point.system != "collection"}))),
         ("Teachers", str(found.teachers)), ("Repeats", str(found.repeats)), ("Device", f"{found.device}, {found.dtype}"),
         ("Threads", str(found.threads)), ("Measured", found.created[:10]),
+        *([("Without accelerator", found.alone)] if found.alone else []),
+        *([("Left out", found.left_out)] if found.left_out else []),
     ]  # fmt: skip
 
 
@@ -138,7 +148,7 @@ def sections(deployment: Deployment, suite: str) -> list[Section]:
     found = deployment.found
     made = [
         Section("ledger", "Ledger", "Each point was measured in processes of its own.", there([
-            ledger.measured(found), ledger.growth(found),
+            ledger.measured(found), *(ledger.growth(found, system) for system in POOLS),
         ])),
         Section("foretold", "Predictions", "What was foretold before anything was loaded.", [foretold.table(found)]),
     ]  # fmt: skip
@@ -155,10 +165,15 @@ def sections(deployment: Deployment, suite: str) -> list[Section]:
 def _cost(suite: str, place: int, words: str, answer: Answer) -> list:
     """Table of systems, both curves as plots, and their points folded away."""
     table = replace(ledger.scale(answer.systems, words, answer.assumptions), id=f"t-scale-{place}")
-    both = (answer.effects_curve, answer.rank_curve)
-    plots = [figures.bytes_curve(curve, CURVED, suite, f"bytes-{curve.axis}-{place}") for curve in both]
-    points = [ledger.scale_curve(curve, CURVED, SHOWN[curve.axis]) for curve in both]
+    both, curved = (answer.effects_curve, answer.rank_curve), _curved(answer)
+    plots = [figures.bytes_curve(curve, curved, suite, f"bytes-{curve.axis}-{place}") for curve in both]
+    points = [ledger.scale_curve(curve, curved, SHOWN[curve.axis]) for curve in both]
     return [table, Side(plots), *(folded(replace(view, id=f"{view.id}-{place}")) for view in points)]
+
+
+def _curved(answer: Answer) -> tuple[str, str]:
+    """The systems of the curves: one adapter, and the pool that is deployed, without an accelerator that of the teachers."""
+    return ("cascade" if answer.deployment.accelerator.stored else ALONE), "collection"
 
 
 def missing(found: MemoryFile) -> TableView | None:

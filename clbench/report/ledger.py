@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from clbench.cost.curves import Curve
 from clbench.cost.deployment import SystemCost
 from clbench.cost.units import binary
-from clbench.memory.points import QUANTITIES, Point
+from clbench.left_out import listed
+from clbench.memory.points import ALONE, QUANTITIES, Point
 from clbench.memory.record import Measurement, MemoryFile
 from clbench.memory.table import kept, seconds, written
 from clbench.report.cells import MISSING, Cell, Head, Row, TableView, anchor, number, plural
 
+CALLED = {"cascade": "cascade", ALONE: "pool of teachers", "merged-cat": "merged-cat LoRA", "merged": "merged LoRA"}
+"""What systems of a pool are called in a sentence; a verdict is about the first that was measured."""
 LAST = -1e300
 """Missing values sort below every number."""
 MEASURED = {
@@ -40,14 +43,16 @@ def measured(found: MemoryFile) -> TableView:
     one = next((point for point in found.points() if point.system == "collection"), None)
     if one is not None:
         note += f" The collection is {held(found, one)}{'' if found.holds else '; it stands at the largest pool'}."
+    if full := found.at_full_steps():
+        note += f" The edit of {listed(full)} takes the world's full steps with guidance, every other one few steps."
     if copies > 0:
         note += f" The world has {found.teachers} teachers; larger pools hold copies of their files, loaded apart."
     return TableView("t-ledger", "What deployment costs, measured", heads, rows, note, "ledger")
 
 
-def growth(found: MemoryFile) -> TableView | None:
-    """Time to switch against the size of the pool, the first pool as the unit; None without two pools."""
-    points = [point for point in found.points() if point.system == "cascade" and found.find(point, "disk_bytes")]
+def growth(found: MemoryFile, system: str = "cascade") -> TableView | None:
+    """Time to switch against the size of the pool of `system`; None without two pools."""
+    points = [point for point in found.points() if point.system == system and found.find(point, "disk_bytes")]
     if len({point.effects for point in points}) < 2:
         return None
     heads = [Head("Effects"), Head("Adapters kept", numeric=False)]
@@ -57,7 +62,8 @@ def growth(found: MemoryFile) -> TableView | None:
     for point in points:
         named = [_cell(found, point, name) for name in ("switch_seconds", "swap_seconds", "load_seconds")]
         rows.append(Row([*point_cells(point)[1:], *named, _mean_query(found, point)]))
-    return TableView("t-ledger-growth", "Switching in the cascade, by size of the pool", heads, rows, css="ledger")
+    name = "t-ledger-growth" if system == "cascade" else f"t-ledger-growth-{system}"
+    return TableView(name, f"Switching in the {CALLED[system]}, by size of the pool", heads, rows, css="ledger")
 
 
 def held(found: MemoryFile, point: Point) -> str:

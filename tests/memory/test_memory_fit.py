@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -14,7 +15,7 @@ from clbench.memory.measure import describe, foresee, measure
 from clbench.memory.plan import wanted_points, who_counts
 from clbench.memory.points import Point
 from clbench.memory.pool import files_of
-from clbench.memory.record import read_memory
+from clbench.memory.record import FILE, read_memory
 from clbench.memory.suite import load_memory_suite
 from clbench.registry import ClbenchError
 from clbench.world import load_world
@@ -23,6 +24,15 @@ SUITE = load_memory_suite("memory")
 TEACHERS, FAST = '[teachers] with folder = "..."', '[accelerator] with file = "..."'
 ONE = '[[candidates]] with name = "..." and file = "..."'
 NONE_FAST = "world mini has no [accelerator]"
+SMALL = """
+kind = "memory"
+name = "small"
+question = "What does it cost?"
+effects = [2]
+systems = ["cascade", "merged", "collection"]
+queries = 8
+repeats = 1
+"""
 
 
 def asking(*systems: str):
@@ -156,3 +166,28 @@ def test_a_measurement_goes_on_in_the_world_of_the_same_adapters_alone(without, 
     mini_world_file.write_text(whole)
     with pytest.raises(ClbenchError, match="was measured with another world, suite, adapter"):
         run(load_world(mini_world_file))
+
+
+@pytest.mark.slow
+def test_eval_of_teachers_alone_from_the_command_to_the_report(without, tmp_path):
+    file, suite, out = without("accelerator", "candidates"), tmp_path / "small.toml", tmp_path / "out"
+    suite.write_text(SMALL)
+    done = CliRunner().invoke(app, ["eval", "--suite", str(suite), "--world", str(file), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.stderr.split())
+    assert said.count(f"suite small: {NONE_FAST}, so teacher is measured in place of cascade, and merged is ") == 1
+    assert said.count("suite small: world mini has no [[candidates]], so collection is left out; add ") == 1
+    assert "--system" not in said, "which such a suite does not take"
+    found = read_memory(out)
+    assert found.status == "complete" and [p.id for p in found.points()] == ["base-0", "teacher-2", "merged-2"]
+    for point in found.points():
+        row = found.find(point, "factor_bytes")
+        assert row is not None and row.median == row.predicted
+    peak = found.find(Point("teacher", 2), "peak_bytes")
+    assert peak is not None and abs(peak.error) <= 0.05
+    told = (out / "report.md").read_text(encoding="utf-8").replace("\\", "")
+    assert "The pool of teachers of 2 effects has " in told and "Another effect takes the pool of teachers " in told
+    assert "\n- Without accelerator: teacher in place of cascade; merged (world mini has no [accelerator])\n" in told
+    assert "\n- Left out: collection (world mini has no [[candidates]])\n" in told
+    assert "The edit of teacher and merged takes the world's full steps with guidance, every other one few steps." in told
+    assert str(Path(file).parent) not in (out / FILE).read_text().replace(found.command, "")

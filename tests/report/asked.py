@@ -156,19 +156,19 @@ def capacity(out: Path) -> list[RunFolder]:
     ]
 
 
-def memory(world: Named = synthetic.WORLD) -> MemoryFile:
-    """Pools of 1 and 9 effects: cascade all loaded and by an LRU from disk (whose peak is 10 % off), and one adapter of 3."""
-    disk = Point("cascade", 9, "disk", 4)
+def memory(world: Named = synthetic.WORLD, pool: str = "cascade") -> MemoryFile:
+    """Pools of 1 and 9 effects: `pool` all loaded and by an LRU from disk (whose peak is 10 % off), and one adapter of 3."""
+    disk = Point(pool, 9, "disk", 4)
     found = MemoryFile(
         schema=1, world=world, suite=Named(name="memory", hash="2" * 64), question="What does deploying cost?",
         adapters="3" * 64, teachers=2, repeats=3, queries=8, git=GitInfo(sha="", dirty=False), versions={"torch": "2.9.0"},
         platform={"system": "Linux"}, command="clbench eval --suite all --world tiny", created="2025-01-02T03:04:05+00:00",
         dtype="float32", device="cpu", threads=1, peak_by="a meter", holds="as its file says", status="complete",
     )  # fmt: skip
-    for point in (BASE, Point("cascade", 1), Point("cascade", 9), disk, Point("collection", 3)):
+    for point in (BASE, Point(pool, 1), Point(pool, 9), disk, Point("collection", 3)):
         n, foretold = point.loaded, 0.9 if point == disk else 1
         given = {
-            "disk_bytes": ([9 * MIB if point.system == "cascade" else MIB], None), "tensor_bytes": ([8 * MIB], 8 * MIB),
+            "disk_bytes": ([9 * MIB if point.system == pool else MIB], None), "tensor_bytes": ([8 * MIB], 8 * MIB),
             "factor_bytes": ([n * MIB] * 3, n * MIB), "load_seconds": ([1, 2, 3], None),
             "peak_bytes": ([(100 + n) * MIB] * 3, (100 + n) * MIB * foretold),
         }  # fmt: skip

@@ -14,7 +14,7 @@ from test_report import parse, visible
 from clbench.cost.answer import answer
 from clbench.cost.options import Options
 from clbench.memory.points import BASE, Point
-from clbench.memory.record import measurement, write_memory
+from clbench.memory.record import MemoryFile, measurement, write_memory
 from clbench.registry import ClbenchError
 from clbench.report import build_all, ledger, pareto, write_report
 from clbench.report.cells import TableView
@@ -30,6 +30,7 @@ from clbench.report.sets import overall
 from clbench.report.verdict import verdict
 from clbench.results import RunFolder
 from clbench.set_table import read_sets
+from clbench.world import load_world
 
 MIB = 2**20
 SUITES = ("bleeding", "composition", "generalization", "capacity")
@@ -297,6 +298,38 @@ def test_deployment_says_who_costs_what(page):
     assert deployment_verdict(found.model_copy(update={"rows": []}))[0].key
 
 
+def only(found: MemoryFile, *systems: str) -> MemoryFile:
+    return found.model_copy(update={"rows": [row for row in found.rows if row.system in ("base", *systems)]})
+
+
+def test_deployment_of_teachers_alone_is_told_as_such():
+    found = asked.memory(pool="teacher")
+    assert deployment_verdict(found)[0].text.startswith("The pool of teachers of 9 effects has 9.0000 MiB of adapters on disk")
+    assert deployment_verdict(found)[1].text == "Another effect takes the pool of teachers 500.0 ms from disk."
+    assert ledger.growth(found) is None
+    assert ledger.growth(found, "teacher").caption == "Switching in the pool of teachers, by size of the pool"
+    assert "The edit of teacher takes the world's full steps" in ledger.measured(found).note
+    assert "full steps" not in ledger.measured(asked.memory()).note and "Left out" not in dict(facts(asked.memory()))
+    both = found.model_copy(update={"rows": [*found.rows, *asked.memory().rows]})
+    assert deployment_verdict(both)[0].text == deployment_verdict(asked.memory())[0].text
+    lean = found.model_copy(update={"left_out": "x (why)", "alone": "teacher (why)"})
+    assert facts(lean)[-2:] == [("Without accelerator", "teacher (why)"), ("Left out", "x (why)")]
+    assert facts(found)[-1][0] == "Measured"
+
+
+def test_deployment_without_a_pool_or_without_a_collection_has_a_verdict():
+    found = asked.memory()
+    assert deployment_verdict(only(found, "cascade"))[0].text == (
+        "The cascade of 9 effects has 9.0000 MiB of adapters on disk, 9.0000 MiB loaded."
+    )
+    alone = deployment_verdict(only(found, "collection"))
+    assert [one.text for one in alone] == [
+        "The collection, one adapter of 3 effects (as its file says), has 1.0000 MiB of adapters on disk, 1.0000 MiB loaded."
+    ]
+    merged = [row.model_copy(update={"system": "merged"}) for row in found.rows if row.system == "cascade" and not row.slots]
+    assert deployment_verdict(found.model_copy(update={"rows": merged}))[0].text.startswith("The merged LoRA of 9 effects has 9.")
+
+
 def test_a_ledger_of_an_older_clbench_is_not_believed_about_its_collection():
     """It put the collection at the largest pool, whatever it was trained on."""
     rows = [row.model_copy(update={"effects": 9}) if row.system == "collection" else row for row in asked.memory().rows]
@@ -350,7 +383,8 @@ def test_the_same_runs_give_the_same_page(runs, page, tmp_path):
     assert rendered(runs, tmp_path) == page
 
 
-def test_a_folder_with_nothing_but_memory_has_a_report(mini_world, mini_world_file, tmp_path):
+def test_a_folder_with_nothing_but_memory_has_a_report(mini_world, mini_world_file, without, tmp_path):
+    whole = mini_world_file.read_text()
     world = synthetic.Named(name=mini_world.name, hash=mini_world.hash)
     out = tmp_path / "all" / "memory"
     out.mkdir(parents=True)
@@ -361,6 +395,14 @@ def test_a_folder_with_nothing_but_memory_has_a_report(mini_world, mini_world_fi
         assert "The pool of world mini" in markdown and "50 effects on qwen-image-edit" in markdown
     with pytest.raises(ClbenchError, match="name its file with --world"):
         write_report(out)
+    for pool, kept in (("cascade", ("collection",)), ("teacher", ("teacher",))):
+        lean = load_world(without("teachers" if pool == "cascade" else "accelerator"))
+        write_memory(only(asked.memory(synthetic.Named(name=lean.name, hash=lean.hash), pool), *kept), out)
+        html, markdown = (path.read_text(encoding="utf-8") for path in write_report(out, str(mini_world_file)))
+        assert ("The pool of world mini" in markdown) == (pool == "teacher") and "50 effects on qwen-image-edit" in markdown
+        mini_world_file.write_text(whole)
+    assert "| Effects | teacher | collection |" in markdown and "| Effects | cascade | collection |" in markdown
+    assert "bytes-effects-0" in html
     write_memory(asked.memory(), out)
     with pytest.raises(ClbenchError, match="was measured in world 'tiny'"):
         write_report(out, str(mini_world_file))
