@@ -26,6 +26,8 @@ QUIET = {
     "HF_HUB_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
 }
+ANEW = ("--fresh", "--overwrite")
+"""Options with which a command, said again, would keep nothing of what it has done."""
 NOISY = (
     r"(torch|torchvision|diffusers|transformers|peft|open_clip|timm|lpips|stlpips_pytorch|huggingface_hub)\b"
 )
@@ -75,10 +77,11 @@ def _how_to_go_on(interrupt: KeyboardInterrupt) -> str:
 
     if not isinstance(interrupt, Stopped):
         return f"Stopped; what is done is kept. The same command goes on from here:  {command_line()}"
-    if "--fresh" not in sys.argv:
+    anew = [word for word in sys.argv if word in ANEW]
+    if not anew:
         return f"Stopped; {interrupt}. The same command goes on:  {command_line()}"
-    again = command_line([word for word in sys.argv if word != "--fresh"])  # with it nothing would be kept
-    return f"Stopped; {interrupt}. The same command without --fresh goes on:  {again}"
+    again = command_line([word for word in sys.argv if word not in ANEW])
+    return f"Stopped; {interrupt}. The same command without {anew[0]} goes on:  {again}"
 
 
 def show(text: str) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from clbench.console import follow, print_table, progress, show
 from clbench.left_out import of_all
 from clbench.notices import say
-from clbench.order import Order, check, check_given, checked, folder_of, names, notes, require_alike, unanswerable
+from clbench.order import Order, check, check_given, checked, chosen_systems, folder_of, names, notes, require_alike, unanswerable
 from clbench.registry import ClbenchError
+from clbench.replacing import clear_all, replacing
 from clbench.suite import Suite, find_suite, load_suite, require_shipped, shipped_suites, suite_kind
 from clbench.world import World, load_world
 
@@ -40,10 +41,11 @@ def edit(order: Order, beside: Sequence[Path] | None = None, left_out: bool = Tr
     alike = same_but_suite if beside is not None else same_but_suite_and_code
     if beside is None:
         beside = [] if order.overwrite else siblings(out)
-    with hold(*(out / system.card.name for system, _ in systems)):
+    with replacing(order.overwrite) as gone, hold(*(out / system.card.name for system, _ in systems)):
         for sentence in notes(order, world, suite, bench, systems, left_out):
             say(sentence, "yellow")
         work = [(system, *prepare(world, suite, system, cases, out, asked)) for system, cases in systems]
+        gone()
         _count_prompts(world, systems, out)
         work = [(system, folder, borrow(folder, pending, beside, _say_taken, alike)) for system, folder, pending in work]
         _make_pictures(work)
@@ -139,9 +141,11 @@ def evaluate(order: Order) -> None:
     world, suite = load_world(order.world), load_suite(order.suite)
     check(order, world, suite)
     open_encoders(world, suite.metrics)
-    out = edit(order)
-    score(out, order.world, order.suite)
-    report(out, order.world, order.suite)
+    with replacing(order.overwrite) as gone:
+        out = edit(order)
+        gone()
+        score(out, order.world, order.suite)
+        report(out, order.world, order.suite)
 
 
 def measure(order: Order, left_out: bool = True) -> Path:
@@ -161,12 +165,14 @@ def measure(order: Order, left_out: bool = True) -> Path:
     out = order.out or Path("runs") / f"{suite.name}-{world.name}"
     for sentence in fit(world, suite).sentences if left_out else ():
         say(f"suite {suite.name}: {sentence}", "yellow")
-    with hold(out), progress() as bar:
+    with replacing(order.overwrite) as gone, hold(out), progress() as bar:
         task = bar.add_task(suite.name, total=None)
-        found = memory.measure(
-            world, suite, out, lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
-            order.overwrite,
-        )  # fmt: skip
+
+        def seen(what: str, done: int, total: int) -> None:
+            gone()
+            bar.update(task, description=what, completed=done, total=total)
+
+        found = memory.measure(world, suite, out, seen, order.overwrite)
     print_table(*overview(found))
     if found.failed():
         named = ", ".join(point.id for point in found.failed())
@@ -197,14 +203,27 @@ def evaluate_all(order: Order) -> None:
         for sentence in _idle(world, suites, measured):
             say(sentence, "yellow")
     open_encoders(world, [metric for suite in suites for metric in suite.metrics])
-    for number, suite in enumerate(suites):
-        part = replace(order, suite=suite.name, out=out / suite.name)
-        others = suites[:number] if order.overwrite else [other for other in suites if other is not suite]
-        edit(part, [out / other.name for other in others], left_out=False)
-        score(out / suite.name, order.world, suite.name)
+    with replacing(order.overwrite) as gone:
+        if order.overwrite:  # of all suites at once: stopped in one of them, the command goes on without --overwrite
+            _forget(order, world, suites, measured, out)
+            gone()
+        for suite in suites:
+            part = replace(order, suite=suite.name, out=out / suite.name, overwrite=False)
+            edit(part, [out / other.name for other in suites if other is not suite], left_out=False)
+            score(out / suite.name, order.world, suite.name)
+        for name in measured:
+            part = replace(order, suite=name, out=out / name, strict=False, retry_failed=False, overwrite=False)
+            measure(part, left_out=False)
+        report(out, order.world, None)
+
+
+def _forget(order: Order, world: World, suites: Sequence[Suite], measured: Sequence[str], out: Path) -> None:
+    """Remove the results in `out` that this command makes anew."""
+    from clbench.memory.record import FILE
+
+    clear_all(out / suite.name / system for suite in suites for system in chosen_systems(world, suite, order))
     for name in measured:
-        measure(replace(order, suite=name, out=out / name, strict=False, retry_failed=False), left_out=False)
-    report(out, order.world, None)
+        (out / name / FILE).unlink(missing_ok=True)
 
 
 def _idle(world: World, suites: Sequence[Suite], measured: Sequence[str]) -> list[str]:

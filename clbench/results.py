@@ -62,7 +62,9 @@ class RunFolder:
             changed |= {"world_parts": parts, "schema_": RUN_SCHEMA}
             folder.info = folder.info.model_copy(update=changed)
         else:
-            _clear(path, overwrite)
+            if not overwrite:
+                _refuse_rest(path)
+            clear(path)
             folder = cls(path, info)
         folder._write_info()
         return folder
@@ -297,15 +299,25 @@ def _write_picture(target: Path, picture: np.ndarray) -> str:
     return sha256
 
 
-def _clear(path: Path, overwrite: bool) -> None:
-    """Empty a folder for a new run; strangers' files are never touched."""
-    left = [name for name in ("edits.jsonl", "pictures", "scores.parquet", "sets.json", "prompts.json") if (path / name).exists()]
-    if left and not overwrite:
-        held = ", ".join(left)
-        raise ClbenchError(f"{path} holds {held} but no run.json; choose another --out or overwrite it")
-    for name in [*left, "run.json"]:
+def _refuse_rest(path: Path) -> None:
+    """ClbenchError where results lie without a certificate."""
+    if left := _there(path):
+        raise ClbenchError(f"{path} holds {', '.join(left)} but no run.json; choose another --out or overwrite it")
+
+
+def clear(path: Path) -> None:
+    """Empty a run's folder for a new run; strangers' files are never touched. The certificate goes last, so that a folder of
+    which only a part is removed still says what it was.
+    """
+    for name in [*_there(path), "run.json"]:
         target = path / name
         if target.is_dir():
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
+
+
+def _there(path: Path) -> list[str]:
+    """Those of a run's results that lie in its folder."""
+    results = ("edits.jsonl", "pictures", "scores.parquet", "sets.json", "prompts.json")
+    return [name for name in results if (path / name).exists()]

@@ -187,6 +187,85 @@ def test_interrupt_ends_with_130_and_says_how_to_go_on(suite_file, mini_world_fi
     assert len((tmp_path / "out" / "identity" / "edits.jsonl").read_text().splitlines()) == 4
 
 
+def interrupted_control(monkeypatch, after: int = 2) -> None:
+    """Ctrl-C comes when the control `identity` has made `after` pictures."""
+    from clbench import edit
+
+    real = edit.run
+
+    def run(folder, system, pending, seen):
+        def watched(made):
+            seen(made)
+            if system.card.name == "identity":
+                done.append(made)
+            if len(done) == after:
+                raise KeyboardInterrupt
+
+        done: list = []
+        return real(folder, system, pending, watched)
+
+    monkeypatch.setattr(edit, "run", run)
+
+
+def test_an_interrupt_with_overwrite_advises_the_command_without_it(suite_file, mini_world_file, tmp_path, monkeypatch):
+    """With it, said again, it would throw away what it has just made."""
+    out, arguments = tmp_path / "out", edit_arguments(suite_file, mini_world_file, tmp_path / "out")
+    clbench(*arguments)
+    monkeypatch.setattr(sys, "argv", ["clbench", *map(str, arguments), "--overwrite"])
+    interrupted_control(monkeypatch)
+    said = " ".join(clbench(*arguments, "--overwrite", code=130).stderr.split())
+    assert "Stopped; what is done is kept. The same command without --overwrite goes on: clbench edit" in said
+    assert "--overwrite" not in said.partition("goes on:")[2]
+    assert len((out / "identity" / "edits.jsonl").read_text().splitlines()) == 2
+    first = (out / "identity" / "pictures" / "sepia" / "p0" / "s0.png").stat().st_mtime_ns
+    monkeypatch.undo()
+    clbench(*arguments)
+    assert len((out / "identity" / "edits.jsonl").read_text().splitlines()) == 4
+    assert (out / "identity" / "pictures" / "sepia" / "p0" / "s0.png").stat().st_mtime_ns == first
+    from clbench import edit
+
+    monkeypatch.setattr(edit, "prepare", interrupt)
+    monkeypatch.setattr(sys, "argv", ["clbench", *map(str, arguments), "--overwrite"])
+    said = " ".join(clbench(*arguments, "--overwrite", code=130).stderr.split())
+    assert said.endswith("--overwrite"), "nothing was replaced yet"
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_all_suites_are_begun_anew_together(mini_world_file, tmp_path, monkeypatch):
+    """Stopped in the first of three, the command without --overwrite goes on, and takes nothing old for new."""
+    from clbench import jobs, suite
+
+    files = {name: tmp_path / f"{name}.toml" for name in ("one", "two", "xyz")}
+    for name, file in files.items():
+        file.write_text(SUITE.replace('"small"', f'"{name}"'))
+    measured = 'kind = "memory"\nname = "memory"\nquestion = "What?"\neffects = [1]\nsystems = ["cascade"]\n'
+    (tmp_path / "memory.toml").write_text(measured)
+    shipped = {"pictures": files, "memory": {"memory": tmp_path / "memory.toml"}}
+    for room in (suite, jobs):
+        monkeypatch.setattr(room, "shipped_suites", lambda kind="pictures": shipped[kind])
+    monkeypatch.setattr(jobs, "score", lambda out, world, name: None)
+    monkeypatch.setattr(jobs, "report", lambda out, world, name: None)
+    monkeypatch.setattr("clbench.memory.measure.run_probe", lambda request: {"failed": "not asked for"})
+    out = tmp_path / "out"
+    arguments = ("eval", "--suite", "all", "--world", mini_world_file, "--out", out)
+    clbench(*arguments)
+    pictures = len(list(out.rglob("*.png")))
+    assert pictures >= 3 * 8 and (out / "memory" / "memory.json").is_file()
+    monkeypatch.setattr(sys, "argv", ["clbench", *map(str, arguments), "--overwrite"])
+    with monkeypatch.context() as patched:
+        interrupted_control(patched)
+        said = " ".join(clbench(*arguments, "--overwrite", code=130).stderr.split())
+    assert "The same command without --overwrite goes on" in said
+    assert not list((out / "two").rglob("*.png")) and not (out / "memory" / "memory.json").exists()
+    made = {path: path.stat().st_mtime_ns for path in sorted(out.rglob("*.png"))}
+    clbench(*arguments)
+    assert len(list(out.rglob("*.png"))) == pictures and (out / "memory" / "memory.json").is_file()
+    assert all(path.stat().st_mtime_ns == when for path, when in made.items()), "what was made anew is kept"
+
+
 def test_a_killed_process_loses_nothing(suite_file, mini_world_file, tmp_path):
     mini_world_file.write_text(
         mini_world_file.read_text()

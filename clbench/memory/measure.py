@@ -138,7 +138,9 @@ def _begin(world: World, suite: MemorySuite, out: Path, overwrite: bool) -> Memo
     for left in out.glob(f"{POOL}*"):  # a killed run leaves its copies, which may be large
         shutil.rmtree(left)
     new = describe(world, suite)
-    if overwrite or not (out / FILE).exists():
+    if overwrite:
+        (out / FILE).unlink(missing_ok=True)
+    if not (out / FILE).exists():
         return new
     held = read_memory(out)
     if held.key != new.key:
