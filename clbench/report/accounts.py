@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
-from clbench.report.cells import MISSING, Cell, Head, Row, TableView, megabytes, number
+from clbench.report.cells import MISSING, Cell, Head, Row, TableView, megabytes, number, plural
 from clbench.report.data import Entry, Results
 from clbench.report.numbers import Numbers
 from clbench.report.tables import LAST, short, system_cell
 
+ONE_SOURCE, ANY_SOURCE = re.compile(r"source '([^']*)'"), "source '…'"
 NO_PEAK = (
     "No peak memory is shown of systems on a CPU: what is known there is the peak of the whole process, which also made the "
     "pictures of other systems. `clbench eval --suite memory` measures each way of deploying in processes of its own."
@@ -114,14 +117,25 @@ def missing(results: Results) -> TableView | None:
 
 def _misses(entry: Entry) -> dict[tuple[str, str, int], list[str]]:
     """(status, reason, cases) -> the metrics, or "edit", that are missing that often for that reason."""
-    counted: dict[tuple[str, str, str], int] = Counter(
-        (record.status, record.reason, "edit") for record in entry.records.values() if record.status != "ok"
-    )
+    told = [(record.status, record.reason, "edit") for record in entry.records.values()]
     for metric, column in entry.columns.items():
-        for status, reason in zip(column.status, column.reasons, strict=True):
-            if status != "ok":
-                counted[status, reason, short(metric)] += 1
+        told += [(status, reason, short(metric)) for status, reason in zip(column.status, column.reasons, strict=True)]
+    counted: Counter[tuple[str, str, str]] = Counter()
+    named: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for status, reason, what in told:
+        if status != "ok":
+            key = status, ONE_SOURCE.sub(ANY_SOURCE, reason), what
+            counted[key] += 1
+            named[key] |= {*ONE_SOURCE.findall(reason)}
     grouped: defaultdict[tuple[str, str, int], list[str]] = defaultdict(list)
-    for (status, reason, what), count in counted.items():
-        grouped[status, reason, count].append(what)
+    for key, count in counted.items():
+        status, reason, what = key
+        grouped[status, _of_sources(reason, sorted(named[key])), count].append(what)
     return grouped
+
+
+def _of_sources(reason: str, names: Sequence[str]) -> str:
+    """A reason that names a source, which many may share: once, with their number."""
+    if len(names) == 1:
+        return reason.replace(ANY_SOURCE, f"source '{names[0]}'")
+    return f"{reason} ({plural(len(names), 'source')})" if names else reason

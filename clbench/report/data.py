@@ -31,10 +31,9 @@ LARGE = ("leak", "attribution_distance")
 class ReportInput:
     """What the run folders do not know: the world's and the suite's words, and pictures of source and truth.
 
-    `effects` are those of the world, by id; `truth_kind` says in words how truth is known; `reference` is the
-    system that differences are taken against, and `reference_words` why it is not the usual one
-    (see `clbench.report.reference`). `truth_picture` may return None where
-    there is no truth.
+    `effects` are those of the world, by id; `truth_kind` says in words how truth is known, and `by_teacher` are the effects whose
+    truth is their teacher's pictures; `reference` is the system that differences are taken against, and `reference_words` why it
+    is not the usual one (see `clbench.report.reference`). `truth_picture` may return None where there is no truth.
     Both callables return uint8 (H, W, 3). `world_parts` are the hashes of which the world's is made, where they are known, for
     messages. `adapter_bytes` maps a system to the bytes of its adapter files.
     `asked` are the ids of the suite's effects (which may be more than a part of it was run for). `extra` sections stand
@@ -64,6 +63,7 @@ class ReportInput:
     ranks: Mapping[str, int] = field(default_factory=dict)
     world_parts: Mapping[str, str] = field(default_factory=dict)
     left_out: str = ""
+    by_teacher: frozenset[str] = frozenset()
 
     def told(self, system: str) -> str:
         """A system's name for readers: ``collection (n5)``, where the first of several candidates was run as ``collection``."""

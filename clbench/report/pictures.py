@@ -135,7 +135,8 @@ def verdict_line(entry: Entry, index: int, results: Results) -> tuple[str, str]:
     if seen and seen != asked:
         words.append(f"read as {results.name(seen)}")
     elif not math.isnan(success):
-        words.append("success" if success else "not both" if entry.cases[index].second else "too far off")
+        off = "too far off" if seen else "no success"  # what it was read as is not scored by every suite
+        words.append("success" if success else "not both" if entry.cases[index].second else off)
     for metric, name in (("vsa", "VSA"), ("leak_total", "leak")):
         if not math.isnan(entry.value(metric, index)) and not (metric == "vsa" and success == 0):
             words.append(f"{name} {number(entry.value(metric, index), 1 if metric == 'vsa' else 2)}")

@@ -51,7 +51,9 @@ def verdict(numbers: Numbers) -> list[Sentence]:
     if results.headline is None:
         return [Sentence("No system was scored on a metric with a direction, so there is no verdict.", key=True)]
     compared = [*_own_answer(numbers), *(_answer(numbers, results.candidate) if results.candidate is not None else [])]
-    plain = [_scope(results), *_leader(numbers), *_bleeding(results), *_cost(results), *_failures(numbers)]
+    plain = [
+        _scope(results), *_leader(numbers), *_by_definition(results), *_bleeding(results), *_cost(results), *_failures(numbers),
+    ]  # fmt: skip
     return [*compared, *_reference(results), *(Sentence(text) for text in plain)]
 
 
@@ -110,6 +112,15 @@ def _leader(numbers: Numbers) -> list[str]:
         some = f"{_and([entry.label for entry in results.partial])} {'was' if len(results.partial) == 1 else 'were'}"
         words.append(f"{some} asked of fewer effects: means over those are not ranked among the others.")
     return words
+
+
+def _by_definition(results: Results) -> list[str]:
+    """That the teacher's own pictures are the truth of effects that it was asked for."""
+    own = [effect for effect in results.effects if effect.id in results.about.by_teacher]
+    if not own or not any(entry.system == "teacher" for entry in results.systems):
+        return []
+    of_what = "every effect" if len(own) == len(results.effects) else f"{len(own)} of {len(results.effects)} effects"
+    return [f"The right answer of {of_what} is the teacher's own picture at full steps, so there it is right by definition."]
 
 
 def _against_reference(numbers: Numbers, entry: Entry) -> list[Sentence]:

@@ -43,7 +43,8 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
     asked, names = suite.effects(world), full_names(world)
     ordered = sorted(runs, key=lambda run: run.info.created)
     typed = {names.get(run.info.system_name, run.info.system_name): run.info.command for run in ordered}
-    kinds = sorted({kind for effect in asked if (kind := world.truth_kind(effect)) is not None})
+    kind_of = {effect: kind for effect in asked if (kind := world.truth_kind(effect)) is not None}
+    kinds = sorted({*kind_of.values()})
     lack = world.lack("accelerator")
     reference = reference_of(suite.name, _systems(runs), "teacher" in kinds, lack.why if lack is not None else "")
     return ReportInput(
@@ -66,6 +67,7 @@ def report_input(runs: Sequence[RunFolder], out: Path, world_name: str | None, s
         names=names,
         ranks=ranks(world, runs),
         world_parts=world.hash_parts,
+        by_teacher=frozenset(effect for effect, kind in kind_of.items() if kind == "teacher"),
     )
 
 

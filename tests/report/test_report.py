@@ -225,6 +225,40 @@ def test_names_are_only_text(tmp_path: Path, name: str) -> None:
             assert line.endswith("|")
 
 
+def test_the_teacher_is_not_praised_for_being_the_truth(tmp_path: Path) -> None:
+    about, told = synthetic.about(), "is the teacher's own picture at full steps, so there it is right by definition."
+    every = [*about.effects]
+
+    def page(systems: tuple[str, ...], own: list[str]) -> str:
+        runs = synthetic.make_runs(tmp_path / "-".join(systems) / str(len(own)), systems=systems, sources=1)
+        made, _ = build(runs, replace(about, by_teacher=frozenset(own)), tmp_path)
+        return unescape(visible(made.read_text(encoding="utf-8")))
+
+    both = "teacher", "cascade"
+    assert f"The right answer of 2 of 8 effects {told}" in page(both, every[:2])
+    assert f"The right answer of every effect {told}" in page(both, every)
+    assert told not in page(both, []) and told not in page(("cascade",), every)
+
+
+def test_a_reason_that_names_one_of_many_sources_is_said_once(tmp_path: Path) -> None:
+    (run,) = synthetic.make_runs(tmp_path / "runs", systems=("cascade",), sources=3)
+    cases = [record.case for record in run.read_edits().values()]
+    lacking = {"source_00": "has no caption, so it is out", "source_01": "has no mask", "source_02": "has no mask"}
+    why = {name: f"source '{name}' {words}" for name, words in lacking.items()}
+    rows = [Score(case, "subject", 1, float("nan"), status="unscored", reason=why[case.source]) for case in cases]
+    run.write_scores([*rows, *(Score(case, "success", 1, 1.0) for case in cases)])
+    text = build([run], synthetic.about(), tmp_path)[1].read_text(encoding="utf-8")
+    assert "source '…' has no mask (2 sources)" in text and "source 'source\\_00' has no caption" in text
+    assert "source\\_01" not in text.partition("What is missing")[2].partition("##")[0]
+
+
+def test_what_a_failed_picture_was_read_as_is_not_guessed(tmp_path: Path) -> None:
+    """Suites without attribution do not know whether it is too far off or the untouched source."""
+    runs = synthetic.make_runs(tmp_path / "runs", systems=("cascade",), sources=1, without=frozenset({"attributed"}))
+    text = build(runs, synthetic.about(), tmp_path)[0].read_text(encoding="utf-8")
+    assert "no success" in text and "too far off" not in text
+
+
 def test_a_missing_metric_leaves_a_report(tmp_path: Path) -> None:
     absent = frozenset({"success", "bcr", "vsa", "attributed", "leak", "leak_total"})
     runs = synthetic.make_runs(tmp_path / "runs", sources=2, without=absent)

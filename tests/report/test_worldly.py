@@ -61,6 +61,7 @@ def test_the_teacher_is_the_truth_of_a_world_without_operators(mini_world, mini_
     assert truth is not None and (truth == 77).all()
     assert about.truth_picture(Case("sepia", "p3", 9)) is None
     assert about.source_picture("p0").shape == (32, 32, 3)
+    assert about.by_teacher == {"sepia", "upside_down"}
     page, _ = write_report(out, str(mini_world_file), str(suite_file))
     assert "the teacher at full steps" in page.read_text(encoding="utf-8")
 
