@@ -101,7 +101,7 @@ def _neutral_row(system: str, rows: Frame, floor: Frame, name: Callable[[str], s
 
 def _floor_cell(found: Ratio) -> Cell:
     if not found.n_pairs:
-        return Cell(number(found.value, 2), "no run of reseed to compare with", LAST)
+        return Cell(number(found.value, 2), "no run of control reseed to compare with", LAST)
     counted = f"{found.n_pairs} questions answered by both"
     if np.isnan(found.low):
         return Cell(number(found.value, 2), found.reason, found.value if np.isfinite(found.value) else LAST, title=counted)

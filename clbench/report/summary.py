@@ -20,15 +20,16 @@ FIRST_COLUMNS = 6
 SUMMARY_NOTE = (
     "Seeds are averaged within a source, sources within an effect, then effects, each counting the same. 95 % "
     "intervals take effects as the sample and sources as fixed. ↑ higher is better, ↓ lower is better. The line under a "
-    "number shows the interval on the scale of its column; its two ticks are what doing nothing (identity) and the truth get "
-    "(of PSNR and SSIM: noise-floor)."
+    "number shows the interval on the scale of its column"
 )
+TICKS = "; its two ticks are what doing nothing (identity) and the truth get (of PSNR and SSIM: noise-floor)"
 
 
 def summaries(numbers: Numbers) -> list[TableView]:
     """The summary of the first metrics, and a second one of the others if there are any."""
     cards = summary_metrics(numbers.results)
-    note = f"{SUMMARY_NOTE} {numbers.results.about.reference_words}".strip()
+    ticks = TICKS if {"identity", "truth"} <= {entry.system for entry in numbers.results.controls} else ""
+    note = f"{SUMMARY_NOTE}{ticks}. {numbers.results.about.reference_words}".strip()
     first = _summary(numbers, cards[:FIRST_COLUMNS], "t-summary", "Systems at a glance", note)
     if len(cards) <= FIRST_COLUMNS:
         return [first]

@@ -96,7 +96,7 @@ def test_neutral_distance_is_in_units_of_the_reseed_floor():
     assert found.low < found.value < found.high and found.n_pairs == 24
     assert alike.value == pytest.approx(5) and np.isnan(alike.low) and "same ratio in every effect" in alike.reason
     alone = neutral_table(rows[rows["system"] == "good"])
-    assert alone.rows[0].cells[1].text == "–" and "no run of reseed" in alone.rows[0].cells[1].sub
+    assert alone.rows[0].cells[1].text == "–" and "no run of control reseed" in alone.rows[0].cells[1].sub
     assert neutral_table(rows[rows["probe"] == ""]) is None
 
 
