@@ -53,7 +53,8 @@ def _systems(world: World, files: Sequence[Finding]) -> list[Finding]:
     if "backbone" in missing:
         return [Finding("systems", "note", "none: see 'backbone'")]
     can, cannot = runnable(world, missing)
-    return [Finding("systems", "ok", ", ".join(shortened(can))), *(Finding("cannot run", "note", told(one)) for one in cannot)]
+    listed = [*shortened(can), "folder (with --images)"]
+    return [Finding("systems", "ok", ", ".join(listed)), *(Finding("cannot run", "note", told(one)) for one in cannot)]
 
 
 def _machine() -> list[Finding]:
@@ -94,7 +95,7 @@ def _libraries() -> list[Finding]:
 def _files(world: World, lacking: str = "") -> list[Finding]:
     """Of every file that the world names; `lacking` says what is wrong with its folders of pictures."""
     shapes = _shapes(world)
-    found = [_look("backbone", lambda: _backbone(world)), _look("teachers", lambda: _teachers(world, shapes))]
+    found = [_look("backbone", lambda: _backbone(world)), _taught(world, shapes)]
     if world.table.accelerator is not None:
         found.append(_look("accelerator", lambda: _adapter(world, world.accelerator().path, shapes)))
     for candidate in world.table.candidates:
@@ -155,6 +156,19 @@ def _shapes(world: World) -> Shapes:
         return {one.name: (one.out, one.into) for one in world_base(world, local_only=True).linears}
     except ClbenchError:
         return {}
+
+
+def _taught(world: World, shapes: Shapes) -> Finding:
+    """The teachers; a note of a world that has none and does without, since right answers of its effects are known."""
+    try:
+        lack = world.lack("teachers")
+        known = world.known if lack else []
+    except ClbenchError:  # of the teachers' folder, or of reference pairs: said below, or of those
+        lack, known = None, []
+    if lack is None or not known:
+        return _look("teachers", lambda: _teachers(world, shapes))
+    asked = f"{len(known)} of {len(world.effects)} effects, by operator or reference pairs"
+    return Finding("teachers", "note", f"{lack.why}; suites of the taught effects ask those whose right answer is known: {asked}")
 
 
 def _teachers(world: World, shapes: Shapes) -> str:

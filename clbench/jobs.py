@@ -187,8 +187,8 @@ def evaluate_all(order: Order) -> None:
     Every suite is checked before the first picture is made; one that the world cannot answer is named with its reason, and so
     are the systems that are left out of the others.
     A picture that another suite made already is taken over. Suites of kind `memory` come last; they are left out where only
-    a part is asked for, since they measure whole pools. In a world without teachers they are all that is done. ClbenchError where
-    nothing is left.
+    a part is asked for, since they measure whole pools. In a world without teachers, operators and reference pairs they are all
+    that is done. ClbenchError where nothing is left.
     """
     from clbench.encoders import open_encoders
 
@@ -197,8 +197,11 @@ def evaluate_all(order: Order) -> None:
     suites, reason = answerable(order, world, out)
     part = bool(order.systems or order.effects or order.limit or order.images)
     measured = [] if part else measurable(world, out, order.overwrite)
-    if not suites and not (measured and world.lack("teachers")):  # without teachers there is nothing to ask of pictures
+    if not suites and not (measured and world.lack("teachers") and not world.known):  # there is nothing to ask of pictures
         raise ClbenchError(reason)
+    for sentence in dict.fromkeys(suite.asked_instead(world) for suite in suites):
+        if sentence:
+            say(sentence, "yellow")
     if not names(order.systems):
         for sentence in _idle(world, suites, measured):
             say(sentence, "yellow")

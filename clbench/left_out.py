@@ -59,3 +59,8 @@ def of_all(found: Iterable[LeftOut]) -> list[LeftOut]:
 def listed(names: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+
+
+def some(names: Sequence[str], count: int = 5) -> str:
+    """`listed` where they are few, else the first `count` and the number of the others."""
+    return listed([*names[:count], f"{len(names) - count} more"] if len(names) > count + 1 else names)

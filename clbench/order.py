@@ -154,9 +154,11 @@ def unanswerable(world: World, suite: Suite) -> str:
 def notes(
     order: Order, world: World, suite: Suite, bench: Bench, systems: Sequence[tuple[System, list[Case]]], left_out: bool = True
 ) -> Iterator[str]:
-    """What is not as the suite says it, in sentences: systems left out (unless that was said) or added, right answers that are
-    missing.
+    """What is not as the suite says it, in sentences: other effects and systems left out (unless that was said), systems added,
+    right answers that are missing.
     """
+    if left_out and (words := suite.asked_instead(world)):
+        yield words
     if reason := unanswerable(world, suite):
         yield f"suite {suite.name}: only what needs no right answer is scored: {reason}"
     if not names(order.systems):

@@ -21,7 +21,7 @@ def runnable(world: World, broken: Collection[str] = ()) -> tuple[list[str], lis
     """
     named = [name for system in SYSTEMS for name in _names(system, world) if system not in (*CONTROLS, "reseed", "folder")]
     against = [(name, lack) for name in named for lack in _against(name, world, broken)]
-    if "teachers" not in broken:
+    if "teachers" not in broken and not _lack(world, "teachers"):
         merges = [name for name in named if name.startswith(MERGED)]
         against += [(name, Lack(why, "")) for name, why in why_not_merged(world, merges, world.taught).items() if why]
     idle = {name for name, _ in against}

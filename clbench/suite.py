@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from clbench.hashing import code_digest
-from clbench.left_out import LeftOut, grouped, listed
+from clbench.left_out import LeftOut, grouped, listed, some
 from clbench.probes import PROBES
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError, suggestion
@@ -189,23 +189,39 @@ class Suite:
     def effects(self, world: World, only: Sequence[str] = ()) -> list[str]:
         """Effect ids of this suite in `world`, in catalogue order, kept to `only` if given.
 
+        In a world without any teacher, "taught" stands for the effects whose right answer is known (see `asked_instead`).
         ClbenchError for an unknown effect, one outside the suite, or a suite left without effects.
         """
-        asked = self.table.effects
+        asked, taught = self.table.effects, world.taught if self.table.effects == "taught" else []
         if asked == "taught":
-            chosen = world.taught
-            if not chosen:
-                raise ClbenchError(
-                    f"suite {self.name} asks for the taught effects, but world {world.name} has no teacher adapter; "
-                    f"{world.teachers_wanted}, train some with `clbench train --stage teachers` or name effects in the suite"
-                )
+            chosen = taught or self._without_teachers(world)
         else:
             chosen = list(world.effects) if asked == "all" else [world.effect(e).id for e in asked]
         for effect_id in only:
             if world.effect(effect_id).id not in chosen:
-                why = ", which asks the effects that have a teacher LoRA" if asked == "taught" else ""
+                which = "have a teacher LoRA" if taught else "have an operator or reference pairs, as there is no teacher"
+                why = f", which asks the effects that {which}" if asked == "taught" else ""
                 raise ClbenchError(f"effect '{effect_id}' is not part of suite {self.name}{why}")
         return [effect_id for effect_id in chosen if not only or effect_id in only]
+
+    def _without_teachers(self, world: World) -> list[str]:
+        """What "taught" stands for without teachers; ClbenchError where no right answer is known or their folder is not there."""
+        if world.lack("teachers") and (known := world.known):
+            return known
+        raise ClbenchError(
+            f"suite {self.name} asks for the taught effects, but world {world.name} has no teacher adapter, and no effect has an "
+            f"operator or reference pairs; {world.teachers_wanted}, train some with `clbench train --stage teachers`, give pairs "
+            "in [references] or name effects in the suite"
+        )
+
+    def asked_instead(self, world: World) -> str:
+        """Which effects are asked in a world without teachers, and which are not, in a sentence; "" where the taught ones are."""
+        if self.table.effects != "taught" or world.taught or not (lack := world.lack("teachers")):
+            return ""
+        known = self.effects(world)
+        told = f"{lack.why}, so instead of taught effects those with an operator or reference pairs are asked: {some(known)}"
+        unknown = [effect_id for effect_id in world.effects if effect_id not in known]
+        return f"{told}; not asked, since nothing tells their right answer: {some(unknown)}" if unknown else told
 
     def sources(self, world: World, limit: int | None = None) -> list[str]:
         """Source ids, at most `limit` (of each group); ClbenchError if the world has fewer than asked for."""

@@ -122,6 +122,11 @@ class World(NamedAdapters):
         return "teacher" if self.teacher_path(effect_id) is not None else None
 
     @property
+    def known(self) -> list[str]:
+        """Effects whose right answer is known without a teacher (operator, reference pairs), in the order of the catalogue."""
+        return [effect_id for effect_id in self.effects if self.truth_kind(effect_id) in ("operator", "reference")]
+
+    @property
     def backbone_path(self) -> Path | None:
         """The backbone's folder, or None when it is named on a hub."""
         return self.path(self.backbone.path) if self.backbone.path is not None else None

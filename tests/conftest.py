@@ -136,6 +136,25 @@ def without(mini_world_file):
 
 
 @pytest.fixture
+def paired_world_file(without) -> Path:
+    """`mini_world_file` without any LoRA, with reference pairs for both effects, and folder ``made`` of pictures for system
+    `folder`: the right ones.
+    """
+    from clbench.images import read_rgb, write_png
+
+    file = without("teachers", "accelerator", "candidates")
+    more = '\n[references]\nfolder = "references"\n\n[encoders]\nclip = ""\nperceptual = ""\n'
+    file.write_text(file.read_text() + more)
+    for picture in sorted((file.parent / "pictures").iterdir()):
+        pixels = read_rgb(picture)
+        for effect, right in (("sepia", 255 - pixels), ("upside_down", pixels[::-1].copy())):
+            write_png(file.parent / "references" / effect / "source" / picture.name, pixels)
+            write_png(file.parent / "references" / effect / "target" / picture.name, right)
+            write_png(file.parent / "made" / effect / picture.name, right[:48, :48].copy())
+    return file
+
+
+@pytest.fixture
 def mini_world(mini_world_file):
     from clbench.world import load_world
 

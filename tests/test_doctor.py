@@ -219,13 +219,15 @@ def systems(world_file):
 def test_systems_that_the_world_can_and_cannot_run(mini_world_file, without):
     file = mini_world_file
     can, cannot = systems(file)
-    assert can == "base, teacher, cascade, collection, teacher-few, merged-<method>, merged-<method>+accelerator"
+    assert can == (
+        "base, teacher, cascade, collection, teacher-few, merged-<method>, merged-<method>+accelerator, folder (with --images)"
+    )
     assert cannot == [
         "joint and joint+accelerator: world mini has no [joint]; add [joint] with file = \"...\" to "
         f"{file} to run them"
     ]  # fmt: skip
     can, cannot = systems(without("accelerator", "candidates"))
-    assert can == "base, teacher, teacher-few, merged-<method>"
+    assert can == "base, teacher, teacher-few, merged-<method>, folder (with --images)"
     assert cannot[0] == (
         "cascade, joint+accelerator and merged-<method>+accelerator: world mini has no [accelerator]; add "
         f'[accelerator] with file = "..." to {file} to run them'
@@ -235,6 +237,22 @@ def test_systems_that_the_world_can_and_cannot_run(mini_world_file, without):
     _, cannot = systems(without("teachers"))
     assert cannot[0].startswith("teacher, cascade, teacher-few, merged-<method> and merged-<method>+accelerator: world mini has ")
     assert not any("see '" in one for one in cannot)
+
+
+def test_teachers_are_not_missing_where_answers_are_known_without_them(paired_world_file):
+    assert state(paired_world_file, "teachers") == (
+        "note",
+        "world mini has no [teachers]; suites of the taught effects ask those whose right answer is known: 2 of 2 effects, by "
+        "operator or reference pairs",
+    )  # fmt: skip
+    assert "missing" not in {finding.state for finding in examine(str(paired_world_file))}
+    can, cannot = systems(paired_world_file)
+    assert can == "base, folder (with --images)" and cannot[0].startswith("teacher, cascade, teacher-few, merged-<method> and ")
+    shutil.rmtree(paired_world_file.parent / "references")
+    (paired_world_file.parent / "references").mkdir()
+    assert state(paired_world_file, "teachers") == ("missing", "0 of 2 effects of the collection pool"), "then nothing is known"
+    shutil.rmtree(paired_world_file.parent / "references")
+    assert state(paired_world_file, "teachers")[0] == "missing"
 
 
 def test_systems_whose_files_are_missing_or_broken_cannot_be_run(mini_world_file, flux_folder):
@@ -248,7 +266,8 @@ def test_systems_whose_files_are_missing_or_broken_cannot_be_run(mini_world_file
     assert can == (
         "base, teacher, cascade, collection-other, teacher-few, merged-cat, merged-cat+accelerator, merged-svd, "
         "merged-svd+accelerator, merged-ties_svd, merged-ties_svd+accelerator, merged-dare_ties_svd, "
-        "merged-dare_ties_svd+accelerator, merged-magnitude_prune_svd, merged-magnitude_prune_svd+accelerator"
+        "merged-dare_ties_svd+accelerator, merged-magnitude_prune_svd, merged-magnitude_prune_svd+accelerator, "
+        "folder (with --images)"
     )
     assert "collection: see 'candidate collection'" in cannot
     assert sum("needs equal ranks" in one for one in cannot) == 4, "for each method"
@@ -258,7 +277,7 @@ def test_systems_whose_files_are_missing_or_broken_cannot_be_run(mini_world_file
     assert "cascade, joint+accelerator and merged-<method>+accelerator: see 'accelerator'" in cannot
     shutil.rmtree(folder / "teachers")
     can, cannot = systems(mini_world_file)
-    assert can == "base"
+    assert can == "base, folder (with --images)"
     assert "teacher, cascade, teacher-few, merged-<method> and merged-<method>+accelerator: see 'teachers'" in cannot
     mini_world_file.write_text(text.replace(str(flux_folder), "nowhere"))
     can, cannot = systems(mini_world_file)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from clbench.registry import ClbenchError
@@ -51,6 +53,37 @@ def test_taught_and_all(suite_file, mini_world, tmp_path):
     suite_file.write_text(SUITE.replace('["upside_down", "sepia"]', '"taught"'))
     with pytest.raises(ClbenchError, match="has no teacher adapter"):
         load_suite(suite_file).effects(mini_world)
+
+
+def test_taught_without_teachers_are_the_effects_with_a_known_answer(suite_file, paired_world_file, tmp_path):
+    suite_file.write_text(SUITE.replace('["upside_down", "sepia"]', '"taught"').replace('["teacher"]', '["base", "teacher"]'))
+    suite, world = load_suite(suite_file), load_world(paired_world_file)
+    assert suite.effects(world) == world.known == ["sepia", "upside_down"] and suite.systems_in(world) == ["base"]
+    assert suite.asked_instead(world) == (
+        "world mini has no [teachers], so instead of taught effects those with an operator or reference pairs are asked: sepia "
+        "and upside_down"
+    )
+    shutil.rmtree(tmp_path / "references" / "sepia")
+    world = load_world(paired_world_file)
+    assert suite.effects(world) == ["upside_down"]
+    assert suite.asked_instead(world).endswith(": upside_down; not asked, since nothing tells their right answer: sepia")
+    with pytest.raises(ClbenchError, match="'sepia' is not part of suite mine, which asks the effects that have an operator or"):
+        suite.effects(world, ["sepia"])
+    paired_world_file.write_text(paired_world_file.read_text() + '\n[teachers]\nfolder = "teachers"\n')
+    taught = load_world(paired_world_file)
+    assert suite.effects(taught) == ["sepia", "upside_down"] and suite.asked_instead(taught) == ""
+    paired_world_file.write_text(paired_world_file.read_text().replace('"teachers"', '"nowhere"'))
+    with pytest.raises(ClbenchError, match="folder of teacher LoRAs not found"):
+        suite.effects(load_world(paired_world_file))
+
+
+def test_taught_without_teachers_and_answers_is_an_error(suite_file, without):
+    suite_file.write_text(SUITE.replace('["upside_down", "sepia"]', '"taught"'))
+    world = load_world(without("teachers"))
+    with pytest.raises(ClbenchError, match=r"no effect has an operator or reference pairs; add \[teachers\] .*, give pairs in "):
+        load_suite(suite_file).effects(world)
+    with pytest.raises(ClbenchError, match="no effect has an operator"):
+        load_suite(suite_file).asked_instead(world)
 
 
 @pytest.mark.parametrize(

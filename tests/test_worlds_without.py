@@ -1,5 +1,5 @@
-"""Shipped suites in worlds that have teachers and no accelerator, from the command to the report, on a small pipeline of random
-weights: what the report is about without the cascade.
+"""Shipped suites in worlds that lack LoRAs, from the command to the report, on a small pipeline of random weights: what the
+report is about without the cascade, and what is asked without teachers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from tiny_scenes import PIPELINE, SHIPPED
 from typer.testing import CliRunner
 
 from clbench.cli import app
+from clbench.results import RunFolder
 
 EFFECTS = ("sepia", "upside_down")
 WORLD = '\nname = "lean"' + PIPELINE + """
@@ -85,3 +86,35 @@ def test_a_collection_is_held_against_the_teachers(worlds, suite):
     alone = "Without a run of cascade nothing is said about differences to it"
     expected = {"ablation": "Paired differences to collection", "capacity": alone, "composition": alone}
     assert expected.get(suite, usual) in told
+
+
+def invoked(*words: object, code: int = 0) -> str:
+    """What was said on the way, in one line."""
+    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return " ".join(done.stderr.split())
+
+
+INSTEAD = "world mini has no [teachers], so instead of taught effects those with an operator or reference pairs are asked: "
+
+
+def test_a_folder_of_pictures_needs_no_teachers(paired_world_file, tmp_path):
+    out = tmp_path / "out"
+    words = ("eval", "--suite", "fidelity", "--world", paired_world_file, "--limit", 4, "--out", out)
+    said = invoked(*words, "--images", tmp_path / "made", "--system", "folder")
+    assert said.count(INSTEAD) == 1 and "left out" not in said and "failed" not in said
+    scores = RunFolder.open(out / "folder").read_scores()
+    assert set(scores["effect"]) == {"sepia", "upside_down"}
+    success = scores[scores["metric"] == "success"]
+    assert len(success) == 8 and set(success["status"]) == {"ok"} and (out / "report.md").is_file()
+    assert "system 'teacher' cannot be run: world mini has no [teachers]; add" in invoked(*words, "--system", "teacher", code=2)
+
+
+def test_all_suites_of_a_world_without_teachers(paired_world_file, tmp_path):
+    out = tmp_path / "out"
+    said = invoked(
+        "eval", "--suite", "all", "--world", paired_world_file, "--limit", 1, "--out", out, "--images", tmp_path / "made"
+    )
+    assert said.count(INSTEAD) == 1 and said.count("no [teachers], so teacher, ") == 1, "once for all suites"
+    made = {path.parent.name for path in out.glob("*/folder")}
+    assert {"fidelity", "bleeding"} <= made and not list(out.glob("*/teacher"))
