@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from clbench.left_out import listed
 from clbench.registry import ClbenchError
 from clbench.suite import Suite
+from clbench.types import Remarking
 from clbench.world import World
 
 if TYPE_CHECKING:
@@ -166,6 +167,8 @@ def notes(
         if TEACHER not in suite.systems_in(world) and (effect := _judged_by_teacher(world, suite, order)):
             yield f"system {TEACHER} is added: its pictures are the truth of '{effect}' (no operator, no pairs)"
     yield from missing_pairs(world, bench, systems)
+    for system, cases in systems:
+        yield from system.remarks(cases) if isinstance(system, Remarking) else ()
     yield from few_answers(world, suite, bench, systems)
 
 

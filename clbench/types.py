@@ -167,6 +167,15 @@ class Checking(Protocol):
 
 
 @runtime_checkable
+class Remarking(Protocol):
+    """A system that has something to say about what it was given for its cases, which is no reason to refuse them."""
+
+    def remarks(self, cases: Sequence[Case]) -> list[str]:
+        """It, in sentences."""
+        ...
+
+
+@runtime_checkable
 class Telling(Protocol):
     """A system that makes something long before its first picture, such as a merged LoRA."""
 

@@ -342,6 +342,38 @@ def test_a_misspelt_folder_of_an_effect_is_named(mini_world, tmp_path):
     open_system("folder", Bench(mini_world, EFFECTS, made)).check(cases)  # it has pictures, though not those
 
 
+@pytest.mark.parametrize("name", ["Sepia", "SEPIA", "pictures/Sepia"])
+def test_capitals_make_another_folder(mini_world, tmp_path, name):
+    made, cases = tmp_path / "made", cases_of(mini_world)
+    for case in cases:
+        folder = {"sepia": name}.get(case.effect, case.effect)
+        write_png(made / folder / f"{case.source}.png", np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(ClbenchError, match=r"(?i)made.*sepia is of no effect of world mini, and 'sepia' has no picture"):
+        open_system("folder", Bench(mini_world, EFFECTS, made)).check(cases)
+
+
+def test_pictures_named_after_no_source_are_told(mini_world, tmp_path):
+    made, cases = tmp_path / "made", cases_of(mini_world)
+    black = np.zeros((32, 32, 3), np.uint8)
+    for stem in ("sepia/p0", "sepia/p1/s0", "sepia/p1/s3-n8-neutral", "pictures/upside_down/p0/s0", "notes/x", "top"):
+        write_png(made / f"{stem}.png", black)
+    assert open_system("folder", Bench(mini_world, EFFECTS, made)).remarks(cases) == []
+    for stem in ("sepia/ComfyUI_00001_", "sepia/ComfyUI_00002_", "pictures/upside_down/p0/ComfyUI_00003_"):
+        write_png(made / f"{stem}.png", black)
+    system = open_system("folder", Bench(mini_world, EFFECTS, made))
+    first, rest = "pictures/upside_down/p0/ComfyUI_00003_.png", [case for case in cases if case.effect == "sepia"]
+    assert system.remarks(cases) == [
+        f"{made} holds 3 pictures of the effects asked for that are named after no source of world mini, the first {first}: "
+        f"expected {cases[0].effect}/{cases[0].source}.png"
+    ]
+    assert "holds 2 pictures" in system.remarks(rest)[0] and "the first sepia/ComfyUI_00001_.png" in system.remarks(rest)[0]
+    system.check(cases)
+    for file in made.rglob("[ps]*.png"):
+        file.unlink()
+    with pytest.raises(ClbenchError, match=r"none of the 4 pictures asked for, such as sepia/p0\.png; .*ComfyUI_00001_\.png: "):
+        open_system("folder", Bench(mini_world, EFFECTS, made)).check(rest)
+
+
 def test_folders_of_pairs_are_no_misspelt_effects(mini_world, tmp_path):
     first = cases_of(mini_world)[0]
     pairs = [replace(first, effect=one, second=two) for one, two in (("sepia", "upside_down"), ("upside_down", "sepia"))]

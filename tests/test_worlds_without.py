@@ -107,6 +107,9 @@ def test_a_folder_of_pictures_needs_no_teachers(paired_world_file, tmp_path):
     assert set(scores["effect"]) == {"sepia", "upside_down"}
     success = scores[scores["metric"] == "success"]
     assert len(success) == 8 and set(success["status"]) == {"ok"} and (out / "report.md").is_file()
+    (tmp_path / "made" / "sepia" / "p0.png").rename(tmp_path / "made" / "sepia" / "ComfyUI_00001_.png")
+    said = invoked(*words[:-1], tmp_path / "more", "--images", tmp_path / "made", "--system", "folder")
+    assert said.count("that is named after no source of world mini, the first sepia/ComfyUI_00001_.png: expected sepia/p0.png") == 1
     assert "system 'teacher' cannot be run: world mini has no [teachers]; add" in invoked(*words, "--system", "teacher", code=2)
 
 

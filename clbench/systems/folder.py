@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,7 +16,10 @@ from clbench.types import Case, Edit, SystemCard
 from clbench.world import World
 
 ALIKE = 0.85
-"""From here on the name of a folder counts as an effect's, misspelt (difflib's ratio): a letter or a hyphen, no more."""
+"""From here on the name of a folder counts as an effect's, misspelt (difflib's ratio, without regard to capitals): a letter or a
+hyphen, no more."""
+OF_CASE = re.compile(r"s\d+(-.+)?")
+"""What a picture below ``<effect>/<source>/`` is called, of whatever suite."""
 
 
 class FolderSystem:
@@ -49,9 +53,10 @@ class FolderSystem:
         """ClbenchError for a folder that holds nothing that is asked for, or pictures that cannot be used (see the class)."""
         missing = [case.id for case in cases if self._find(case) is None and not case.probe]
         there = [case for case in cases if self._find(case) is not None]
-        if cases and not there:
-            raise ClbenchError(f"{self.folder} holds none of the {len(cases)} pictures asked for, such as {_place(cases[0])}.png")
         self._check_names({case.effect for case in cases if not case.probe})
+        if cases and not there:
+            told = f"{self.folder} holds none of the {len(cases)} pictures asked for, such as {_place(cases[0])}.png"
+            raise ClbenchError("; ".join([told, *self.remarks(cases)]))
         if missing and self.strict:
             raise ClbenchError(f"{self.folder} lacks {len(missing)} of {len(cases)} pictures: {_some(missing)}")
         bad = [] if self.skip_bad else [edit for edit in map(self._edit, there) if edit.status == "failed"]
@@ -59,14 +64,27 @@ class FolderSystem:
             others = f"; not to be used either: {_some([_place(edit.case) for edit in bad[1:]])}" if bad[1:] else ""
             raise ClbenchError(f"{bad[0].reason}{others} (--skip-bad leaves such pictures out)")
 
+    def remarks(self, cases: Sequence[Case]) -> list[str]:
+        """Pictures of the effects asked for that are named after no source and so answer nothing, in a sentence."""
+        asked = list(dict.fromkeys(case.id.partition("/")[0] for case in cases))
+        sources = {source.id for source in self.world.sources} | {case.source for case in cases}
+        strays = [self._files[stem] for stem in self._files if _strays(stem.removeprefix("pictures/"), asked, sources)]
+        if not strays:
+            return []
+        pictures = f"{len(strays)} pictures" if len(strays) > 1 else "a picture"
+        first = strays[0].relative_to(self.folder).as_posix()
+        named = f"{pictures} of the effects asked for that {'are' if len(strays) > 1 else 'is'} named after no source"
+        return [f"{self.folder} holds {named} of world {self.world.name}, the first {first}: expected {_place(cases[0])}.png"]
+
     def _check_names(self, asked: Collection[str]) -> None:
         """ClbenchError for a folder that is no effect's and whose name is nearly that of one `asked` for that has no picture."""
         folders = {stem.removeprefix("pictures/").partition("/")[0] for stem in self._files if "/" in stem}
         named = {effect for folder in folders for effect in folder.split("+")}  # of pairs, both
+        unseen = {effect.lower(): effect for effect in sorted({*asked} - named)}
         for name in sorted(folders - {*self.world.effects}):
-            if "+" not in name and (near := get_close_matches(name, sorted({*asked} - named), 1, ALIKE)):
+            if "+" not in name and (near := get_close_matches(name.lower(), list(unseen), 1, ALIKE)):
                 raise ClbenchError(
-                    f"{self.folder / name} is of no effect of world {self.world.name}, and '{near[0]}' has no picture: "
+                    f"{self.folder / name} is of no effect of world {self.world.name}, and '{unseen[near[0]]}' has no picture: "
                     "name the folder after the effect"
                 )
 
@@ -103,6 +121,13 @@ class FolderSystem:
 
 def _place(case: Case) -> str:
     return f"{case.effect}/{case.source}"
+
+
+def _strays(stem: str, effects: Collection[str], sources: Collection[str]) -> bool:
+    """Whether a picture of one of these effects (or pairs of them) is not called ``<effect>/<source>[/s<seed>...]``."""
+    effect, _, rest = stem.partition("/")
+    source, _, case = rest.partition("/")
+    return effect in effects and not (source in sources and (not case or OF_CASE.fullmatch(case)))
 
 
 def _some(names: Sequence[str]) -> str:
