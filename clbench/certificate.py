@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from clbench.types import SystemCard
 RUN_SCHEMA = 4
 """2: cases may have `probe` and `second` (absent means ""). 3: `among`. 4: `world_parts`. Folders of earlier schemas are read as
 they are."""
+PICTURES = "system settings pictures"
+"""What differs where pictures made elsewhere (system `folder`) do: their digest on the card."""
 
 
 class Named(BaseModel):
@@ -109,9 +112,16 @@ def differences(held: RunInfo, asked: RunInfo) -> list[str]:
             parts = differing_parts(held.world_parts, asked.world_parts) if what == "world" else ""
             clauses.append(f"{what} '{old.name}' ({old.hash[:8]}) is not '{new.name}' ({new.hash[:8]}){parts}")
     for what, old, new in _pairs(held, asked):
-        if old != new:
-            clauses.append(f"{what} is {old!r}, asked for {new!r}")
+        if old != new and what == PICTURES and old and new:
+            clauses.append(f"the pictures in the folder have changed since ({old[:8]}, now {new[:8]})")
+        elif old != new:
+            clauses.append(f"{what} is {_short(old)}, asked for {_short(new)}")
     return clauses or ["the cache key differs"]
+
+
+def _short(value: object) -> str:
+    """As Python writes it; of a sha256 the first eight digits."""
+    return re.sub(r"\b[0-9a-f]{64}\b", lambda match: match[0][:8], repr(value))
 
 
 def differing_parts(old: Mapping[str, str], new: Mapping[str, str]) -> str:

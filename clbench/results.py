@@ -93,7 +93,8 @@ class RunFolder:
         if self.info.cache_key == asked.cache_key:
             return
         differing = "; ".join(differences(self.info, asked))
-        raise ClbenchError(f"{self.path} holds another run: {differing}; choose another --out or ask to overwrite it")
+        remedy = "choose another --out, or add --overwrite to make it anew"
+        raise ClbenchError(f"{self.path} holds another run: {differing}; {remedy}")
 
     def _write_info(self) -> None:
         text = json.dumps(self.info.model_dump(by_alias=True), indent=1, ensure_ascii=False) + "\n"

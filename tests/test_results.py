@@ -165,6 +165,14 @@ def test_another_key_is_refused_by_name(folder: RunFolder, asked: RunInfo, named
     assert fresh.read_edits() == {} and not (folder.path / "pictures").exists()
 
 
+def test_hashes_that_differ_are_short(folder: RunFolder) -> None:
+    card = SystemCard("collection", "collection", {"student": "b" * 64}, {"steps": 8})
+    held = certificate()
+    asked = describe_run(held.world, held.suite, card, [0], "cpu", "float32", len(CASES))
+    with pytest.raises(ClbenchError, match=r"student is 'a{8}', asked for 'b{8}'; choose another --out, or add --overwrite"):
+        RunFolder.create(folder.path, asked)
+
+
 def test_what_differs_between_two_worlds_is_named(tmp_path: Path) -> None:
     parts = {"settings": "a", "backbone": "b", "effects": "c", "sources": "d"}
     held = certificate().model_copy(update={"world_parts": parts})

@@ -4,6 +4,7 @@ report is about without the cascade, and what is asked without teachers.
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -109,7 +110,10 @@ def test_a_folder_of_pictures_needs_no_teachers(paired_world_file, tmp_path):
     assert len(success) == 8 and set(success["status"]) == {"ok"} and (out / "report.md").is_file()
     (tmp_path / "made" / "sepia" / "p0.png").rename(tmp_path / "made" / "sepia" / "ComfyUI_00001_.png")
     said = invoked(*words[:-1], tmp_path / "more", "--images", tmp_path / "made", "--system", "folder")
-    assert said.count("that is named after no source of world mini, the first sepia/ComfyUI_00001_.png: expected sepia/p0.png") == 1
+    assert said.count("is named after no source of world mini, the first sepia/ComfyUI_00001_.png: expected sepia/p0.png") == 1
+    refused = invoked(*words, "--images", tmp_path / "made", "--system", "folder", code=2)
+    assert re.search(r"folder holds another run: the pictures in the folder have changed since \(\w{8}, now \w{8}\); ", refused)
+    assert refused.endswith("choose another --out, or add --overwrite to make it anew")
     assert "system 'teacher' cannot be run: world mini has no [teachers]; add" in invoked(*words, "--system", "teacher", code=2)
 
 
