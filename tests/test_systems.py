@@ -374,6 +374,22 @@ def test_pictures_named_after_no_source_are_told(mini_world, tmp_path):
         open_system("folder", Bench(mini_world, EFFECTS, made)).check(rest)
 
 
+def test_probes_without_a_picture_are_told_once(mini_world, tmp_path):
+    made, plain = tmp_path / "made", cases_of(mini_world)
+    cases = [replace(case, probe=probe) for case in plain for probe in ("", "caption-only", "neutral")]
+    for case in plain:
+        write_png(made / f"{case.effect}/{case.source}.png", np.zeros((32, 32, 3), np.uint8))
+    system = open_system("folder", Bench(mini_world, EFFECTS, made))
+    assert system.remarks(plain) == []
+    assert system.remarks(cases) == [
+        f"{made} holds no picture of probes caption-only and neutral, which stay unscored: expected names such as "
+        f"{plain[0].id}-caption-only.png"
+    ]
+    write_png(made / f"{plain[0].id}-caption-only.png", np.zeros((32, 32, 3), np.uint8))
+    (sentence,) = open_system("folder", Bench(mini_world, EFFECTS, made)).remarks(cases)
+    assert "of probe neutral, which stays unscored" in sentence, "one picture of a probe is an answer"
+
+
 def test_folders_of_pairs_are_no_misspelt_effects(mini_world, tmp_path):
     first = cases_of(mini_world)[0]
     pairs = [replace(first, effect=one, second=two) for one, two in (("sepia", "upside_down"), ("upside_down", "sepia"))]

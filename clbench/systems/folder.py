@@ -10,6 +10,7 @@ from pathlib import Path
 from clbench import photos
 from clbench.hashing import code_digest, file_digest
 from clbench.images import PICTURE_SUFFIXES, reduce_to
+from clbench.left_out import listed
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError
 from clbench.types import Case, Edit, SystemCard
@@ -56,7 +57,7 @@ class FolderSystem:
         self._check_names({case.effect for case in cases if not case.probe})
         if cases and not there:
             told = f"{self.folder} holds none of the {len(cases)} pictures asked for, such as {_place(cases[0])}.png"
-            raise ClbenchError("; ".join([told, *self.remarks(cases)]))
+            raise ClbenchError("; ".join([told, *self._said_strays(cases)]))
         if missing and self.strict:
             raise ClbenchError(f"{self.folder} lacks {len(missing)} of {len(cases)} pictures: {_some(missing)}")
         bad = [] if self.skip_bad else [edit for edit in map(self._edit, there) if edit.status == "failed"]
@@ -65,6 +66,23 @@ class FolderSystem:
             raise ClbenchError(f"{bad[0].reason}{others} (--skip-bad leaves such pictures out)")
 
     def remarks(self, cases: Sequence[Case]) -> list[str]:
+        """What answers nothing and what is not answered: pictures named after no source, probes without any picture."""
+        return [*self._said_strays(cases), *self._said_probes(cases)]
+
+    def _said_probes(self, cases: Sequence[Case]) -> list[str]:
+        """The probes of which the folder holds no picture at all, in a sentence."""
+        answered = {case.probe for case in cases if case.probe and self._find(case) is not None}
+        silent = {case.probe: case.id for case in reversed(cases) if case.probe and case.probe not in answered}
+        if not silent:
+            return []
+        probes = list(dict.fromkeys(case.probe for case in cases if case.probe in silent))
+        many = len(probes) > 1
+        return [
+            f"{self.folder} holds no picture of probe{'s' * many} {listed(probes)}, which stay{'' if many else 's'} unscored: "
+            f"expected names such as {silent[probes[0]]}.png"
+        ]
+
+    def _said_strays(self, cases: Sequence[Case]) -> list[str]:
         """Pictures of the effects asked for that are named after no source and so answer nothing, in a sentence."""
         asked = list(dict.fromkeys(case.id.partition("/")[0] for case in cases))
         sources = {source.id for source in self.world.sources} | {case.source for case in cases}
