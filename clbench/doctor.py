@@ -33,7 +33,7 @@ class Finding:
 
 
 def examine(world_name: str) -> list[Finding]:
-    """All findings, in order: machine, libraries, the world's files, what can be run with them, the network."""
+    """All findings, in order: machine, libraries, the world's files, systems, the network."""
     lacking = ""
     try:
         world = load_world(world_name)
@@ -41,7 +41,8 @@ def examine(world_name: str) -> list[Finding]:
         world, lacking = load_world(world_name, pictures=False), str(error)
     files = _files(world, lacking)
     return [
-        *_machine(), *_libraries(), *files, *_systems(world, files), *_prompts(world), *_gpu_memory(world), _network(world)
+        *_machine(), *_libraries(), *files, *_systems(world, files), *_prompts(world), *_gpu_memory(world),
+        _network(world),
     ]  # fmt: skip
 
 
@@ -304,16 +305,29 @@ def _sources(world: World) -> Finding:
 
 
 def _references(world: World) -> Finding:
-    """Every pair of every effect, held against all sources; a warning where some sources have none."""
+    """Every pair of every effect, held against all sources; a warning where some sources have none. Effects that have neither
+    pairs nor an operator are named.
+    """
     try:
         ids = [source.id for source in world.sources]
-        effects = [effect for effect in world.effects if world.truth_kind(effect) == "reference"]
+        effects = [one.id for one in world.effects.values() if one.operator is None and world.pairs.targets(one.id)]
         lacking = [sentence for effect in effects if (sentence := world.pairs.check(effect, ids))]
     except ClbenchError as error:
         return Finding("references", "missing", str(error))
+    others = _without_pairs(world, effects)
     if lacking:
-        return Finding("references", "warning", "; ".join(lacking))
-    return Finding("references", "ok", f"pairs for all {len(ids)} sources, effects: {len(effects)}")
+        return Finding("references", "warning", "; ".join([*lacking, *others]))
+    return Finding("references", "ok", "; ".join([f"pairs for all {len(ids)} sources, effects: {len(effects)}", *others]))
+
+
+def _without_pairs(world: World, paired: Sequence[str]) -> list[str]:
+    """Who judges the effects that have neither an operator nor pairs, in sentences."""
+    left = [one.id for one in world.effects.values() if one.operator is None and one.id not in paired]
+    named = world.table.teachers.files  # whether or not the file is there, which is another finding
+    taught = [effect for effect in left if effect in named or world.teacher_path(effect) is not None]
+    unknown = [effect for effect in left if effect not in taught]
+    told = {"judged by their teacher": taught, "not judged at all": unknown}
+    return [f"neither operator nor pairs, so {how}: {_first(ids, 10)}" for how, ids in told.items() if ids]
 
 
 def _encoders(world: World) -> str:

@@ -170,11 +170,15 @@ def test_reference_pairs_are_held_against_the_sources(mini_world_file):
     mini_world_file.write_text(text.replace("[accelerator]", '[references]\nfolder = "references"\n\n[accelerator]'))
     for side in ("source", "target"):
         shutil.copytree(root / "pictures", root / "references" / "sepia" / side)
-    assert state(mini_world_file, "references") == ("ok", "pairs for all 4 sources, effects: 1")
+    left = "; neither operator nor pairs, so judged by their teacher: upside_down"
+    assert state(mini_world_file, "references") == ("ok", "pairs for all 4 sources, effects: 1" + left)
     (root / "references" / "sepia" / "target" / "p3.png").unlink()
     assert state(mini_world_file, "references") == (
-        "warning", "effect 'sepia' has a reference pair for 3 of 4 sources; the others have no truth"
+        "warning", "effect 'sepia' has a reference pair for 3 of 4 sources; the others have no truth" + left
     )  # fmt: skip
+    (root / "teachers" / "upside_down.safetensors").rename(root / "upside_down.safetensors")
+    assert state(mini_world_file, "references")[1].endswith("; neither operator nor pairs, so not judged at all: upside_down")
+    (root / "upside_down.safetensors").rename(root / "teachers" / "upside_down.safetensors")
     Image.new("RGB", (9, 4)).save(root / "references" / "sepia" / "target" / "p2.png")
     now, told = state(mini_world_file, "references")
     assert now == "missing" and "a pair must have one shape" in told
