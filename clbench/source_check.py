@@ -36,10 +36,12 @@ class Seen:
 def look_at(world: World) -> Seen:
     """Every source picture of a world with a folder of them, upright as it is used.
 
-    ClbenchError with the first that cannot be read and the number of those that cannot.
+    ClbenchError with the first that cannot be read and the number of those that cannot, and for an empty folder.
     """
     table = world.table.sources
     files = list(photos_in(world.path(table.folder)).values())[: table.count]
+    if not files:
+        raise ClbenchError(f"folder {world.path(table.folder)} holds no picture")
     mistakes: list[str] = []
     sides: dict[str, tuple[int, int]] = {}
     for file in files:

@@ -133,6 +133,8 @@ def test_every_source_of_a_folder_is_opened(mini_world_file):
     folder = mini_world_file.parent / "pictures"
     for file in folder.iterdir():
         file.unlink()
+    now, told = state(mini_world_file, "sources")
+    assert now == "missing" and told == f"folder {folder} holds no picture"
     photo(folder / "wide.jpg", 96, 48)
     photo(folder / "tall.png", 40, 50)
     now, told = state(mini_world_file, "sources")
