@@ -33,7 +33,7 @@ class Finding:
 
 
 def examine(world_name: str) -> list[Finding]:
-    """All findings, in order: machine, libraries, the world's files, systems, the network."""
+    """All findings, in order: what is still a template's, machine, libraries, the world's files, systems, the network."""
     lacking = ""
     try:
         world = load_world(world_name)
@@ -41,7 +41,7 @@ def examine(world_name: str) -> list[Finding]:
         world, lacking = load_world(world_name, pictures=False), str(error)
     files = _files(world, lacking)
     return [
-        *_machine(), *_libraries(), *files, *_systems(world, files), *_prompts(world), *_gpu_memory(world),
+        *_template(world), *_machine(), *_libraries(), *files, *_systems(world, files), *_prompts(world), *_gpu_memory(world),
         _network(world),
     ]  # fmt: skip
 
@@ -56,6 +56,14 @@ def _systems(world: World, files: Sequence[Finding]) -> list[Finding]:
     can, cannot = runnable(world, missing)
     listed = [*shortened(can), "folder (with --images)"]
     return [Finding("systems", "ok", ", ".join(listed)), *(Finding("cannot run", "note", told(one)) for one in cannot)]
+
+
+def _template(world: World) -> list[Finding]:
+    """Whether the world file is a copy of a template whose paths are not filled in, which explains what is missing below."""
+    from clbench.placeholders import unchanged
+
+    told = unchanged(world.file)
+    return [Finding("world file", "warning", told)] if told else []
 
 
 def _machine() -> list[Finding]:

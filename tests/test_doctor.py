@@ -14,6 +14,7 @@ from PIL import Image
 from clbench import doctor
 from clbench.adapter_writing import save_adapter
 from clbench.doctor import examine, weight_bytes
+from clbench.world import shipped_folder
 
 
 def state(world_file, what):
@@ -98,6 +99,25 @@ def test_a_missing_folder_of_pictures_is_one_finding_among_others(mini_world_fil
     photo(mini_world_file.parent / "pictures" / "one.png", 40, 40)
     found = {finding.what: finding for finding in examine(str(mini_world_file))}
     assert found["sources"].state == "ok" and found["pictures"].detail.startswith("folder of reference pictures not found")
+
+
+@pytest.mark.parametrize("template", ["flux-kontext", "qwen-image-edit"])
+def test_paths_of_a_template_that_are_not_changed_are_said_first(tmp_path, template):
+    world = tmp_path / "mine.toml"
+    text = (shipped_folder() / "templates" / f"{template}.toml").read_text()
+    world.write_text(text.replace('"ViT-B-32/laion2b_s34b_b79k"', '""'))  # no network
+    lines = world.read_text().splitlines()
+    held = ("[sources] folder", "[accelerator] file", "[teachers.files] glow", "[teachers.files] sketch", "[[candidates]] file")
+    first = examine(str(world))[0]
+    assert (first.what, first.state) == ("world file", "warning")
+    assert first.detail.startswith(f"{world} still holds paths of the template, to be changed first: [sources] folder (line ")
+    for key in held:
+        number = int(first.detail.partition(f"{key} (line ")[2].partition(")")[0])
+        assert lines[number - 1].startswith(key.rpartition(" ")[2] + " = ")
+    (tmp_path / "pictures").mkdir()
+    assert "[sources]" not in examine(str(world))[0].detail, "it is there"
+    world.write_text(world.read_text().replace("loras/", "own/"))
+    assert examine(str(world))[0].what == "machine"
 
 
 def test_another_pipeline_and_an_impossible_resolution_are_said(mini_world_file, flux_folder, tmp_path):
