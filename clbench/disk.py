@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -41,6 +42,22 @@ def replace_bytes(target: Path, data: bytes) -> None:
     except OSError as error:
         discard(part)
         raise ClbenchError(f"cannot write {target}: {error.strerror}") from None
+
+
+def new_mode(path: Path) -> int:
+    """The mode of a new file at `path`, which is made empty for it, in place of an old one; OSError if it cannot be made.
+
+    The system says it, folder's defaults included: to ask Python for the umask is to change it, for all threads.
+    """
+    path.unlink(missing_ok=True)
+    path.touch()
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Give a file this mode where it has another: file systems without modes refuse to be told even their own."""
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        path.chmod(mode)
 
 
 def discard(part: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clbench.disk import discard
+from clbench.disk import discard, new_mode, set_mode
 from clbench.registry import ClbenchError
 
 if TYPE_CHECKING:
@@ -50,17 +50,31 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], strings: Mapping[str, str] | None = None) -> None:
-    """safetensors' `save_file`, but what the disk refuses is an OSError: there it is an error of the library's own."""
+    """safetensors' `save_file`, with the mode of any new file, and with an OSError for what the disk refuses.
+
+    `path` is a part, which the caller renames: safetensors makes files that their owner alone may read.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    mode = new_mode(path)
     try:
         save_file(dict(tensors), path, metadata=None if strings is None else dict(strings))
+        set_mode(path, mode)
     except SafetensorError as error:
         number = re.search(r"I/O error.*\(os error (\d+)\)", str(error))
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+
+
+def open_up(folder: Path) -> None:
+    """Give the safetensors files that a ``save_pretrained`` has left in `folder`, at any depth, the mode of any new file."""
+    probe = folder / ".mode.part"
+    mode = new_mode(probe)
+    discard(probe)
+    for file in folder.rglob("*.safetensors"):
+        set_mode(file, mode)
 
 
 def put_tensors(what: str, path: Path, tensors: Mapping[str, Tensor], strings: Mapping[str, str] | None = None) -> None:

@@ -18,6 +18,7 @@ from clbench.general import KINDS, draw_edit, instruction_corpus
 from clbench.hashing import tree_digest
 from clbench.images import reduce_to
 from clbench.scenes import Pool, load_pool, scene_of
+from clbench.tensor_file import open_up
 from clbench.types import Effect, seed_from
 from reference_trainer.checkpoint import DiceState, finish, finished, forget
 from reference_trainer.config import HabitsTable
@@ -111,6 +112,7 @@ def train_vae(config: BaseConfig, sources: Path, out: Path, report: Report) -> A
     learner.use_average()
     set_latent_scale(vae, pictures)
     vae.save_pretrained(folder)
+    open_up(folder)
     finish(mark, key, weights, {"psnr_train": float(psnr_per_picture(vae, pictures[:256]).mean())})
     return vae
 
@@ -158,6 +160,7 @@ def train_edits(
     pipe.vae.register_to_config(_name_or_path="")  # where this machine kept it is nobody's business
     hide_loading_bars()  # transformers shows one for the files that it writes
     pipe.save_pretrained(folder)
+    open_up(folder)
     finish(mark, key, weights, {"examples": len(examples)})
     return folder
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 import struct
 from typing import Any
 
@@ -17,7 +19,7 @@ from clbench.adapter_metadata import METADATA_KEY
 from clbench.adapter_writing import save_adapter
 from clbench.attaching import base_shapes, check_adapter, lora_config
 from clbench.registry import ClbenchError
-from clbench.tensor_file import read_header
+from clbench.tensor_file import put_tensors, read_header
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,22 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(file, lora, full_
     with full_disk(), pytest.raises(ClbenchError, match=r"cannot write the adapter .*a\.safetensors: File too large$"):
         save_adapter(file, {name: tensor + 1 for name, tensor in lora[0].items()}, lora[1])
     assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_files_have_the_mode_that_the_umask_allows(tmp_path, lora, umask):
+    """Not safetensors' own 0600, also where a stopped write left a part of that mode."""
+    (tmp_path / ".a.safetensors.part").touch(mode=0o600)
+    before = os.umask(umask)
+    try:
+        save_adapter(tmp_path / "a.safetensors", *lora)
+        put_tensors("examples", tmp_path / "b.safetensors", {"x": torch.zeros(1)})
+    finally:
+        os.umask(before)
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["a.safetensors", "b.safetensors"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o666 & ~umask}
 
 
 def test_what_cannot_be_read_again_leaves_no_part(tmp_path, lora):

@@ -92,6 +92,12 @@ def test_transformer_starts_as_nothing_and_pipeline_round_trips(tmp_path):
         assert torch.equal(value, opened.transformer.state_dict()[name]), name
 
 
+def test_files_of_weights_are_no_more_private_than_others(vae_of):
+    out, _ = vae_of
+    modes = {path.stat().st_mode for path in (out / "vae").iterdir()}
+    assert len(modes) == 1 and len(list((out / "vae").glob("*.safetensors"))) == 1
+
+
 def test_psnr_of_a_perfect_round_trip_is_the_cap(monkeypatch):
     vae = build_vae(SMALL.vae, 32)
     pictures = (draw_patterns(3, 32, torch.Generator().manual_seed(0)) * 255).round().to(torch.uint8)
