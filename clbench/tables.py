@@ -5,8 +5,8 @@ An unknown key is an error that names the file, the line, the table and the near
 
 from __future__ import annotations
 
-import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -66,16 +66,17 @@ def _as_tuples(value: Any) -> Any:
 def _sentence(path: Path, text: str, data: dict[str, Any], model: type[BaseModel], error: ValidationError) -> str:
     # unknown keys first: a misspelt key often causes the "missing" error beside it
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    *parents, last = _written(first["loc"], data) or ("",)
-    table = "".join(f"[{part}]" for part in parents if isinstance(part, str)) or "the top level"
-    where = f"{path}{_line_of(text, [str(p) for p in parents if isinstance(p, str)], str(last))}"
+    place = tuple(_written(first["loc"], data))
+    parents, last, missing = place[:-1], place[-1] if place else "", first["type"] == "missing"
+    table, number = _called(parents, data), _lines(text).get(parents if missing else place)
+    where = str(path) if number is None else f"{path} line {number}"
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key '{last}' in {table}.{suggestion(str(last), _keys(model, parents))}"
-    if first["type"] == "missing":
+    if missing:
         return f"{where}: key '{last}' is missing in {table}."
     value = list(first["input"]) if isinstance(first["input"], tuple) else first["input"]
     given = "" if isinstance(value, dict) else f", not {value!r}"
-    what = f"key '{last}' in {table}" if last else table
+    what = f"key '{last}' in {table}" if isinstance(last, str) and last else _called(place, data)
     return f"{where}: {what}: {first['msg'].removeprefix('Value error, ')}{given}."
 
 
@@ -94,7 +95,20 @@ def _written(place: tuple[int | str, ...], data: Any) -> list[int | str]:
     return found
 
 
-def _keys(model: type[BaseModel], parents: list[int | str]) -> list[str]:
+def _called(place: tuple[int | str, ...], data: Any) -> str:
+    """A table, or a value in a list, in words; one of several tables with its own id or name, if it has one."""
+    words = ""
+    for part in place:
+        data = data.get(part) if isinstance(data, dict) else data[part]
+        if isinstance(part, str):
+            words += f"[{part}]"
+        elif isinstance(data, dict):
+            named = (data.get("id"), data.get("name"))
+            words += next((f" '{name}'" for name in named if isinstance(name, str) and name), "")
+    return words or "the top level"
+
+
+def _keys(model: type[BaseModel], parents: tuple[int | str, ...]) -> list[str]:
     """The keys known in the table reached from `model` by `parents`."""
     here: Any = model
     for part in parents:
@@ -119,14 +133,45 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _line_of(text: str, table: list[str], key: str) -> str:
-    """`` line N`` of `key` under the header of `table`, or an empty string if it is not found."""
-    header: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if match := re.match(r"\s*\[{1,2}\s*([^\]]+?)\s*\]{1,2}\s*(#.*)?$", line):
-            header = [part.strip().strip("\"'") for part in match[1].split(".")]
-            if header == [*table, key]:
-                return f" line {number}"
-        elif header == table and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
-            return f" line {number}"
-    return ""
+def _lines(text: str) -> dict[tuple[int | str, ...], int]:
+    """Of every table, key and value of a valid TOML text the number of the line where it, or what it stands in, begins."""
+    found: dict[tuple[int | str, ...], int] = {}
+    latest: dict[tuple[int | str, ...], int] = {}  # repeated table -> the last one so far, which [table.inner] is about
+    here: tuple[int | str, ...] = ()
+    begun, start = "", 1
+    for number, line in enumerate(text.split("\n"), start=1):
+        begun += line + "\n"
+        try:
+            said = tomllib.loads(begun)
+        except tomllib.TOMLDecodeError:  # a value over several lines
+            continue
+        if begun.lstrip().startswith("["):
+            here = _entered(said, latest)
+            for end in range(1, len(here) + 1):
+                found.setdefault(here[:end], start)
+        else:
+            for place in _places(said):
+                found.setdefault(here + place, start)
+        begun, start = "", number + 1
+    return found
+
+
+def _entered(header: Any, latest: dict[tuple[int | str, ...], int]) -> tuple[int | str, ...]:
+    """The place of the table that a header, read on its own, begins; a further one of repeated tables is counted in `latest`."""
+    here: tuple[int | str, ...] = ()
+    while isinstance(header, dict) and header:
+        ((key, header),) = header.items()
+        here += (key,)
+        if isinstance(header, list):
+            latest[here] = latest.get(here, -1) + 1
+        if here in latest:
+            here += (latest[here],)
+    return here
+
+
+def _places(value: Any) -> Iterator[tuple[int | str, ...]]:
+    """The places of all that a table or list holds, at any depth."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for part, inner in inside:
+        yield (part,)
+        yield from ((part, *place) for place in _places(inner))

@@ -95,6 +95,50 @@ def test_bad_values_are_one_sentence(mini_world_file, old, new, message):
     assert "\n" not in str(error.value)
 
 
+TABLES = """
+[[effects.inline]]
+id = "first"{0}
+
+[[effects.inline]]
+id = "second"
+instruction = """ + '"""' + """
+[[effects.inline]]
+instruction = 3
+""" + '"""' + """
+
+[[effects.inline]]
+instruction = "third"{1}
+
+[[candidates]]
+file = "a.safetensors"
+
+[[candidates]]
+name = "mine"
+file = "b.safetensors"{2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "at", "message"),
+    [
+        (("", "", ""), '[[effects.inline]]\nid = "first"', r"key 'instruction' is missing in INLINE 'first'\."),
+        (('\ninstruction = ""', "", ""), '[[effects.inline]]\ninstruction = "third"', r"key 'id' is missing in INLINE\."),
+        (('\ninstruction = ""', '\nid = "third"', ""), '[[candidates]]\nfile = "a', r"key 'name' is missing in \[candidates\]\."),
+        (("", "", "\nwieght = 2"), "wieght", r"unknown key 'wieght' in \[candidates\] 'mine'\. Did you mean 'weight'"),
+        (('\ninstruction = 1', "", ""), "instruction = 1", r"key 'instruction' in INLINE 'first': .*, not 1\."),
+        (('\ninstruction = "x"', '\nid = "a b"', ""), 'id = "a b"', r"key 'id' in INLINE 'a b': .*, not 'a b'\."),
+        (('\ninstruction = ""\nneighbours = [\n"b",\n3]', "", ""), "neighbours = [", r"INLINE 'first'\[neighbours\]: .*, not 3"),
+    ],
+)
+def test_mistakes_in_repeated_tables_name_the_right_one(mini_world_file, more, at, message):
+    text, inline = mini_world_file.read_text(), r"\[effects\]\[inline\]"
+    plain = text[: text.index("[[candidates]]")]
+    mini_world_file.write_text(plain + TABLES.format(*more))
+    number = mini_world_file.read_text()[: mini_world_file.read_text().index(at, len(plain))].count("\n") + 1
+    with pytest.raises(ClbenchError, match=rf"world\.toml line {number}: {message.replace('INLINE', inline)}"):
+        load_world(mini_world_file)
+
+
 def test_teacher_files_must_name_effects(mini_world_file):
     folder = mini_world_file.parent / "teachers"
     shutil.copy(folder / "sepia.safetensors", folder / "sepai.safetensors")
