@@ -114,15 +114,17 @@ def borrow(
         if not left:
             break
         run, records = _readable(other / folder.path.name, folder.info, alike or same_but_suite)
+        given = set()  # not what is pending now: a failed edit to be tried again would pass for done
         for case in left:
             record = records.get(case.id)
             plain = not case.probe and not case.second and not group_of(case.source)
             picture = _whole_picture(run, record) if run and record and plain else None
             if record is not None and picture is not None:
                 folder.append_edit(Edit(case, picture, record.sha256, record.nfe, record.seconds, record.memory))
-        before, left = len(left), folder.pending(left)
-        if len(left) < before:
-            taken(other / folder.path.name, before - len(left))
+                given.add(case)
+        left = [case for case in left if case not in given]
+        if given:
+            taken(other / folder.path.name, len(given))
     return left
 
 

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from clbench.edit import Asked, bench_for, certificate, edit, prepare, run, same_but_suite
+from clbench.edit import Asked, bench_for, borrow, certificate, edit, prepare, run, same_but_suite
 from clbench.registry import ClbenchError
 from clbench.results import RunFolder, differences
 from clbench.suite import load_suite
@@ -90,14 +90,23 @@ def test_nothing_is_done_twice_and_a_limit_can_grow(mini_world, suite, system, t
 
 
 def test_failures_are_kept_and_tried_again_when_asked(mini_world, suite, tmp_path):
-    truth = open_system("truth", bench_for(mini_world, suite))
-    folder = edit(mini_world, suite, truth, tmp_path / "out")
+    """Also where a folder beside has nothing to take over."""
+    system = open_system("identity", bench_for(mini_world, suite))
+    asked = counting(system)
+    counted, system.edit = system.edit, lambda cases: (failed(edit) for edit in counted(cases))
+    folder = edit(mini_world, suite, system, tmp_path / "out")
     assert {r.status for r in folder.read_edits().values()} == {"failed"}
-    asked = counting(truth)
-    edit(mini_world, suite, truth, tmp_path / "out")
+    asked.clear()
+    edit(mini_world, suite, system, tmp_path / "out")
     assert asked == []
-    edit(mini_world, suite, truth, tmp_path / "out", Asked(retry_failed=True))
+    edit(mini_world, suite, system, tmp_path / "out", Asked(retry_failed=True))
     assert len(asked) == 6
+    pending, told = folder.pending(suite.cases(mini_world), retry_failed=True), []
+    assert borrow(folder, pending, [tmp_path / "nowhere"], lambda *given: told.append(given)) == pending and told == []
+
+
+def failed(made: Edit) -> Edit:
+    return Edit(made.case, None, status="failed", reason="no luck")
 
 
 def test_another_world_is_refused_unless_overwritten(mini_world, mini_world_file, suite, system, tmp_path):
@@ -191,8 +200,6 @@ def test_an_unreadable_source_is_said_before_any_picture_is_made(mini_world_file
 
 
 def test_pictures_of_another_suite_are_taken_over(mini_world, suite, tmp_path):
-    from clbench.edit import borrow
-
     text = SUITE.replace('"small"', '"other"').replace("sources = 3", 'sources = 4\nprobes = ["neutral"]')
     (tmp_path / "other.toml").write_text(text)
     other = load_suite(tmp_path / "other.toml")
@@ -209,8 +216,6 @@ def test_pictures_of_another_suite_are_taken_over(mini_world, suite, tmp_path):
 
 
 def test_pictures_of_another_system_stay_where_they_are(mini_world, suite, tmp_path):
-    from clbench.edit import borrow, same_but_suite
-
     edit(mini_world, suite, open_system("identity", bench_for(mini_world, suite)), tmp_path / "small")
     stranger = tmp_path / "small" / "collection"
     (tmp_path / "small" / "identity").rename(stranger)
