@@ -1,21 +1,24 @@
-"""Putting an adapter over a base: whether it fits, from names and shapes alone, and what peft's LoraConfig is told."""
+"""Putting an adapter over a base: whether it fits, from names and shapes, and can be used, from its values; peft's LoraConfig."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from clbench.adapters import AdapterInfo
+from clbench.hashing import remembered
 from clbench.registry import ClbenchError
-from clbench.tensor_file import read_header
+from clbench.tensor_file import not_finite, read_header
 
 
 def check_adapter(info: AdapterInfo, base: Mapping[str, tuple[int, ...]], base_name: str) -> None:
     """Every factor must apply to the base: `base` maps module -> weight shape (out, in).
 
-    Raises ClbenchError ("LoRA of another base") for the first module that is missing or has another shape.
+    Raises ClbenchError ("LoRA of another base") for the first module that is missing or has another shape, and for values that
+    make every picture one of NaN.
     """
     check_modules(info, base, base_name)
     for module, shape in sorted(info.shapes.items()):
@@ -24,6 +27,18 @@ def check_adapter(info: AdapterInfo, base: Mapping[str, tuple[int, ...]], base_n
                 f"{info.path} is a LoRA of another base: '{module}' is {shape[0]}x{shape[1]} in the adapter, "
                 f"{'x'.join(map(str, base[module]))} in {base_name}"
             )
+    require_finite(info)
+
+
+def require_finite(info: AdapterInfo) -> None:
+    """ClbenchError that names the first tensor of a LoRA with a NaN or infinite value, or the first such alpha.
+
+    Values are read where a file's sha256 is, once per change of a large one.
+    """
+    if spoilt := next((module for module, alpha in info.alphas.items() if not math.isfinite(alpha)), None):
+        raise ClbenchError(f"{info.path} is spoilt: alpha of '{spoilt}' is {info.alphas[spoilt]}")
+    if name := remembered(info.path, "not finite in ", lambda: not_finite(info.path, info.names)):
+        raise ClbenchError(f"{info.path} is spoilt: tensor '{name}' holds values that are NaN or infinite")
 
 
 def check_modules(info: AdapterInfo, base: Collection[str], base_name: str) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import typer
@@ -43,7 +43,10 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", module=NOISY)
 
 
-EXIT_CODES = "0: done; 1: a verdict (compare, selftest, doctor); 2: the input is wrong; 3: clbench itself failed; 130: Ctrl-C."
+EXIT_CODES = (
+    "0: done; 1: a verdict (compare, selftest, doctor), or every edit of a system failed (edit, eval); 2: the input is wrong; "
+    "3: clbench itself failed; 130: Ctrl-C."
+)
 UNEXPECTED = 3
 """The exit code of an error that nobody foresaw: Python's own 1 is the verdict "worse"."""
 
@@ -82,6 +85,13 @@ def _how_to_go_on(interrupt: KeyboardInterrupt) -> str:
         return f"Stopped; {interrupt}. The same command goes on:  {command_line()}"
     again = command_line([word for word in sys.argv if word not in ANEW])
     return f"Stopped; {interrupt}. The same command without {anew[0]} goes on:  {again}"
+
+
+def end_with(lost: Sequence[str]) -> None:
+    """After all other work: exit code 1 and a sentence where every edit of some systems failed."""
+    if lost:
+        say(f"every edit that was asked of {', '.join(lost)} failed; the reasons stand above and in edits.jsonl", "red")
+        raise typer.Exit(1)
 
 
 def show(text: str) -> None:

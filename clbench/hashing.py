@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from clbench.provenance import hash_file, hash_value
@@ -21,16 +22,22 @@ def cache_folder() -> Path:
 
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes; large files are read once per change. ClbenchError if it cannot be read."""
+    return remembered(path, "", lambda: hash_file(path))
+
+
+def remembered(path: Path, what: str, find: Callable[[], str]) -> str:
+    """What `find` says of a file, `what` for short; of a large one it is asked once per change of the file."""
     try:
         stat = path.stat()
     except OSError:
-        return hash_file(path)  # raises the sentence
+        return find()  # raises the sentence
     if stat.st_size < REMEMBER_ABOVE:
-        return hash_file(path)
-    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+        return find()
+    key = f"{what}{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
     known = _read_memory()
     if key not in known:
-        known[key] = hash_file(path)
+        found = find()
+        known = _read_memory() | {key: found}  # others may have learnt something meanwhile
         _write_memory(known)
     return known[key]
 

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 
 def edit(order: Order, beside: Sequence[Path] | None = None, left_out: bool = True) -> Path:
-    """Make the pictures of every system asked for; returns the folder of results. What of the suite is `left_out` is said.
+    """`edit_all`; returns the folder of results."""
+    return edit_all(order, beside, left_out)[0]
+
+
+def edit_all(order: Order, beside: Sequence[Path] | None = None, left_out: bool = True) -> tuple[Path, list[str]]:
+    """Make the pictures of every system asked for; returns the folder of results, and the systems of which every edit that was
+    asked failed. What of the suite is `left_out` is said.
 
     Every system, adapter, source and folder is checked before the first picture is made. Pictures of the same cases
     that the same system made for another suite, in the folders `beside`, are taken over. None: the folders next to that of
@@ -49,10 +55,11 @@ def edit(order: Order, beside: Sequence[Path] | None = None, left_out: bool = Tr
         _count_prompts(world, systems, out)
         work = [(system, folder, borrow(folder, pending, beside, _say_taken, alike)) for system, folder, pending in work]
         _make_pictures(work)
-    _say_failures([folder for _, folder, _ in work])
+    folders = [folder for _, folder, _ in work]
+    _say_failures(folders)
     if suite.table.gram and bench.in_use:
         _write_gram(out, world, bench)
-    return out
+    return out, [system.card.name for (system, cases), folder in zip(systems, folders, strict=True) if _all_failed(folder, cases)]
 
 
 def _make_pictures(work: Sequence[tuple[System, RunFolder, list[Case]]]) -> None:
@@ -115,7 +122,15 @@ def _say_failures(folders: Sequence) -> None:
         if failed:
             others = ", ".join(record.id for record in failed[1:SHOWN]) + (", ..." if len(failed) > SHOWN else "")
             first = f"the first: {failed[0].id}: {failed[0].reason}" + (f"; further {others}" if others else "")
-            say(f"{folder.path.name}: {len(failed)} edits failed, {first}", "yellow")
+            count = f"{len(failed)} edit{'s' if len(failed) > 1 else ''} failed"
+            say(f"{folder.path.name}: {count}, {first}", "yellow")
+
+
+def _all_failed(folder: RunFolder, cases: Sequence[Case]) -> bool:
+    """Whether `cases` were asked of a system and none of them has a picture."""
+    records = folder.read_edits()
+    states = {records[case.id].status for case in cases if case.id in records}
+    return "failed" in states and "ok" not in states
 
 
 SHOWN = 20
@@ -125,27 +140,28 @@ NOT_IN_ALL = frozenset({"demo", "ablation"})
 """Suites that ask nothing that another one does not ask on as many sources."""
 
 
-def evaluate(order: Order) -> None:
-    """Edit, score and report. Bad input, and weights that the metrics lack, are said before the first picture is made.
+def evaluate(order: Order) -> list[str]:
+    """Edit, score and report; returns the systems of which every edit failed. Bad input, and weights that the metrics lack, are
+    said before the first picture is made.
 
     A suite of kind `memory` makes no pictures and is measured instead.
     """
     if order.suite == ALL:
-        evaluate_all(order)
-        return
+        return evaluate_all(order)
     if suite_kind(find_suite(order.suite)) == "memory":
         report(measure(order), order.world, None)
-        return
+        return []
     from clbench.encoders import open_encoders
 
     world, suite = load_world(order.world), load_suite(order.suite)
     check(order, world, suite)
     open_encoders(world, suite.metrics)
     with replacing(order.overwrite) as gone:
-        out = edit(order)
+        out, lost = edit_all(order)
         gone()
         score(out, order.world, order.suite)
         report(out, order.world, order.suite)
+    return lost
 
 
 def measure(order: Order, left_out: bool = True) -> Path:
@@ -181,8 +197,9 @@ def measure(order: Order, left_out: bool = True) -> Path:
     return out
 
 
-def evaluate_all(order: Order) -> None:
-    """Every shipped suite that this world can answer, into a folder for each, and one report of all of them.
+def evaluate_all(order: Order) -> list[str]:
+    """Every shipped suite that this world can answer, into a folder for each, and one report of all of them; returns the systems
+    of which every edit of a suite failed, with that suite.
 
     Every suite is checked before the first picture is made; one that the world cannot answer is named with its reason, and so
     are the systems that are left out of the others.
@@ -206,18 +223,21 @@ def evaluate_all(order: Order) -> None:
         for sentence in _idle(world, suites, measured):
             say(sentence, "yellow")
     open_encoders(world, [metric for suite in suites for metric in suite.metrics])
+    lost = []
     with replacing(order.overwrite) as gone:
         if order.overwrite:  # of all suites at once: stopped in one of them, the command goes on without --overwrite
             _forget(order, world, suites, measured, out)
             gone()
         for suite in suites:
             part = replace(order, suite=suite.name, out=out / suite.name, overwrite=False)
-            edit(part, [out / other.name for other in suites if other is not suite], left_out=False)
+            _, failed = edit_all(part, [out / other.name for other in suites if other is not suite], left_out=False)
+            lost += [f"{name} (suite {suite.name})" for name in failed]
             score(out / suite.name, order.world, suite.name)
         for name in measured:
             part = replace(order, suite=name, out=out / name, strict=False, retry_failed=False, overwrite=False)
             measure(part, left_out=False)
         report(out, order.world, None)
+    return lost
 
 
 def _forget(order: Order, world: World, suites: Sequence[Suite], measured: Sequence[str], out: Path) -> None:

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NUMBERS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b", "U8": "<B"}
+
+_EXPONENTS: dict[str, tuple[Any, int]] = {
+    "F64": (np.uint64, 0x7FF << 52), "F32": (np.uint32, 0xFF << 23), "F16": (np.uint16, 0x1F << 10),
+    "BF16": (np.uint16, 0xFF << 7), "F8_E5M2": (np.uint8, 0x1F << 2), "F8_E4M3": (np.uint8, 0x7F),
+}  # fmt: skip
+"""The bits that are all set in NaN and infinite values alone; F8_E4M3 has one NaN of each sign, and nothing infinite."""
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -97,6 +103,20 @@ def is_zero(path: Path, entry: Mapping[str, Any]) -> bool:
         return True
     numbers = np.frombuffer(_raw(path, begin, end), np.uint8).reshape(count, -1)
     return not numbers[:, :-1].any() and not (numbers[:, -1] & 0x7F).any()  # the highest bit of the last byte is the sign
+
+
+def not_finite(path: Path, names: Iterable[str]) -> str:
+    """The first of these tensors that holds NaN or an infinite value, or ""; whole numbers hold none. Reads all of them."""
+    header = read_header(path)
+    for name in names:
+        entry = header[name]
+        kind, exponent = _EXPONENTS.get(entry["dtype"], (None, 0))
+        if kind is None or math.prod(entry["shape"]) == 0:
+            continue
+        numbers = np.frombuffer(_raw(path, *entry["data_offsets"]), kind)
+        if np.bitwise_and(numbers, kind(exponent)).max() == exponent:
+            return name
+    return ""
 
 
 def sort_strings(path: Path) -> None:

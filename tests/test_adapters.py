@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from clbench import adapters, dialects
 from clbench.adapter_metadata import METADATA_KEY
 from clbench.adapter_writing import save_adapter
 from clbench.attaching import base_shapes, check_adapter, lora_config
+from clbench.provenance import hash_file
 from clbench.registry import ClbenchError
 from clbench.tensor_file import put_tensors, read_header
 
@@ -227,6 +230,44 @@ def test_check_against_the_base(file, flux_folder):
     del shapes[module]
     with pytest.raises(ClbenchError, match=f"LoRA of another base: mini has no module '{module}'"):
         check_adapter(info, shapes, "mini")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_are_refused_by_name(tmp_path, lora, flux_folder, dtype, value):
+    shapes, name = base_shapes(flux_folder / "transformer"), sorted(lora[0])[3]
+    for stored in (torch.finfo(getattr(torch, dtype)).max, torch.finfo(getattr(torch, dtype)).min, value):
+        tensors = {key: tensor.double().to(getattr(torch, dtype)) for key, tensor in lora[0].items()}
+        tensors[name][1, 2] = stored
+        info = write(tmp_path / "a.safetensors", tensors)
+        if tensors[name].double().isfinite().all():  # float8_e4m3fn has nothing infinite
+            check_adapter(info, shapes, "mini")
+            continue
+        with pytest.raises(ClbenchError, match=rf"a\.safetensors is spoilt: tensor '{re.escape(name)}' holds values that"):
+            check_adapter(info, shapes, "mini")
+
+
+def test_values_of_a_large_file_are_read_once(tmp_path, lora, flux_folder, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("clbench.hashing.REMEMBER_ABOVE", 0)
+    info, shapes = write(tmp_path / "a.safetensors", lora[0]), base_shapes(flux_folder / "transformer")
+    check_adapter(info, shapes, "mini")
+    with monkeypatch.context() as patch:
+        patch.setattr("clbench.attaching.not_finite", lambda *given: pytest.fail("read again"))
+        check_adapter(info, shapes, "mini")
+    tensors = dict(lora[0])
+    tensors[sorted(tensors)[0]] = torch.full_like(tensors[sorted(tensors)[0]], math.nan)
+    for _ in range(2):
+        with pytest.raises(ClbenchError, match="is spoilt: tensor"):
+            check_adapter(write(tmp_path / "a.safetensors", tensors), shapes, "mini")
+    assert adapters.describe_adapter(tmp_path / "a.safetensors").sha256 == hash_file(tmp_path / "a.safetensors")
+
+
+def test_an_alpha_that_is_no_number_is_refused(tmp_path, lora, flux_folder):
+    info = write(tmp_path / "a.safetensors", lora[0])
+    spoilt = replace(info, alphas={**info.alphas, info.modules[0]: math.nan})
+    with pytest.raises(ClbenchError, match=f"is spoilt: alpha of '{info.modules[0]}' is nan"):
+        check_adapter(spoilt, base_shapes(flux_folder / "transformer"), "mini")
 
 
 def test_base_shapes_are_those_of_the_model(pipe, flux_folder):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from clbench.backbones.common import DiffusersBackbone
 from clbench.cli import app
 from clbench.world import load_world
 
@@ -122,6 +123,26 @@ def test_edit_makes_runs_and_resumes(suite_file, mini_world_file, tmp_path):
     clbench(*arguments)
     after = (tmp_path / "out" / "collection" / "edits.jsonl").read_text()
     assert after.startswith(before) and len(after.splitlines()) == 4
+
+
+def test_where_every_edit_of_a_system_fails_the_exit_code_says_so(suite_file, mini_world_file, tmp_path, monkeypatch):
+    """The rest of the work is done: a script that reads exit codes alone would take the report for one of pictures."""
+    real = DiffusersBackbone.sample
+    monkeypatch.setattr(DiffusersBackbone, "sample", lambda *given: [None for _ in real(*given)])
+    given = ["--suite", suite_file, "--world", mini_world_file, "--out", tmp_path / "out"]
+    one = ["--system", "base", "--limit", 1, "--effect", "sepia"]
+    result = clbench("edit", *given, *one, code=1)
+    assert result.stdout.strip() == str(tmp_path / "out")
+    assert "base: 1 edit failed, the first: sepia/p0/s0: the sampler returned values that are not finite" in result.stderr
+    done: list[str] = []
+    for step in ("score", "report"):
+        monkeypatch.setattr(f"clbench.jobs.{step}", lambda *given, step=step: done.append(step))
+    result = clbench("eval", *given, "--system", "base", "--system", "teacher", "--system", "identity", code=1)
+    assert "base: 4 edits failed, the first: " in result.stderr and done == ["score", "report"]
+    assert result.stderr.splitlines()[-1].startswith("every edit that was asked of base, teacher failed")
+    clbench("edit", *given, "--system", "identity")
+    monkeypatch.undo()
+    clbench("edit", *given, "--system", "base", "--retry-failed")
 
 
 def test_one_effect_and_a_folder_of_pictures(suite_file, mini_world_file, tmp_path):

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from mini_parts import random_lora
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from clbench.adapter_writing import save_adapter
@@ -84,6 +85,15 @@ def test_a_truncated_adapter(refused, tmp_path):
     file = tmp_path / "teachers" / "sepia.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     assert "sepia.safetensors is truncated" in refused()
+
+
+def test_an_adapter_of_nan(refused, tmp_path):
+    """Else every edit of its effect fails one by one."""
+    file = tmp_path / "teachers" / "sepia.safetensors"
+    tensors = load_file(file)
+    tensors[min(tensors)].fill_(float("nan"))
+    save_file(tensors, file)
+    assert f"sepia.safetensors is spoilt: tensor '{min(tensors)}' holds values that are NaN or infinite" in refused()
 
 
 def test_an_unreadable_source(refused, tmp_path):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from clbench.cli.options import Effects, Images, Limit, Out, Overwrite, Retry, SkipBad, Strict, SuiteName, Systems, WorldName
-from clbench.console import show, told
+from clbench.console import end_with, show, told
 
 
 @told
@@ -29,7 +29,7 @@ def eval_(
     order = Order(
         suite, world, system or (), effect or (), images, limit, out, strict, overwrite, retry_failed, skip_bad
     )
-    jobs.evaluate(order)
+    end_with(jobs.evaluate(order))
 
 
 @told
@@ -48,7 +48,9 @@ def edit(
     order = Order(
         suite, world, system or (), effect or (), images, limit, out, strict, overwrite, retry_failed, skip_bad
     )
-    show(str(jobs.edit(order)))
+    out, lost = jobs.edit_all(order)
+    show(str(out))
+    end_with(lost)
 
 
 @told
