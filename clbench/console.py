@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 import typer
@@ -100,22 +101,70 @@ def show(text: str) -> None:
 
 
 def progress(shown: bool = True):
-    """A rich progress display on stderr: name, bar, n of total, time passed, time left; nothing unless `shown`."""
+    """A rich progress display on stderr: name, bar, n of total, time passed, time left; nothing unless `shown`.
+
+    A task's field `there` says how much of what is completed was there before it began, and took no time.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class TimeLeft(ProgressColumn):
+        """By all that was made since the task began: rich looks at the last advances alone, and those of a batch come at once."""
+
+        max_refresh = None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._last: dict[int, tuple[float, float]] = {}  # task -> what was done, and when that was seen first
+
+        def render(self, task: Any) -> Text:
+            passed = task.elapsed or 0.0
+            done, when = self._last.get(task.id, (-1.0, 0.0))
+            if task.completed != done:
+                self._last[task.id] = done, when = task.completed, passed
+            left = seconds_left(when, passed - when, done - task.fields.get("there", 0), task.remaining)
+            words = "-:--:--" if left is None else str(timedelta(seconds=round(left)))
+            return Text(words, style="progress.remaining")
 
     return Progress(
         TextColumn("{task.description:<24}"), BarColumn(bar_width=32), MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("ETA"), TimeRemainingColumn(), console=Console(stderr=True), disable=not shown,
+        TextColumn("ETA"), TimeLeft(), console=Console(stderr=True), disable=not shown,
     )  # fmt: skip
+
+
+def seconds_left(took: float, since: float, made: float, left: float | None) -> float | None:
+    """An estimate by what `took` seconds had made `since` seconds ago; None where nothing was made or `left` is unknown."""
+    if left is None or made <= 0:
+        return 0.0 if left == 0 else None
+    return max(took / made * left - since, 0.0)
+
+
+class EditLine:
+    """A system's line of `progress`: `there` pictures that are there, and so many `pending` cases, before the line is started."""
+
+    def __init__(self, bar: Any, name: str, there: int, pending: int) -> None:
+        self._bar, self._total = bar, there + pending
+        self._task = bar.add_task(name, total=self._total, completed=there, there=there, start=False)
+
+    def start(self) -> None:
+        self._bar.start_task(self._task)
+
+    def advance(self, asked: bool) -> None:
+        """An edit is finished; a case that the system is never `asked` is one less of all."""
+        if asked:
+            self._bar.advance(self._task)
+        else:
+            self._total -= 1
+            self._bar.update(self._task, total=self._total)
 
 
 def follow(bar: Any) -> Callable[[str, int, int], None]:
@@ -124,7 +173,7 @@ def follow(bar: Any) -> Callable[[str, int, int], None]:
 
     def seen(what: str, done: int, total: int) -> None:
         if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
+            tasks[what] = bar.add_task(what, total=total, there=done)
         bar.update(tasks[what], completed=done)
 
     return seen

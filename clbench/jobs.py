@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clbench.console import follow, print_table, progress, show
+from clbench.console import EditLine, follow, print_table, progress, show
 from clbench.left_out import of_all
 from clbench.notices import say
 from clbench.order import Order, check, check_given, checked, chosen_systems, folder_of, names, notes, require_alike, unanswerable
@@ -54,7 +54,7 @@ def edit_all(order: Order, beside: Sequence[Path] | None = None, left_out: bool 
         gone()
         _count_prompts(world, systems, out)
         work = [(system, folder, borrow(folder, pending, beside, _say_taken, alike)) for system, folder, pending in work]
-        _make_pictures(work)
+        _make_pictures(systems, work)
     folders = [folder for _, folder, _ in work]
     _say_failures(folders)
     if suite.table.gram and bench.in_use:
@@ -62,21 +62,31 @@ def edit_all(order: Order, beside: Sequence[Path] | None = None, left_out: bool 
     return out, [system.card.name for (system, cases), folder in zip(systems, folders, strict=True) if _all_failed(folder, cases)]
 
 
-def _make_pictures(work: Sequence[tuple[System, RunFolder, list[Case]]]) -> None:
-    """Every pending edit of each system, with a bar for each, and one for what a system makes before its first picture."""
+def _make_pictures(
+    systems: Sequence[tuple[System, list[Case]]], work: Sequence[tuple[System, RunFolder, list[Case]]]
+) -> None:
+    """Every pending edit of each system (`systems`: with all of its cases), with a bar for each, and one for what a system makes
+    before its first picture.
+    """
     from clbench.edit import run
     from clbench.types import Telling
 
     with progress() as bar:
-        tasks = [
-            bar.add_task(system.card.name, total=folder.info.n_cases, completed=folder.info.n_cases - len(pending), start=False)
-            for system, folder, pending in work
+        lines = [
+            EditLine(bar, system.card.name, _pictured(folder, cases, pending), len(pending))
+            for (_, cases), (system, folder, pending) in zip(systems, work, strict=True)
         ]
-        for task, (system, folder, pending) in zip(tasks, work, strict=True):
-            bar.start_task(task)
+        for line, (system, folder, pending) in zip(lines, work, strict=True):
+            line.start()
             if isinstance(system, Telling):
                 system.tell(follow(bar))
-            run(folder, system, pending, lambda _, task=task: bar.advance(task))
+            run(folder, system, pending, lambda made, line=line: line.advance(made.status != "unscored"))
+
+
+def _pictured(folder: RunFolder, cases: Sequence[Case], pending: Sequence[Case]) -> int:
+    """How many of `cases` are neither `pending` nor never asked."""
+    records, waiting = folder.read_edits(), {case.id for case in pending}
+    return sum(records[case.id].status != "unscored" for case in cases if case.id not in waiting)
 
 
 def _count_prompts(world: World, systems: Sequence[tuple[System, list[Case]]], out: Path) -> None:

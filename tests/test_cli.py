@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 
 from clbench.backbones.common import DiffusersBackbone
 from clbench.cli import app
+from clbench.console import EditLine, progress
 from clbench.world import load_world
 
 HEAVY = ("torch", "jaxtyping", "diffusers", "transformers", "pandas", "matplotlib", "scipy", "pyarrow", "open_clip")
@@ -123,6 +126,43 @@ def test_edit_makes_runs_and_resumes(suite_file, mini_world_file, tmp_path):
     clbench(*arguments)
     after = (tmp_path / "out" / "collection" / "edits.jsonl").read_text()
     assert after.startswith(before) and len(after.splitlines()) == 4
+
+
+def test_the_time_left_is_by_what_this_session_made():
+    """A batch of sixteen is told at once, a thousand pictures were there, and eight questions are not asked."""
+    clock = [0.0]
+    bar = progress(False)
+    bar.get_time = lambda: clock[0]
+    line = EditLine(bar, "collection", there=1000, pending=88)
+    shown = lambda: bar.columns[-1].render(bar.tasks[0]).plain  # noqa: E731
+    assert shown() == "-:--:--"
+    clock[0] = 500.0
+    line.start()
+    for _ in range(8):
+        line.advance(asked=False)
+    assert shown() == "-:--:--" and bar.tasks[0].total == 1080
+    clock[0] = 532.0
+    for _ in range(16):
+        line.advance(asked=True)
+    assert shown() == "0:02:08"
+    clock[0] = 540.0
+    assert shown() == "0:02:00", "it counts down within a batch"
+    clock[0] = 9999.0
+    assert shown() == "0:00:00"
+    for _ in range(64):
+        line.advance(asked=True)
+    assert shown() == "0:00:00" and bar.tasks[0].finished
+
+
+def test_the_bar_counts_pictures_and_not_questions_that_are_not_asked(suite_file, mini_world_file, tmp_path):
+    text = SUITE.replace('"identity", "collection"', '"base"')
+    suite_file.write_text(text.replace("metrics", 'probes = ["trigger-only"]\nmetrics'))
+    arguments = edit_arguments(suite_file, mini_world_file, tmp_path / "out")
+    for _ in range(2):
+        result = clbench(*arguments)
+        assert re.search(r"base .* 4/4 ", result.stderr), result.stderr
+    states = [json.loads(line)["status"] for line in (tmp_path / "out/base/edits.jsonl").read_text().splitlines()]
+    assert sorted(states) == ["ok"] * 4 + ["unscored"] * 4
 
 
 def test_where_every_edit_of_a_system_fails_the_exit_code_says_so(suite_file, mini_world_file, tmp_path, monkeypatch):
