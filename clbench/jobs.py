@@ -1,4 +1,4 @@
-"""What the commands from edit to report do, and those on LoRA files, with a progress bar."""
+"""What the commands from edit to report do, with a progress bar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from clbench.suite import Suite, find_suite, load_suite, require_shipped, shippe
 from clbench.world import World, load_world
 
 if TYPE_CHECKING:
-    from clbench.export import Format
     from clbench.results import RunFolder
     from clbench.systems import Bench
     from clbench.types import Case, System
@@ -350,40 +349,3 @@ def report(
 
     for path in write_report(out, world_name, suite_name, budget, side):
         show(str(path))
-
-
-def _require_new(out: Path) -> None:
-    """ClbenchError if `out` is there: an adapter is never written over."""
-    if out.exists():
-        raise ClbenchError(f"{out} is there already; name another file with --out, or remove it")
-
-
-def merge(world_name: str, method: str, effects: Sequence[str], accelerated: bool, out: Path) -> Path:
-    """Merge the teachers of `effects` (none named: of all taught ones) as system ``merged-<method>`` does, into `out`."""
-    from clbench.adapters import describe_adapter
-    from clbench.disk import check_possible
-    from clbench.merging import write_merged
-    from clbench.systems.merged import described_teachers, merge_of
-
-    check_possible(out.parent)
-    _require_new(out)
-    world = load_world(world_name)
-    teachers = described_teachers(world, names(effects) or world.taught)
-    accelerator = describe_adapter(world.accelerator().path) if accelerated else None
-    merge = merge_of(world, method, teachers, accelerator)
-    with progress() as bar:
-        seen = follow(bar)
-        write_merged(merge, out, lambda done, total: seen(f"merge by {method}", done, total))
-    return out
-
-
-def export(adapter: Path, format: Format, out: Path, base: str | None, drop_text_encoder: bool = False) -> None:
-    """Write `adapter` in another program's names to `out`, and show what was dropped and what diffusers would not read there."""
-    from clbench.adapters import describe_adapter
-    from clbench.export import export_adapter, without_text_encoder
-
-    _require_new(out)
-    info, notes = without_text_encoder(adapter) if drop_text_encoder else (describe_adapter(adapter), [])
-    for note in [*notes, *export_adapter(info, out, format, base)]:
-        say(note, "yellow")
-    show(str(out))

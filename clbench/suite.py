@@ -8,66 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from clbench.hashing import code_digest
-from clbench.left_out import LeftOut, grouped, listed, some
+from clbench.left_out import some
 from clbench.probes import PROBES
 from clbench.provenance import hash_value
 from clbench.registry import ClbenchError, suggestion
 from clbench.sources import GROUPS
-from clbench.tables import Table, read_table, read_toml
-from clbench.types import NEUTRAL, Case, seed_from
+from clbench.suite_file import SuiteTable
+from clbench.suite_systems import CANDIDATES, JOINTS, MERGED, AskedSystems
+from clbench.tables import read_table, read_toml
+from clbench.types import Case, seed_from
 from clbench.world import World, shipped_folder, shipped_worlds
-from clbench.world_adapters import Lack
 
+__all__ = ["Suite", "SuiteTable", "find_suite", "load_suite", "ordered_pairs", "shipped_suites", "suite_kind"]
 KINDS = ("pictures", "memory")
 """What a suite can be about: pictures of systems, or what deploying them costs (`clbench.memory`)."""
 FULL: Literal["full"] = "full"
-CANDIDATES, JOINTS, MERGED = "candidates", "joints", "merged"
-MERGED_BY, WRONG = "linear", "wrong-effect"
-"""The method that the word "merged" stands for (peft's default), and the control that needs a second effect."""
-OF_TRUTH = ("truth", WRONG, "noise-floor")
-"""Controls that repeat the truth, which a teacher's pictures cannot give them."""
-WORDS = ("probes.py", "neutral.py", "general.py")
-"""Where the prompts of probes and compositions are made: what they do belongs to the hash of a suite that uses them."""
 
 
-class SuiteTable(Table):
-    """The whole file. Suites of another `kind` have tables of their own (see `suite_kind`)."""
-
-    kind: Literal["pictures"] = "pictures"
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    question: str
-    effects: Literal["taught", "all"] | Annotated[tuple[str, ...], Field(min_length=1)] = "taught"
-    sources: Annotated[int, Field(ge=1)] | Annotated[tuple[str, ...], Field(min_length=1)]
-    groups: tuple[str, ...] = ()
-    seeds: int | tuple[int, ...] = (0,)
-    steps: tuple[Annotated[int, Field(ge=1)] | Literal["full"], ...] = ()
-    probes: tuple[str, ...] = ()
-    probe_sources: int | None = Field(None, ge=1)
-    pairs: int | None = Field(None, ge=1)
-    systems: tuple[str, ...]
-    controls: tuple[str, ...] = ()
-    metrics: tuple[str, ...]
-    sets: tuple[str, ...] = ()
-    gram: bool = False
-
-    def asked(self) -> dict[str, object]:
-        """What decides the cases; keys of later versions count only where they are used, so that older hashes hold."""
-        plain = self.model_dump(include={"effects", "sources", "seeds", "steps"})
-        later = self.model_dump(include={"groups", "probes", "probe_sources", "pairs"})
-        plain |= {key: value for key, value in later.items() if value}
-        if self.groups:
-            plain["scenes of groups"] = {name: repr(GROUPS[name]) for name in self.groups}
-        if self.probes or self.pairs:
-            plain["words"] = code_digest(*(Path(__file__).with_name(name) for name in WORDS))
-        return plain
-
-
-class Suite:
+class Suite(AskedSystems):
     """What is asked. `hash` covers what the cases are; metrics carry their own versions."""
 
     def __init__(self, file: Path, table: SuiteTable) -> None:
@@ -92,99 +52,6 @@ class Suite:
     @cached_property
     def hash(self) -> str:
         return hash_value(self.table.asked())
-
-    def systems_in(self, world: World) -> list[str]:
-        """The suite's systems, with those that a word stands for in its place, as far as the world names files for them.
-
-        "candidates": every candidate of the world whose file is there, the others are left out (ClbenchError if none is).
-        "joints": the joint LoRA without and with the accelerator. "merged": merged-linear. Systems without a file that is named
-        (`clbench.systems.NEEDS`) and merges for which the world's teachers do not fit are left out; `left_out` says which.
-        """
-        return self._opened(self.systems, world)
-
-    def merged_in(self, world: World) -> list[str]:
-        """Those of `systems_in` that merge the teachers."""
-        return self._opened(self._merges, world)
-
-    def _opened(self, words: Sequence[str], world: World) -> list[str]:
-        unfit = {name for name, _ in self._unfit(words, world)}
-        return [name for name in self._all_meant(words, world) if name not in unfit]
-
-    def controls_in(self, world: World) -> list[str]:
-        """The suite's controls without those that cannot be made: the truth is a teacher's, or no effect is the wrong one."""
-        idle = self._idle_controls(world)
-        return [name for name in self.controls if name not in idle]
-
-    def _idle_controls(self, world: World) -> dict[str, str]:
-        """Control -> why it cannot be made in this world."""
-        asked = [name for name in OF_TRUTH if name in self.controls]
-        if NEUTRAL in self.table.probes:  # whose right answers need no operator
-            asked = [name for name in asked if name != "truth"]
-        effects = self.effects(world) if asked else []
-        if asked and not any(world.truth_kind(effect) in ("operator", "reference") for effect in effects):
-            return dict.fromkeys(asked, "no effect has a known operator or pairs of pictures, so no control can repeat the truth")
-        lonely = WRONG in asked and len(effects) < 2
-        return {WRONG: "there is a single effect, so none is the wrong one"} if lonely else {}
-
-    def idle(self, world: World) -> list[LeftOut]:
-        """The suite's systems and controls that cannot be run in this world, one for each reason."""
-        controls = [(name, Lack(why, "")) for name, why in self._idle_controls(world).items()]
-        absent = Lack(f"the file that world {world.name} names is not there", "")
-        untrained = [(name, absent) for name in self._untrained(world) if name not in self.systems]
-        return [*grouped("system", [*self._unfit(self.systems, world), *untrained]), *grouped("control", controls)]
-
-    def left_out(self, world: World) -> list[str]:
-        """`idle` in sentences."""
-        return [f"suite {self.name}: {one.sentence}" for one in self.idle(world)]
-
-    def nothing_left(self, world: World) -> str:
-        """Why nothing but controls would be run in this world, in a sentence; "" where a system is, or is not asked for."""
-        from clbench.systems import CONTROLS
-
-        idle = grouped("system", self._unfit(self.systems, world))
-        if not idle or {*self.systems_in(world)} - {*CONTROLS, "reseed"}:
-            return ""
-        whys = " and ".join(f"{one.lack.why} (for {listed(one.names)})" for one in idle)
-        remedies = " and ".join(dict.fromkeys(one.lack.remedy for one in idle if one.lack.remedy))
-        advice = f"{remedies}, or name other systems with --system" if remedies else "name other systems with --system"
-        return f"nothing but controls would be left of suite {self.name}: {whys}; {advice}"
-
-    def _meant(self, word: str, world: World) -> list[str]:
-        if word == CANDIDATES:
-            return _candidates(world, self.name)
-        if word == JOINTS:
-            return ["joint", "joint+accelerator"]
-        return [f"{MERGED}-{MERGED_BY}" if word == MERGED else word]
-
-    def _all_meant(self, words: Sequence[str], world: World) -> list[str]:
-        return list(dict.fromkeys(name for word in words for name in self._meant(word, world)))
-
-    @property
-    def _merges(self) -> list[str]:
-        return [word for word in self.systems if word.partition("-")[0] == MERGED]
-
-    def _unfit(self, words: Sequence[str], world: World) -> list[tuple[str, Lack]]:
-        """Those of the systems behind `words` that the world names no file for, and merges that cannot be made, with the reason.
-
-        ClbenchError for a broken teacher file, and for a file that is named and not there where it is looked at.
-        """
-        from clbench.systems import lacks
-        from clbench.systems.merged import why_not_merged
-
-        meant = self._all_meant(words, world)
-        found = [(name, lack) for name in meant for lack in lacks(world, name)]
-        merges = [name for name in meant if name.partition("-")[0] == MERGED]
-        if not merges or world.lack("teachers"):
-            return found
-        reasons = why_not_merged(world, merges, self.effects(world))
-        return [*found, *((name, Lack(why, "")) for name, why in reasons.items() if why)]
-
-    def _untrained(self, world: World) -> list[str]:
-        """The systems behind the word "candidates" whose file is not there (yet)."""
-        if CANDIDATES not in self.systems:
-            return []
-        trained = world.trained_candidates
-        return _collections(world, [table.name for table in world.table.candidates if table.name not in trained])
 
     def effects(self, world: World, only: Sequence[str] = ()) -> list[str]:
         """Effect ids of this suite in `world`, in catalogue order, kept to `only` if given.
@@ -311,22 +178,6 @@ def ordered_pairs(effects: Sequence[str], count: int) -> list[tuple[str, str]]:
             found.setdefault(frozenset(pair), pair)
     kept = list(found.values())[: -(-count // 2)]
     return [both for a, b in kept for both in ((a, b), (b, a))]
-
-
-def _candidates(world: World, suite: str) -> list[str]:
-    """The systems of all candidates whose file is there; the first one's where the world names none (see `Suite.idle`)."""
-    if world.lack("candidates"):
-        return ["collection"]
-    trained = world.trained_candidates
-    if not trained:
-        raise ClbenchError(f"suite {suite} asks for the candidates of world {world.name}, and none of their files is there")
-    return _collections(world, trained)
-
-
-def _collections(world: World, candidates: Sequence[str]) -> list[str]:
-    """What candidates are called as systems."""
-    first = [table.name for table in world.table.candidates[:1]]
-    return ["collection" if [name] == first else f"collection-{name}" for name in candidates]
 
 
 def load_suite(name: str | Path) -> Suite:

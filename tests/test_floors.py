@@ -45,10 +45,13 @@ ROOMS = {
     ),
 }  # fmt: skip
 CLI = ("cli", "cli.adapters", "cli.judging", "cli.looking", "cli.machine", "cli.options", "cli.runs")
-TOP = {f"clbench.{name}" for name in (*CLI, "__main__", "jobs", "order", "judging", "training", "console", "listing", "doctor")}
+JOBS = ("jobs", "adapter_jobs", "order", "judging", "training", "listing", "doctor")
+TOP = {f"clbench.{name}" for name in (*CLI, *JOBS, "__main__", "console")}
 QUICK = (
-    *(f"clbench.{name}" for name in CLI), "clbench.console", "clbench.jobs", "clbench.order", "clbench.judging",
-    "clbench.training", "clbench.listing", "clbench.lock", "clbench.world", "clbench.suite",
+    *(f"clbench.{name}" for name in CLI), "clbench.console", "clbench.jobs", "clbench.adapter_jobs",
+    "clbench.order", "clbench.judging",
+    "clbench.training", "clbench.listing", "clbench.lock", "clbench.world", "clbench.suite", "clbench.suite_file",
+    "clbench.suite_systems", "clbench.replacing", "clbench.memory.fit",
     "clbench.sources", "clbench.results", "clbench.systems", "clbench.backbones", "clbench.edit",
     "clbench.adapters", "clbench.adapter_metadata", "clbench.adapter_writing", "clbench.attaching",
     "clbench.factors", "clbench.dialects", "clbench.tensor_file", "clbench.hashing", "clbench.tables",

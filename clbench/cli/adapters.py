@@ -26,9 +26,9 @@ def merge(
 
     Example:  clbench merge --method ties --out merged.safetensors
     """
-    from clbench import jobs
+    from clbench import adapter_jobs
 
-    show(str(jobs.merge(world, method, effect or (), accelerator, out)))
+    show(str(adapter_jobs.merge(world, method, effect or (), accelerator, out)))
 
 
 class Format(str, Enum):
@@ -57,9 +57,9 @@ def export(
 
     Example:  clbench export published.safetensors --drop-text-encoder --format diffusers --out transformer-alone.safetensors
     """
-    from clbench import jobs
+    from clbench import adapter_jobs
 
-    jobs.export(adapter, format_.value, out, base, drop_text_encoder)
+    adapter_jobs.export(adapter, format_.value, out, base, drop_text_encoder)
 
 
 class Stage(str, Enum):
