@@ -29,6 +29,9 @@ SWAPPED = frozenset({"final_layer.adaLN_modulation.1"})
 FLUX_WIDTH = 3072
 """Width of FLUX.1, the only one for which diffusers splits `linear1` of a file with the original names."""
 
+OTHER_KINDS = {"lokr_": "LoKr", "hada_": "LoHa", "dora_scale": "DoRA", "lora_magnitude_vector": "DoRA"}
+"""Starts of the names that parts of other kinds of adapters have, in LyCORIS and peft -> the kind."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -98,6 +101,15 @@ QWEN = LAYOUTS.add(  # the original code is the one in diffusers, so targets are
         {name: name for name in _QWEN_OUTSIDE},
     ),
 )
+
+
+def refuse_other_kinds(path: object, names: Iterable[str]) -> None:
+    """ClbenchError, with the kind by its name, if a file's names are those of an adapter that is not B A alone."""
+    for name in names:
+        for part in name.split("."):
+            if kind := next((kind for start, kind in OTHER_KINDS.items() if part.startswith(start)), None):
+                told = f"{path} is a {kind} adapter (key '{name}')"
+                raise ClbenchError(f"{told}; {kind} is not supported, only plain LoRA factors are read")
 
 
 def modules_of(layout: Layout, target: str) -> tuple[str, ...]:

@@ -64,6 +64,7 @@ def read_pairs(path: Path, header: Mapping[str, Any], drop_text: bool = False) -
     Factors of text encoders are left aside where they add nothing or are to be dropped; ClbenchError where they do.
     """
     header = _of_the_transformer(path, header, drop_text)
+    dialects.refuse_other_kinds(path, header)
     found: dict[str, dict[str, tuple[str, list[int]]]] = {}
     alphas: dict[str, str] = {}
     for name, bare in _bare_names(path, header).items():

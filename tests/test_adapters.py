@@ -172,6 +172,26 @@ def test_the_configuration_of_peft_is_part_of_an_adapter(tmp_path, lora):
         adapters.describe_adapter(config.with_name("glow.safetensors"))
 
 
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("lora_unet_double_blocks_0_img_attn_qkv.lokr_w1", "LoKr"),
+        ("lora_unet_unheard_of.lokr_w2_a", "LoKr"),
+        ("transformer.transformer_blocks.0.attn.to_q.hada_w1_a", "LoHa"),
+        ("transformer.transformer_blocks.0.attn.to_q.dora_scale", "DoRA"),
+        ("base_model.model.transformer_blocks.0.attn.to_q.lora_magnitude_vector", "DoRA"),
+        ("transformer.transformer_blocks.0.attn.to_q.lora_magnitude_vector.default.weight", "DoRA"),
+    ],
+)
+@pytest.mark.parametrize("alone", [False, True])
+def test_other_kinds_of_adapters_are_refused_by_name(tmp_path, lora, key, kind, alone):
+    file = tmp_path / "x.safetensors"
+    with pytest.raises(ClbenchError) as refused:
+        write(file, ({} if alone else lora[0]) | {key: torch.zeros(2, 2)})
+    told = f"{file} is a {kind} adapter (key '{key}'); {kind} is not supported, only plain LoRA factors are read"
+    assert str(refused.value) == told
+
+
 @pytest.mark.parametrize("dialect", ["diffusers", "bare", "down and up"])
 def test_own_loading_equals_stock_loading(pipe, tmp_path, lora, dialect):
     """Scale included: alpha 8 at rank 4. The stock loader reads the exported file, ours any dialect."""
