@@ -34,6 +34,9 @@ __all__ = [
     "describe_run", "differences", "find_runs", "hash_file", "hash_value", "read_all_scores", "replace_bytes",
 ]  # fmt: skip
 
+AGAIN = "run the same `clbench edit` again, which makes what is missing"
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
+
 
 class RunFolder:
     """One run on disk. Make it with `create` (new or resumed) or `open` (for reading and scoring)."""
@@ -159,7 +162,8 @@ class RunFolder:
             try:
                 record = EditRecord.from_line(line)
             except (ValueError, KeyError, TypeError) as error:
-                raise ClbenchError(f"{self.edits_file} line {number} is not an edit: {error}") from error
+                broken = f"{self.edits_file} line {number} is not an edit: {error}"
+                raise ClbenchError(f"{broken}; delete that line and {AGAIN}") from error
             records[record.id] = record
         if verify:
             for defect in filter(None, map(self._picture_defect, records.values())):
@@ -181,11 +185,15 @@ class RunFolder:
         return f"picture {path} was changed: sha256 {found}, recorded {record.sha256}"
 
     def read_picture(self, record: EditRecord) -> np.ndarray:
-        """The picture of a record, uint8 (H, W, 3); ClbenchError when it cannot be read."""
-        return read_rgb(self.path / record.file)
+        """The picture of a record, uint8 (H, W, 3); ClbenchError, which says what to do, when it cannot be read."""
+        path = self.path / record.file
+        try:
+            return read_rgb(path)
+        except ClbenchError as error:
+            raise ClbenchError(f"{error}; {'delete that file and ' if path.exists() else ''}{AGAIN}") from None
 
     def pending(self, cases: Iterable[Case], retry_failed: bool = False) -> list[Case]:
-        """The cases still to do, in the order given: no line yet, or an ok line whose picture is gone.
+        """The cases still to do, in the order given: no line yet, or an ok line whose picture is gone or was cut off.
 
         A recorded failure counts as done unless `retry_failed`.
         """
@@ -195,7 +203,7 @@ class RunFolder:
             record = records.get(case.id)
             if record is None:
                 return False
-            return (self.path / record.file).is_file() if record.status == "ok" else not retry_failed
+            return _is_whole(self.path / record.file) if record.status == "ok" else not retry_failed
 
         return [case for case in cases if not done(case)]
 
@@ -253,6 +261,17 @@ class RunFolder:
         for unknown in sorted(ids - set(records)):
             defects.append(f"{self.scores_file} scores {unknown}, which has no line in edits.jsonl")
         return defects
+
+
+def _is_whole(picture: Path) -> bool:
+    """Whether a PNG is there from its first bytes to its last ones; what lies between is read when it is scored."""
+    try:
+        with picture.open("rb") as file:
+            start, size = file.read(len(PNG_START)), file.seek(0, os.SEEK_END)
+            file.seek(max(size - len(PNG_END), 0))
+            return (start, file.read()) == (PNG_START, PNG_END)
+    except OSError:
+        return False
 
 
 def runs_in(out: Path) -> list[RunFolder]:

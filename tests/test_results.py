@@ -97,9 +97,28 @@ def test_a_broken_line_in_the_middle_is_named(folder: RunFolder) -> None:
     fill(folder, CASES[:2])
     lines = folder.edits_file.read_text().splitlines()
     folder.edits_file.write_text("\n".join(["{}", *lines]) + "\n")
-    with pytest.raises(ClbenchError, match=r"edits.jsonl line 1 is not an edit"):
+    with pytest.raises(ClbenchError, match=r"edits.jsonl line 1 is not an edit: .*; delete that line and run"):
         folder.read_edits()
     assert len(folder.validate()) == 1
+
+
+def test_a_damaged_picture_is_made_anew_or_says_what_to_do(folder: RunFolder) -> None:
+    fill(folder, CASES)
+    records = folder.read_edits()
+    first, second, third = (folder.path / records[case.id].file for case in CASES[:3])
+    first.write_bytes(b"")
+    second.write_bytes(second.read_bytes()[:-1])
+    whole = third.read_bytes()
+    middle = whole.index(b"IDAT") + 6
+    third.write_bytes(whole[:middle] + bytes(9) + whole[middle + 9 :])
+    assert folder.pending(CASES) == CASES[:2], "what only decoding tells is not looked for"
+    with pytest.raises(ClbenchError, match=r"cannot read the picture .*; delete that file and run the same `clbench edit` again"):
+        folder.read_picture(records[CASES[2].id])
+    third.unlink()
+    with pytest.raises(ClbenchError, match=r"picture not found: .*png; run the same `clbench edit` again"):
+        folder.read_picture(records[CASES[2].id])
+    fill(folder, folder.pending(CASES))
+    assert folder.pending(CASES) == [] and folder.validate() == []
 
 
 KILLED = """
