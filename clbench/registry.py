@@ -24,7 +24,7 @@ class Stopped(KeyboardInterrupt):
 def suggestion(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the nearest known name, or what is known when none is near."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return f" Did you mean '{near[0]}'?"
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")

@@ -15,7 +15,7 @@ from clbench.adapter_writing import save_adapter
 from clbench.backbones.parts import check_resolution
 from clbench.cli import app
 from clbench.images import write_png
-from clbench.registry import ClbenchError
+from clbench.registry import ClbenchError, suggestion
 
 SUITE = """
 name = "small"
@@ -62,6 +62,11 @@ def test_unknown_effect_system_and_key(refused, tmp_path, mini_world_file):
     assert "line 5: unknown key 'surces'" in refused(suite_file=wrong)
     mini_world_file.write_text(mini_world_file.read_text().replace("guidance", "guidence"))
     assert "unknown key 'guidence' in [backbone]. Did you mean 'guidance'?" in refused()
+
+
+def test_what_resembles_nothing_is_told_what_is_known():
+    assert suggestion("nonsense", ["seconds", "psnr"]) == " Known: psnr, seconds."
+    assert suggestion("secnds", ["seconds", "psnr"]) == " Did you mean 'seconds'?"
 
 
 def test_a_lora_of_another_base(refused, tmp_path):
