@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -325,6 +326,15 @@ def test_all_suites_are_begun_anew_together(mini_world_file, tmp_path, monkeypat
     clbench(*arguments)
     assert len(list(out.rglob("*.png"))) == pictures and (out / "memory" / "memory.json").is_file()
     assert all(path.stat().st_mtime_ns == when for path, when in made.items()), "what was made anew is kept"
+
+
+def test_ctrl_c_while_the_command_line_is_imported_ends_quietly(tmp_path):
+    """With 130, not by the signal and a traceback."""
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])}
+    command = [sys.executable, "-m", "clbench", "--help"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_killed_process_loses_nothing(suite_file, mini_world_file, tmp_path):
