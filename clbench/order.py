@@ -64,12 +64,14 @@ def check(order: Order, world: World, suite: Suite) -> None:
 
 def checked(order: Order, world: World, suite: Suite) -> tuple[Bench, Asked, list[tuple[System, list[Case]]]]:
     """The systems asked for, opened, and the cases of each; ClbenchError for what they cannot work with."""
+    from clbench.backbones import check_size
     from clbench.edit import Asked, bench_for, checked_cases
     from clbench.systems import open_system
 
     bench = bench_for(world, suite, order.images, order.strict, order.skip_bad)
     asked = Asked(names(order.effects), order.limit, order.overwrite, order.retry_failed)
     systems = [open_system(name, bench) for name in chosen_systems(world, suite, order)]
+    check_size(world)  # those that need the backbone have said what else is wrong with it
     found = [(system, checked_cases(world, suite, system, asked)) for system in systems]
     missing_pairs(world, bench, found)
     return bench, asked, found

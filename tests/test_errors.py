@@ -245,6 +245,7 @@ def test_a_resolution_that_the_model_cannot_edit_at(refused, own_backbone, mini_
     mini_world_file.write_text(mini_world_file.read_text().replace("resolution = 32", "resolution = 36"))
     sentence = refused()
     assert "resolution = 36 is not possible" in sentence and "a multiple of 8 px" in sentence and "32 or 40" in sentence
+    assert refused("--system", "identity") == sentence, "pictures that a later run of a model could not stand beside"
     rewrite(own_backbone / "vae/config.json", block_out_channels=None)
     assert "vae/config.json should hold a list 'block_out_channels'" in refused()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from clbench.backbones.hub import hub_commit, hub_file, hub_folder
-from clbench.backbones.parts import INDEX, TRANSFORMER_CONFIG, check_parts
+from clbench.backbones.parts import INDEX, TRANSFORMER_CONFIG, VAE_CONFIG, check_parts, check_resolution
 from clbench.registry import ClbenchError
 
 if TYPE_CHECKING:
@@ -115,6 +115,21 @@ def backbone_folder(world: World) -> Path:
         )
     check_parts(path, table.kind, world.resolution)
     return path
+
+
+def check_size(world: World) -> None:
+    """ClbenchError for a resolution that the world's backbone cannot edit at, where the config of its VAE is on this machine.
+
+    Also for systems that need no backbone: at another resolution, which a model asks for later, their pictures would be others.
+    """
+    folder = world.backbone_path
+    if folder is None:
+        try:
+            folder = hub_folder(str(world.backbone.hub), world.backbone.revision, local_only=True)
+        except ClbenchError:
+            return
+    if (folder / VAE_CONFIG).is_file():
+        check_resolution(folder, world.backbone.kind, world.resolution)
 
 
 @cache
