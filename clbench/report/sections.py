@@ -40,7 +40,7 @@ def effects(material: Material) -> Section | None:
     headline = material.results.headline
     names = [headline.name] if headline is not None else []
     names += [name for name in EFFECT_METRICS if name in scored and name not in names]
-    views = [tables.per_effect(material.numbers, scored[name]) for name in names]
+    views = [tables.per_effect(material.numbers, scored[name]) for name in names if tables.is_known(material.numbers, name)]
     if not views:
         return None
     return Section("effects", "Effects", "", [Filter(), views[0], *map(folded, views[1:])])

@@ -10,7 +10,7 @@ from clbench.report.cells import MISSING, Cell, Head, Row, TableView, Whisker, i
 from clbench.report.data import Entry
 from clbench.report.differences import difference_cell
 from clbench.report.numbers import Numbers, Scale, ceiling_of, scale
-from clbench.report.tables import LAST, counts, head, metric_cell, short, summary_metrics, system_cell
+from clbench.report.tables import LAST, counts, head, is_known, metric_cell, short, summary_metrics, system_cell
 from clbench.stats import Estimate
 from clbench.types import MetricCard
 
@@ -28,8 +28,12 @@ TICKS = "; its two ticks are what doing nothing (identity) and the truth get (of
 def summaries(numbers: Numbers) -> list[TableView]:
     """The summary of the first metrics, and a second one of the others if there are any."""
     cards = summary_metrics(numbers.results)
+    empty = [short(card.name) for card in cards if not is_known(numbers, card.name)]
+    if len(empty) < len(cards):
+        cards = [card for card in cards if is_known(numbers, card.name)]
+    unshown = f" Without any score, and not shown: {', '.join(empty)}." if empty else ""
     ticks = TICKS if {"identity", "truth"} <= {entry.system for entry in numbers.results.controls} else ""
-    note = f"{SUMMARY_NOTE}{ticks}. {numbers.results.about.reference_words}".strip()
+    note = f"{SUMMARY_NOTE}{ticks}.{unshown} {numbers.results.about.reference_words}".strip()
     first = _summary(numbers, cards[:FIRST_COLUMNS], "t-summary", "Systems at a glance", note)
     if len(cards) <= FIRST_COLUMNS:
         return [first]
@@ -111,7 +115,7 @@ def scales(numbers: Numbers) -> TableView | None:
     if not results.controls or not results.systems:
         return None
     rows, placed = [], [entry for entry in results.finals if entry in results.whole]  # the controls are of all effects
-    for card in summary_metrics(results):
+    for card in (card for card in summary_metrics(results) if is_known(numbers, card.name)):
         span, cells = scale(numbers, card), [metric_cell(card)]
         for entry in results.controls:
             value = numbers.estimates[entry.label, card.name].value

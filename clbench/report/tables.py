@@ -84,6 +84,11 @@ def summary_metrics(results: Results) -> list[MetricCard]:
     return [cards[name] for name in [*ordered, *(name for name in cards if name not in ordered)]]
 
 
+def is_known(numbers: Numbers, metric: str) -> bool:
+    """Whether anything was scored on a metric; where nothing was, the reason stands with what is missing."""
+    return any(numbers.estimates[entry.label, metric].n_scored for entry in numbers.results.entries)
+
+
 def system_cell(entry: Entry, results: Results) -> Cell:
     """The name of a system with its steps and its part in the report."""
     steps = entry.steps if entry.steps is not None else entry.own_steps

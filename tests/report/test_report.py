@@ -252,6 +252,16 @@ def test_a_reason_that_names_one_of_many_sources_is_said_once(tmp_path: Path) ->
     assert "source\\_01" not in text.partition("What is missing")[2].partition("##")[0]
 
 
+def test_a_metric_without_any_score_has_no_column(tmp_path: Path) -> None:
+    (run,) = synthetic.make_runs(tmp_path / "runs", systems=("cascade",), sources=1)
+    cases = [record.case for record in run.read_edits().values()]
+    rows = [Score(case, "subject", 1, float("nan"), status="unscored", reason="there is no mask") for case in cases]
+    run.write_scores([*rows, *(Score(case, "success", 1, 1.0) for case in cases)])
+    text = build([run], synthetic.about(), tmp_path)[1].read_text(encoding="utf-8")
+    assert "Without any score, and not shown: Subject." in text and "there is no mask" in text
+    assert "Subject ↑" not in text
+
+
 def test_what_a_failed_picture_was_read_as_is_not_guessed(tmp_path: Path) -> None:
     """Suites without attribution do not know whether it is too far off or the untouched source."""
     runs = synthetic.make_runs(tmp_path / "runs", systems=("cascade",), sources=1, without=frozenset({"attributed"}))
