@@ -22,12 +22,7 @@ if TYPE_CHECKING:
     from clbench.types import Case, System
 
 
-def edit(order: Order, beside: Sequence[Path] | None = None, left_out: bool = True) -> Path:
-    """`edit_all`; returns the folder of results."""
-    return edit_all(order, beside, left_out)[0]
-
-
-def edit_all(order: Order, beside: Sequence[Path] | None = None, left_out: bool = True) -> tuple[Path, list[str]]:
+def edit(order: Order, beside: Sequence[Path] | None = None, left_out: bool = True) -> tuple[Path, list[str]]:
     """Make the pictures of every system asked for; returns the folder of results, and the systems of which every edit that was
     asked failed. What of the suite is `left_out` is said.
 
@@ -166,7 +161,7 @@ def evaluate(order: Order) -> list[str]:
     check(order, world, suite)
     open_encoders(world, suite.metrics)
     with replacing(order.overwrite) as gone:
-        out, lost = edit_all(order)
+        out, lost = edit(order)
         gone()
         score(out, order.world, order.suite)
         report(out, order.world, order.suite)
@@ -239,7 +234,7 @@ def evaluate_all(order: Order) -> list[str]:
             gone()
         for suite in suites:
             part = replace(order, suite=suite.name, out=out / suite.name, overwrite=False)
-            _, failed = edit_all(part, [out / other.name for other in suites if other is not suite], left_out=False)
+            _, failed = edit(part, [out / other.name for other in suites if other is not suite], left_out=False)
             lost += [f"{name} (suite {suite.name})" for name in failed]
             score(out / suite.name, order.world, suite.name)
         for name in measured:

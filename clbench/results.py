@@ -322,7 +322,7 @@ def _write_picture(target: Path, picture: np.ndarray) -> str:
 def _refuse_rest(path: Path) -> None:
     """ClbenchError where results lie without a certificate."""
     if left := _there(path):
-        raise ClbenchError(f"{path} holds {', '.join(left)} but no run.json; choose another --out or overwrite it")
+        raise ClbenchError(f"{path} holds {', '.join(left)} but no run.json; choose another --out, or add --overwrite")
 
 
 def clear(path: Path) -> None:

@@ -45,7 +45,7 @@ ROOMS = {
     ),
 }  # fmt: skip
 CLI = ("cli", "cli.adapters", "cli.judging", "cli.looking", "cli.machine", "cli.options", "cli.runs")
-JOBS = ("jobs", "adapter_jobs", "order", "judging", "training", "listing", "doctor")
+JOBS = ("jobs", "adapter_jobs", "order", "judging", "training", "listing", "doctor", "doctor_files")
 TOP = {f"clbench.{name}" for name in (*CLI, *JOBS, "__main__", "console")}
 QUICK = (
     *(f"clbench.{name}" for name in CLI), "clbench.console", "clbench.jobs", "clbench.adapter_jobs",
@@ -56,7 +56,8 @@ QUICK = (
     "clbench.adapters", "clbench.adapter_metadata", "clbench.adapter_writing", "clbench.attaching",
     "clbench.factors", "clbench.dialects", "clbench.tensor_file", "clbench.hashing", "clbench.tables",
     "clbench.world_file", "clbench.world_checks", "clbench.world_adapters", "clbench.types",
-    "clbench.registry", "clbench.notices", "clbench.left_out", "clbench.runnable", "clbench.doctor", "clbench.source_check",
+    "clbench.registry", "clbench.notices", "clbench.left_out", "clbench.runnable", "clbench.doctor", "clbench.doctor_files",
+    "clbench.source_check",
     "clbench.backbones.hub", "clbench.backbones.parts",
     "clbench.merging", "clbench.merging_peft", "clbench.systems.merged", "clbench.systems.baselines",
     "clbench.cost.answer", "clbench.cost.table", "clbench.cost.curves",

@@ -132,7 +132,7 @@ def test_one_effect_has_no_wrong_one_and_no_other_trigger(suite_file, mini_world
     assert suite.left_out(world) == [
         "suite mine: control wrong-effect is left out: there is a single effect, so none is the wrong one"
     ]
-    run = next(run for run in find_runs(jobs.edit(given)) if run.info.system_name == "collection")
+    run = next(run for run in find_runs(jobs.edit(given)[0]) if run.info.system_name == "collection")
     reasons = {record.reason for record in run.read_edits().values() if record.case.probe == "other-trigger"}
     assert reasons == {"the suite has no other effect, so there is no other trigger to ask with"}
 
@@ -141,7 +141,7 @@ def test_where_no_effect_could_be_seen_neutral_questions_show_none(suite_file, m
     """Not leak 0 and "no effect": nobody made the teacher's pictures, which alone say what the effects look like."""
     text = SUITE.replace("other-trigger", "neutral").replace("wrong-effect", "identity")
     suite_file.write_text(text.replace("leak_total", "neutral_leak_total"))
-    out = jobs.edit(order(suite_file, mini_world_file, systems=["base", "collection"], limit=1))
+    out, _ = jobs.edit(order(suite_file, mini_world_file, systems=["base", "collection"], limit=1))
     jobs.score(out, str(mini_world_file), str(suite_file))
     for run in find_runs(out):
         rows = run.read_scores().query("probe == 'neutral' and metric in ('attributed', 'neutral_leak_total')")

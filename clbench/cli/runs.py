@@ -48,7 +48,7 @@ def edit(
     order = Order(
         suite, world, system or (), effect or (), images, limit, out, strict, overwrite, retry_failed, skip_bad
     )
-    out, lost = jobs.edit_all(order)
+    out, lost = jobs.edit(order)
     show(str(out))
     end_with(lost)
 

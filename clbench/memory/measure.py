@@ -123,8 +123,8 @@ def _take_setting(found: MemoryFile, answer: Answer, out: Path) -> None:
     if (answer["device"], answer["threads"]) != (found.device, found.threads):
         raise ClbenchError(
             f"{out / FILE} was measured on {_place(found.device, found.threads)}, and this process works on "
-            f"{_place(answer['device'], answer['threads'])}; give it the same (OMP_NUM_THREADS), choose another --out or "
-            "overwrite it"
+            f"{_place(answer['device'], answer['threads'])}; give it the same (OMP_NUM_THREADS), choose another --out, or "
+            "add --overwrite"
         )
 
 
@@ -145,8 +145,8 @@ def _begin(world: World, suite: MemorySuite, out: Path, overwrite: bool) -> Memo
     held = read_memory(out)
     if held.key != new.key:
         raise ClbenchError(
-            f"{out / FILE} was measured with another world, suite, adapter or package version; choose another --out or "
-            "overwrite it"
+            f"{out / FILE} was measured with another world, suite, adapter or package version; choose another --out, or "
+            "add --overwrite"
         )
     now = {name: getattr(new, name) for name in ("holds", "left_out", "alone")}
     return held.model_copy(update={**now, "schema_": MEMORY_SCHEMA})
