@@ -36,7 +36,7 @@ from clbench.score_kept import code_key
 from clbench.score_looks import Pair
 from clbench.score_memory import expected, fitting, free, too_large
 from clbench.score_neutral import NeutralScorer
-from clbench.score_order import in_order, one_thread_each
+from clbench.score_order import in_order, may_copy, one_thread_each
 from clbench.score_parts import ScoreParts
 from clbench.score_table import read_made_from
 from clbench.suite import Suite
@@ -160,17 +160,15 @@ class Scorer:
         self, sources: Sequence[tuple[str, list[_Work]]], parts: Mapping[str, ScoreParts]
     ) -> Generator[tuple[_Work, list[Score]]]:
         """Rows of each run for each source, in order; sources are worked on beside each other, and kept when they are done."""
-        if "meter" in self._needed:
-            # opening a pipeline sets the number of torch's threads; in a worker that would change the last digits of scores
-            _ = self.round_trip
+        if "meter" in self._needed:  # once for all workers; in a thread, opening the VAE would set torch's number of threads
+            _ = self.meter
+            self.shown.learn(self.effects)
         with one_thread_each() as threads:
-            results = in_order(lambda one: self._score_source(*one, parts), sources, self._workers(threads, sources))
+            workers = self._workers(threads, sources)
+            results = in_order(lambda one: self._score_source(*one, parts), sources, workers, copies=may_copy())
             with closing(results):  # left early, what was not begun is dropped
-                for (source, works), (scores, fresh) in zip(sources, results, strict=True):
-                    for work, rows in zip(works, scores, strict=True):
-                        if work in fresh:
-                            parts[str(work.folder.path)].write(source, self._about(work), rows)
-                        yield work, rows
+                for (_, works), scores in zip(sources, results, strict=True):
+                    yield from zip(works, scores, strict=True)
 
     def _workers(self, threads: int, sources: Sequence[tuple[str, list[_Work]]]) -> int:
         """How many of `sources` are worked on beside each other; said where there is no memory for one of them."""
@@ -185,12 +183,15 @@ class Scorer:
 
     def _score_source(
         self, source: str, works: Sequence[_Work], parts: Mapping[str, ScoreParts]
-    ) -> tuple[list[list[Score]], list[_Work]]:
-        """Rows of each run for one source, and the works that were computed (together); the others were kept."""
+    ) -> list[list[Score]]:
+        """Rows of each run for one source: those that an earlier scoring kept, and the others, which are computed together."""
         kept = [parts[str(work.folder.path)].read(source, self._about(work)) for work in works]
         fresh = [work for work, rows in zip(works, kept, strict=True) if rows is None]
-        made = iter(self._score_works(source, fresh) if fresh else [])
-        return [next(made) if rows is None else rows for rows in kept], fresh
+        made = self._score_works(source, fresh) if fresh else []
+        for work, rows in zip(fresh, made, strict=True):
+            parts[str(work.folder.path)].write(source, self._about(work), rows)
+        following = iter(made)
+        return [next(following) if rows is None else rows for rows in kept]
 
     def _score_works(self, source: str, works: Sequence[_Work]) -> list[list[Score]]:
         """Rows per work; one batch per right answer holds the outputs of all runs."""
@@ -245,7 +246,7 @@ class Scorer:
             neutral = NeutralScorer(scorer, first, self._base_picture(first), outputs)
             how = neutral.compared, lambda: neutral.rows(cases)
         elif first.question == "effect":
-            truth, batch = self.truths.truth(first.effect, scorer.id), scorer.batch(outputs)
+            truth, batch = self.truths.truth(first.effect, scorer.id), scorer.batch(first.effect, outputs)
             how = lambda: scorer.compared(truth, outputs), lambda: scorer.rows(first.effect, cases, batch)
         else:
             turned = [replace(case, effect=case.second, second=case.effect) for case in cases]

@@ -41,6 +41,8 @@ NOT_FINITE = {
 
 METERED = 32
 """Outputs whose distances are computed at a time: more would fall out of the processor's cache."""
+TRIPS, TRIPS_SIDE = 4, 128
+"""Pictures that go through the VAE together, up to which side: always so many, so that no last digit depends on the others."""
 NO_PERCEPTUAL = "the world names no perceptual network"
 NO_CLIP = "the world names no CLIP"
 ALONE = "the suite has no other effect whose truth is known here"
@@ -63,9 +65,12 @@ class SourceScorer:
         self._leak: dict[Batch, Tensor] = {}
         self._leak_frames: dict[str, LeakFrame] = {}
 
-    def batch(self, outputs: Tensor) -> Batch:
-        """`outputs` (n, 3, H, W) in [0, 1] to ask `rows` about. The meter looks at all batches together, on first use."""
-        self._batches.append(Batch(outputs))
+    def batch(self, effect: str, outputs: Tensor) -> Batch:
+        """`outputs` (n, 3, H, W) in [0, 1], asked for `effect`, to ask `rows` about.
+
+        The meter looks at all batches together, on first use.
+        """
+        self._batches.append(Batch(effect, outputs))
         return self._batches[-1]
 
     def rows(self, effect: str, cases: Sequence[Case], batch: Batch) -> Iterator[Row]:
@@ -235,7 +240,7 @@ class SourceScorer:
             known = self.frame.truths
             pairs = {name: self.scorer.shown.composed(effect, name, self.id, known) for name in known}
             composed = {name: pictures for name, pictures in pairs.items() if pictures is not None}
-            self._leak_frames[effect] = self.scorer.meter.leak_frame(self.frame, effect, composed, self._returned(effect))
+            self._leak_frames[effect] = self.scorer.meter.leak_frame(self.frame, effect, composed, self._returned.get(effect))
         return self._leak_frames[effect]
 
     def leak(self, effect: str, batch: Batch) -> Tensor:
@@ -244,12 +249,18 @@ class SourceScorer:
             self._leak[batch] = self.scorer.meter.leak(self.leak_frame(effect), self.seen[batch])
         return self._leak[batch]
 
-    def _returned(self, effect: str) -> Tensor | None:
-        """The first draw of the truth of `effect` as the backbone's VAE returns it, at the side of the meter."""
-        if self.scorer.round_trip is None:
-            return None
-        found = self.scorer.round_trip([self._truth(effect).draws[0]])[0]
-        return None if found is None else self.small(to_tensor([found]))[0]
+    @cached_property
+    def _returned(self) -> dict[str, Tensor]:
+        """The first draw of the truth of every asked effect as the backbone's VAE returns it, at the side of the meter."""
+        asked = sorted({batch.effect for batch in self._batches if self._truth(batch.effect).known})
+        if self.scorer.round_trip is None or not asked:
+            return {}
+        firsts = [self._truth(effect).draws[0] for effect in asked]
+        size = TRIPS if self.scorer.world.resolution <= TRIPS_SIDE else 1
+        firsts += firsts[-1:] * (-len(firsts) % size)
+        found = [back for at in range(0, len(firsts), size) for back in self.scorer.round_trip(firsts[at : at + size])]
+        pictures = dict(zip(asked, found, strict=False))
+        return {effect: self.small(to_tensor([picture]))[0] for effect, picture in pictures.items() if picture is not None}
 
     # ---- what is known
 
@@ -267,8 +278,9 @@ class SourceScorer:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Batch:
-    """Outputs (n, 3, H, W) of one source with one right answer; by itself the key of what the source's scorer reads of it."""
+    """Outputs (n, 3, H, W) of one source, asked for `effect`; by itself the key of what the source's scorer reads of it."""
 
+    effect: str
     outputs: Tensor
 
 
@@ -287,11 +299,11 @@ def tensor(truth: Truth) -> Tensor:
 def column(name: str, cases: Sequence[Case], values: Values, other: str = "") -> Iterator[Row]:
     """One row per case; a reason instead of values gives unscored rows."""
     version = METRICS.get(name).version
-    for number, case in enumerate(cases):
-        if isinstance(values, str):
-            yield number, Score(case, name, version, math.nan, other, "unscored", values)
-            continue
-        value = float(f"{float(values[number]):.{DIGITS}g}")
+    if isinstance(values, str):
+        yield from ((number, Score(case, name, version, math.nan, other, "unscored", values)) for number, case in enumerate(cases))
+        return
+    for number, (case, exact) in enumerate(zip(cases, values.tolist(), strict=True)):
+        value = float(f"{exact:.{DIGITS}g}")
         if math.isfinite(value):
             yield number, Score(case, name, version, value, other)
         else:

@@ -90,6 +90,11 @@ class Shown:
         elsewhere = self._elsewhere(second)
         return None if elsewhere is None else elsewhere.composed(self._source(source), draws[second], draws[first][0])
 
+    def learn(self, effects: Sequence[str]) -> None:
+        """Read now what `draws` and `composed` will need of `effects` beyond a source, for all processes that begin later."""
+        for effect in effects:
+            self._elsewhere(effect)
+
     def learnt(self, effects: Sequence[str]) -> Learnt | None:
         """How those of `effects` are judged that have no known operator, and from how many answers; None if all have one."""
         counts = [self.truths.count(effect) for effect in effects if self.world.truth_kind(effect) != "operator"]

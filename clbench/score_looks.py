@@ -7,7 +7,7 @@ run faster on full batches; so what will be asked is prepared for all systems an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ from clbench.metrics.similarity import PerceptualNetwork, feature_distance
 Pair = tuple[Tensor, Tensor]
 """Outputs (n, 3, H, W) and what each of them is compared with (K, 3, H, W), in [0, 1]."""
 
-STREAMED, STREAMED_BYTES = 32, 2**29
-"""Outputs whose perceptual features are in memory at a time, and the bytes that those may take; the features of truths stay."""
+Groups = dict[tuple[bytes, ...], None]
+"""What an output is compared with, by digest: the truths of each question."""
 
 
 class Looks:
@@ -36,7 +36,7 @@ class Looks:
         """Compute the perceptual distances of all `pairs` together."""
         assert self.perceptual is not None
         pictures: dict[bytes, Tensor] = {}
-        wanted: dict[bytes, dict[tuple[bytes, ...], None]] = {}
+        wanted: dict[bytes, Groups] = {}
         for outputs, others in pairs:
             against = tuple(_keys(others))
             pictures |= dict(zip(against, others, strict=True))
@@ -44,15 +44,8 @@ class Looks:
                 if any((key, other) not in self._distances for other in against):
                     pictures.setdefault(key, output)
                     wanted.setdefault(key, {})[against] = None
-        self._keep({other: pictures[other] for groups in wanted.values() for group in groups for other in group})
-        fresh = [key for key in wanted if key not in self._features]
-        size = streamed(sum(layer.nbytes for layer in next(iter(self._features.values())))) if fresh else 1
-        for start in range(0, len(fresh), size):
-            keys = fresh[start : start + size]
-            layers = self.perceptual.features(torch.stack([pictures[key] for key in keys]))
-            for number, key in enumerate(keys):
-                self._compare(key, [layer[number : number + 1] for layer in layers], wanted[key])
-            del layers  # before the next ones are made
+        staying = dict.fromkeys(other for groups in wanted.values() for group in groups for other in group)
+        self._look(staying, pictures, wanted)
         for key in wanted:
             if key in self._features:
                 self._compare(key, self._features[key], wanted[key])
@@ -73,14 +66,23 @@ class Looks:
             self._embedded |= zip(fresh, self.clip.embed_image(torch.stack(list(fresh.values()))), strict=True)
         return torch.stack([self._embedded[key] for key in keys])
 
-    def _keep(self, others: dict[bytes, Tensor]) -> None:
+    def _look(self, staying: Iterable[bytes], pictures: Mapping[bytes, Tensor], wanted: Mapping[bytes, Groups]) -> None:
+        """Pass by pass, so that nothing is put together: features of truths stay, those of outputs are compared and pass by."""
         assert self.perceptual is not None
-        fresh = [key for key in others if key not in self._features]
-        size = rows_of_pass(others[fresh[0]]) if fresh else 1
-        for start in range(0, len(fresh), size):  # pass by pass, so that what is stacked later leaves no copy behind
-            keys = fresh[start : start + size]
-            layers = self.perceptual.features(torch.stack([others[key] for key in keys]))
-            self._features |= {key: [layer[n : n + 1] for layer in layers] for n, key in enumerate(keys)}
+        first = [key for key in staying if key not in self._features]
+        there = {*self._features, *first}
+        queue = first + [key for key in wanted if key not in there]
+        size = rows_of_pass(pictures[queue[0]]) if queue else 1
+        for start in range(0, len(queue), size):
+            keys, stay = queue[start : start + size], len(first) - start
+            layers = self.perceptual.features(torch.stack([pictures[key] for key in keys]))
+            for number, key in enumerate(keys):
+                own = [layer[number : number + 1] for layer in layers]
+                if number >= stay:
+                    self._compare(key, own, wanted[key])
+                else:  # what stays must not hold back the outputs of its pass
+                    self._features[key] = own if stay >= len(keys) else [layer.clone() for layer in own]
+            del layers, own  # before the next ones are made
 
     def _compare(self, key: bytes, features: list[Tensor], groups: Iterable[tuple[bytes, ...]]) -> None:
         for group in groups:
@@ -92,11 +94,6 @@ class Looks:
             self._distances |= {(key, other): value for other, value in zip(group, found, strict=True)}
 
 
-def streamed(each: int) -> int:
-    """How many outputs, with features of `each` bytes, are looked at together."""
-    return max(1, min(STREAMED, STREAMED_BYTES // max(1, each)))
-
-
 def _keys(images: Tensor) -> Sequence[bytes]:
     """A digest of each picture of `images` (n, 3, H, W)."""
-    return [hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=16).digest() for image in images]
+    return [hashlib.sha256(image.contiguous().numpy().data).digest() for image in images]

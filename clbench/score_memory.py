@@ -5,8 +5,8 @@ from __future__ import annotations
 import psutil
 import torch
 
+from clbench.encoders import rows_of_pass
 from clbench.metrics.similarity import PerceptualNetwork
-from clbench.score_looks import streamed
 
 PIXEL_BYTES = 27
 """Of an output: as it was read (3), as numbers (12), and once more where outputs are put together (12)."""
@@ -20,7 +20,8 @@ def expected(side: int, outputs: int, truths: int, perceptual: PerceptualNetwork
     What counts are the outputs and the perceptual features: those of truths stay, those of outputs pass by.
     """
     features = 0 if perceptual is None else int(_feature_bytes(perceptual) * (side / PROBE) ** 2)
-    return outputs * PIXEL_BYTES * side**2 + (truths + 2 * streamed(features)) * features
+    passing = 2 * rows_of_pass(torch.empty((3, side, side), device="meta"))
+    return outputs * PIXEL_BYTES * side**2 + (truths + passing) * features
 
 
 def free() -> int:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from threading import Thread
+from typing import Any, TypeVar
 
 import torch
 
+from clbench.registry import ClbenchError
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+ENDED = (
+    "a process that was scoring was ended from outside, as the system does where memory runs out; what is finished is kept, "
+    "and the same command goes on from there"
+)
+_adopted: tuple[Callable[[Any], Any], Sequence[Any]]
+"""In a copy: what it works on, as it was when the copy was made."""
 
 
 @contextmanager
@@ -28,13 +43,63 @@ def one_thread_each() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def in_order(work: Callable[[T], R], items: Sequence[T], workers: int) -> Generator[R]:
+def in_order(work: Callable[[T], R], items: Sequence[T], workers: int, copies: bool = False) -> Generator[R]:
     """What `work` makes of each of `items`, in their order, by `workers` threads beside each other.
 
-    Close it when it is left early: what was not begun is then dropped.
+    With `copies` by as many processes, each a copy of this one: it has everything that is open here, in the same memory
+    until one of them writes there, and never waits for another's Python. What `work` returns is pickled, what else it changes
+    is lost. Leave the loop early by closing it: what was not begun is then dropped. ClbenchError if a copy is killed.
     """
     if min(workers, len(items)) < 2:
         yield from map(work, items)
         return
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from pool.map(work, items)
+    if not copies:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(work, items)
+        return
+    try:
+        with _copies(workers, work, items) as pool:
+            yield from pool.map(_ask, range(len(items)))
+    except BrokenProcessPool:
+        raise ClbenchError(ENDED) from None
+
+
+def may_copy() -> bool:
+    """Whether processes can begin as copies of this one: on Linux, unless a GPU is open, which no copy may use."""
+    return sys.platform == "linux" and not torch.cuda.is_initialized()
+
+
+@contextmanager
+def _copies(workers: int, work: Callable[[T], R], items: Sequence[T]) -> Iterator[Executor]:
+    import cv2
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # a copy has none of this process's threads, and would wait for OpenCV's
+    try:
+        fork = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(workers, fork, initializer=_adopt, initargs=(work, items)) as pool:
+            yield pool
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _adopt(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    """The first thing that a copy does."""
+    global _adopted
+    _adopted = work, items
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one says what becomes of the work
+    torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A copy whose first process was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _ask(number: int) -> Any:
+    work, items = _adopted
+    return work(items[number])

@@ -24,12 +24,11 @@ class ScoreParts:
     def read(self, source: str, about: object) -> list[Score] | None:
         """The rows of `source`, or None if they are not there, torn, or made from something else."""
         try:
-            lines = self._file(source).read_text(encoding="utf-8").splitlines()
-            head = json.loads(lines[0])
-            if head != {"key": self.key, "about": hash_value(about), "rows": len(lines) - 1}:
+            head, rows = json.loads(self._file(source).read_text(encoding="utf-8"))
+            if head != {"key": self.key, "about": hash_value(about), "rows": len(rows)}:
                 return None
-            return [_score(json.loads(line)) for line in lines[1:]]
-        except (OSError, ValueError, IndexError, KeyError, TypeError):
+            return [_score(row) for row in rows]
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, source: str, about: object, scores: Sequence[Score]) -> None:
@@ -38,7 +37,7 @@ class ScoreParts:
         head = {"key": self.key, "about": hash_value(about), "rows": len(scores)}
         target = self._file(source)
         part = target.with_suffix(".part")
-        part.write_text("\n".join([json.dumps(head), *map(_line, scores)]) + "\n", encoding="utf-8")
+        part.write_text(json.dumps([head, [_row(score) for score in scores]], ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(part, target)
 
     def clear(self) -> None:
@@ -46,16 +45,16 @@ class ScoreParts:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self, source: str) -> Path:
-        return self.folder / f"{hash_value(source)[:24]}.jsonl"
+        return self.folder / f"{hash_value(source)[:24]}.json"
 
 
-def _line(score: Score) -> str:
+def _row(score: Score) -> list:
     case = score.case
     value = score.value if math.isfinite(score.value) else None
-    return json.dumps([
+    return [
         [case.effect, case.source, case.seed, case.steps, case.probe, case.second], score.metric, score.metric_version,
         value, score.other, score.status, score.reason,
-    ], ensure_ascii=False)  # fmt: skip
+    ]  # fmt: skip
 
 
 def _score(row: list) -> Score:

@@ -62,8 +62,9 @@ def check_score(score: Score) -> None:
         raise ClbenchError(f"score {score.metric} of {score.case.id} {wrong}")
 
 
-def _rows(scores: Iterable[Score], run: str, system: str, suite: str) -> list[dict[str, Any]]:
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+def _rows(scores: Iterable[Score], run: str, system: str, suite: str) -> list[tuple[Any, ...]]:
+    """One tuple per score, in the order of `COLUMNS`; sorted."""
+    rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for score in scores:
         check_score(score)
         case = score.case
@@ -73,12 +74,8 @@ def _rows(scores: Iterable[Score], run: str, system: str, suite: str) -> list[di
         if key in rows:
             about = f" (other = '{score.other}')" if score.other else ""
             raise ClbenchError(f"score {score.metric}{about} of {case.id} was given twice")
-        rows[key] = {
-            "schema": SCORE_SCHEMA, "run": run, "system": system, "suite": suite, "effect": case.effect,
-            "source": case.source, "seed": case.seed, "steps": case.steps, "probe": case.probe,
-            "second": case.second, "metric": score.metric, "metric_version": score.metric_version,
-            "other": score.other, "value": score.value, "status": score.status, "reason": score.reason,
-        }  # fmt: skip
+        asked = (case.effect, case.source, case.seed, case.steps, case.probe, case.second)
+        rows[key] = (SCORE_SCHEMA, run, system, suite, *asked, *what, score.value, score.status, score.reason)
     return [rows[key] for key in sorted(rows)]
 
 
@@ -101,7 +98,9 @@ def write_score_table(
     told = {COMPETING: sorted(competing), ENCODERS: dict(sorted((encoders or {}).items())), MADE_FROM: made_from}
     told[LEARNT] = asdict(learnt) if learnt is not None else {}
     schema = schema.with_metadata({key: json.dumps(value) for key, value in told.items() if value} or None)
-    table = pa.Table.from_pylist(rows, schema=schema)
+    columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)]
+    table = pa.Table.from_arrays(arrays, schema=schema)
     part = path.with_name(f".{path.name}.part")
     pq.write_table(table, part, compression="zstd", version="2.6")
     os.replace(part, path)

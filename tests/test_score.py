@@ -180,7 +180,8 @@ def test_scoring_again_alone_gives_the_same_bytes(scored, world, suite):
     assert runs["wrong-effect"].scores_file.read_bytes() == before["wrong-effect"]
 
 
-def test_workers_change_nothing(scored, world, suite, monkeypatch):
+@pytest.mark.parametrize("copies", [False, True])
+def test_workers_change_nothing(scored, world, suite, monkeypatch, copies):
     import clbench.score as room
 
     _, runs, _ = scored
@@ -188,7 +189,13 @@ def test_workers_change_nothing(scored, world, suite, monkeypatch):
     threads = torch.get_num_threads()
     workers: list[int] = []
     plain = room.in_order
-    monkeypatch.setattr(room, "in_order", lambda work, items, count: workers.append(count) or plain(work, items, 3 - threads))
+    monkeypatch.setattr(room, "may_copy", lambda: copies)
+
+    def counted(work, items, count, copies):
+        workers.append(count)
+        return plain(work, items, 2, copies)
+
+    monkeypatch.setattr(room, "in_order", counted)
     score_runs(list(reversed(runs.values())), world, suite)
     assert workers == [threads] and torch.get_num_threads() == threads
     assert {name: run.scores_file.read_bytes() for name, run in runs.items()} == before
@@ -213,6 +220,7 @@ def test_the_backbone_is_opened_before_the_workers_begin(scored, world, suite, m
     opened_by = []
     monkeypatch.setattr("clbench.score.round_trip_of", lambda world: opened_by.append(threading.current_thread()))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr("clbench.score.may_copy", lambda: False)
     scorer = Scorer(world, suite)
     scorer.score([RunFolder.open(scored[1]["truth"].path)])
     assert opened_by == [threading.main_thread()]
@@ -228,6 +236,7 @@ def test_the_network_sees_each_distinct_picture_of_a_source_once(scored, world, 
         return plain(self, images)
 
     monkeypatch.setattr(LpipsNetwork, "features", counting)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     score_runs(list(runs.values()), world, suite)
     truths = 2 * sum(8 if world.effect(effect).random else 1 for effect in EFFECTS)
     assert len(seen) == len(set(seen)) < truths + sum(len(run.read_edits()) for run in runs.values())
@@ -235,13 +244,14 @@ def test_the_network_sees_each_distinct_picture_of_a_source_once(scored, world, 
 
 def test_a_stopped_scoring_goes_on(tmp_path, world, suite, monkeypatch):
     run = make_run(tmp_path / "truth", world, suite, "truth")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
 
     def stop(_run, done, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         score_runs([run], world, suite, stop)
-    assert len(list((run.path / FOLDER).glob("*.jsonl"))) == 1
+    assert len(list((run.path / FOLDER).glob("*.json"))) == 1
     import clbench.score as room
 
     made: list[str] = []
@@ -293,7 +303,7 @@ def test_parts_count_only_for_what_they_were_made_of(tmp_path):
     kept = parts.read("s", ["x"])
     assert kept is not None and kept[0] == rows[0] and math.isnan(kept[1].value) and kept[1].case == rows[1].case
     assert parts.read("s", ["y"]) is None and ScoreParts(tmp_path, ["key", 2]).read("s", ["x"]) is None
-    file = next((tmp_path / FOLDER).glob("*.jsonl"))
+    file = next((tmp_path / FOLDER).glob("*.json"))
     file.write_text(file.read_text()[:-20])
     assert parts.read("s", ["x"]) is None
     parts.clear()

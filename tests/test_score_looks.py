@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import threading
-import time
 import weakref
-from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from clbench import score_looks, score_memory
+from clbench import score_memory
 from clbench.metrics.similarity import perceptual_distance
-from clbench.score_looks import STREAMED, Looks
-from clbench.score_order import in_order, one_thread_each
+from clbench.score_looks import Looks
 
 
 class Toy:
@@ -41,7 +37,7 @@ def pictures(count: int, seed: int = 0) -> torch.Tensor:
 
 def test_distances_are_those_of_the_network():
     network = Toy()
-    outputs, others = pictures(STREAMED + 5), pictures(3, 1)
+    outputs, others = pictures(37), pictures(3, 1)
     found = Looks(network, None).distances(outputs, others)
     wanted = torch.stack([perceptual_distance(Toy(), outputs, other.expand_as(outputs)) for other in others], 1)
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7)
@@ -77,32 +73,30 @@ class Counted(Toy):
         return layers
 
 
-def test_large_pictures_pass_by_in_small_numbers_and_nothing_changes(monkeypatch):
-    outputs, others = pictures(STREAMED + 9), pictures(3, 1)
-    whole, few = Counted(), Counted()
-    wanted = Looks(whole, None).distances(outputs, others)
-    assert whole.calls == [3, STREAMED, 9]
-    each = sum(layer.nbytes for layer in Toy().features(outputs[:1]))
-    monkeypatch.setattr(score_looks, "STREAMED_BYTES", 5 * each)
-    found = Looks(few, None).distances(outputs, others)
-    assert torch.equal(found, wanted)
-    assert few.calls == [3, *[5] * 8, 1] and few.alive == [0, 1, *[0] * 8]  # neither a second copy of truths nor outputs before
-    monkeypatch.setattr(score_looks, "STREAMED_BYTES", 1)
-    assert torch.equal(Looks(Toy(), None).distances(outputs, others), wanted)
-
-
-def test_truths_are_looked_at_pass_by_pass():
-    network, large = Counted(), torch.rand((3, 3, 300, 300), generator=torch.Generator().manual_seed(0))
-    Looks(network, None).distances(pictures(1), pictures(19, 1))
-    assert network.calls == [8, 8, 3, 1]
+def test_pictures_pass_by_and_neither_outputs_nor_second_copies_of_truths_stay():
+    outputs, others = pictures(13), pictures(3, 1)
     network = Counted()
-    Looks(network, None).distances(large[:1], large)
-    assert network.calls == [2, 1]
+    looks = Looks(network, None)
+    looks.distances(outputs, others)
+    assert network.calls == [8, 8] and network.alive == [0, 0]  # three truths and thirteen outputs fill two passes
+    assert sum(layer.nbytes for layers in looks._features.values() for layer in layers) == 3 * 4 * (3 * 4 * 8 + 8 * 8)
+    network = Counted()
+    Looks(network, None).distances(pictures(1), pictures(19, 1))
+    assert network.calls == [8, 8, 4]
+
+
+def test_large_pictures_pass_by_in_small_numbers_and_nothing_changes():
+    large = torch.rand((5, 3, 300, 300), generator=torch.Generator().manual_seed(0))
+    network = Counted()
+    found = Looks(network, None).distances(large[2:], large[:3])
+    assert network.calls == [2, 2, 1]
+    alone = [Looks(Toy(), None).distances(one[None], large[:3]) for one in large[2:]]
+    torch.testing.assert_close(found, torch.cat(alone), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(("free", "workers"), [(10**12, 6), (3.5, 3), (0.2, 1)])
 def test_workers_fit_into_the_free_memory(monkeypatch, free, workers):
-    each = 512**2 * (27 * 10 + 4 * (1.5 + 1) * (7 + 2 * STREAMED))  # numbers of a picture's features: half of it, and its grey
+    each = 512**2 * (27 * 10 + 4 * (1.5 + 1) * (7 + 2 * 1))  # numbers of a picture's features: half of it, and its grey
     monkeypatch.setattr(score_memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=int(free * each)))
     found, there = score_memory.expected(512, 10, 7, Toy()), score_memory.free()
     assert found == each and score_memory.fitting(6, found, there) == workers
@@ -122,34 +116,3 @@ def test_what_was_not_prepared_is_computed():
     looks.prepare([(outputs[:2], outputs[2:3])])
     wanted = perceptual_distance(Toy(), outputs[:3], outputs[3:].expand(3, -1, -1, -1))
     torch.testing.assert_close(looks.distances(outputs[:3], outputs[3:])[:, 0], wanted)
-
-
-@pytest.mark.parametrize("workers", [1, 2, 5])
-def test_results_come_in_order(workers):
-    def slow_first(number):
-        time.sleep(0.02 / (1 + number))
-        return number, torch.get_num_threads() if workers > 1 else 1
-
-    with one_thread_each():
-        assert list(in_order(slow_first, range(7), workers)) == [(number, 1) for number in range(7)]
-
-
-def test_what_was_not_begun_is_dropped():
-    begun: list[int] = []
-
-    def work(number):
-        begun.append(number)
-        time.sleep(0.02)
-
-    with closing(in_order(work, range(50), 2)) as results:
-        next(results)
-    assert len(begun) < 10 and not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
-
-
-def test_an_error_of_a_worker_is_raised():
-    def work(number):
-        if number == 1:
-            raise ValueError("one")
-
-    with pytest.raises(ValueError, match="one"):
-        list(in_order(work, range(4), 2))

@@ -12,6 +12,7 @@ import torch
 
 from clbench.backbones import RoundTrip
 from clbench.backbones.common import opened, pick_device, set_threads, to_uint8, to_vae
+from clbench.metrics.winograd import quickened
 from clbench.world import BackboneTable
 
 
@@ -49,5 +50,7 @@ def open_vae(folder: Path, table: BackboneTable) -> RoundTrip:
 
     video = table.kind == "qwen-image-edit"
     set_threads()
-    vae = opened(AutoencoderKLQwenImage if video else AutoencoderKL, folder / "vae", table)
-    return VaeRoundTrip(vae.eval().to(pick_device(table.device)), video, table.batch)
+    vae = opened(AutoencoderKLQwenImage if video else AutoencoderKL, folder / "vae", table).eval().to(pick_device(table.device))
+    if not video and vae.device.type == "cpu" and vae.dtype == torch.float32:
+        quickened(vae).to(memory_format=torch.channels_last)
+    return VaeRoundTrip(vae, video, table.batch)

@@ -16,6 +16,7 @@ from clbench.encoders.common import (
     require_package,
 )
 from clbench.hashing import file_digest
+from clbench.metrics.winograd import quickened
 from clbench.registry import ClbenchError, suggestion
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class LpipsNetwork:
 
     def __init__(self, model: nn.Module, card: EncoderCard, device: str) -> None:
         self.card, self.device = card, device
-        self.model = channels_last(frozen(model, device))
+        self.model = channels_last(frozen(quickened(model) if device == "cpu" else model, device))
         self.roots = [_root_weights(line, card.name) for line in model.lins]  # type: ignore[union-attr,arg-type]
 
     def features(self, images: Tensor) -> list[Tensor]:

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from clbench.metrics.draws import Candidate, candidate_of, judged_by_others
+from clbench.metrics.draws import Candidate, Levels, candidate_of, judged_by_others
 from clbench.metrics.features import FeatureSpace, Layout
 from clbench.metrics.nuisance import apply_nuisance
 from clbench.metrics.readings import Mixture, inner_products, left_out_products, mixture_of, together
@@ -28,7 +28,6 @@ from clbench.metrics.whitening import (
     TANGENTS,
     NoiseModel,
     channel_means,
-    channel_shares,
     pool_channels,
     project_out,
     tangents_of,
@@ -48,8 +47,6 @@ ADDED_DRAWS = 8
 """Draws of a random effect that are averaged for its added direction."""
 AT_ONCE = 8
 """Draws whose readings are computed together: more would need too much memory with many effects."""
-NOISE_LEVELS = torch.logspace(-0.6, 5, 225, dtype=torch.float64)
-"""Noise variances that a distance tries, from 1/4 of the nuisance on, in steps of 6 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +85,9 @@ class LeakFrame:
     """Leak directions around the truth of one asked effect of one source.
 
     `forms` are the directions of the other effects `others`: added, composed. A composed form that nobody knows is zero. `own`
-    are the directions along which the asked effect itself may be weak or strong. `baseline` is the largest reading of clean
-    answers, made from the truth by nuisance and by its other draws.
+    are the directions along which the asked effect itself may be weak or strong. What `clean` answers (a of them, made from the
+    truth by nuisance) read is no leak, nor is what is below `baseline`, the largest reading of such answers to a random effect,
+    each of which only the other draws know.
     """
 
     asked: str
@@ -98,6 +96,7 @@ class LeakFrame:
     change: Float[Tensor, " d"]
     forms: Float[Tensor, "2 j d"]
     own: Float[Tensor, "o d"]
+    clean: Float[Tensor, "a d"]
     baseline: Float[Tensor, " j"]
 
 
@@ -184,8 +183,9 @@ class BleedingMeter:
         own = [change, first[asked], *([second[asked]] if asked in second else [])]
         if returned is not None:
             own.append(self.see(returned[None])[0] - features[0][0])
-        clean = LeakFrame(asked, others, candidate, change, forms, torch.stack(own), forms.new_zeros(len(others)))
-        return replace(clean, baseline=self._baseline(clean, frame, returned)) if others else clean
+        nothing_clean = features[0][:0], forms.new_zeros(len(others))
+        made = LeakFrame(asked, others, candidate, change, forms, torch.stack(own), *nothing_clean)
+        return self._with_clean_answers(made, frame, returned) if others else made
 
     def leak(self, frame: LeakFrame, seen: Float[Tensor, "n d"]) -> Float[Tensor, "n j"]:
         """Leak of `frame.others` into outputs `seen`; 0 where nothing significant is found.
@@ -196,8 +196,9 @@ class BleedingMeter:
         """
         if not frame.others:
             return seen.new_zeros(len(seen), 0)
-        readings = self._readings(frame, seen)
-        return torch.where(readings > frame.baseline, readings, torch.zeros_like(readings))
+        readings, clean = self._readings(frame, torch.cat([seen, frame.clean])).split([len(seen), len(frame.clean)])
+        baseline = torch.cat([frame.baseline[None], clean]).amax(0)
+        return torch.where(readings > baseline, readings, torch.zeros_like(readings))
 
     def dose(self, frame: LeakFrame, seen: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Response of the asked effect itself: 0 for the untouched source, 1 for its truth."""
@@ -237,14 +238,14 @@ class BleedingMeter:
         found = mixture.doses(sizes[:, None]).unflatten(0, (-1, 1 + count))
         return torch.maximum(found[:, 0], WINDOW_AREA * found[:, 1:].amax(1))
 
-    def _baseline(self, clean: LeakFrame, frame: SourceFrame, returned: Float[Tensor, "3 h w"] | None) -> Float[Tensor, " j"]:
-        """The largest readings of right answers under nuisance; each draw of a random effect is judged by the others."""
-        truths = frame.truths[clean.asked]
+    def _with_clean_answers(self, made: LeakFrame, frame: SourceFrame, returned: Float[Tensor, "3 h w"] | None) -> LeakFrame:
+        """`made` with right answers under nuisance; each draw of a random effect is judged by the others."""
+        truths = frame.truths[made.asked]
         if len(truths) > 1:
-            draws = frame.draws[frame.labels.index(clean.asked)]
-            return self._left_out_readings(clean, draws, self._noisy(truths, clean.asked)).amax(0)
+            draws = frame.draws[frame.labels.index(made.asked)]
+            return replace(made, baseline=self._left_out_readings(made, draws, self._noisy(truths, made.asked)).amax(0))
         known = truths if returned is None else torch.cat([truths, returned[None]])
-        return self._readings(clean, self._noisy(known.repeat(CLEAN_ANSWERS // len(known), 1, 1, 1), clean.asked)).amax(0)
+        return replace(made, clean=self._noisy(known.repeat(CLEAN_ANSWERS // len(known), 1, 1, 1), made.asked))
 
     def _noisy(self, answers: Float[Tensor, "k 3 h w"], asked: str) -> Float[Tensor, "k d"]:
         return self.see(apply_nuisance(answers, [seed_from("clean answer", asked, n) for n in range(len(answers))]))
@@ -258,7 +259,7 @@ class BleedingMeter:
         for number, (candidate, drawn) in enumerate(zip(candidates, draws, strict=True)):
             if len(drawn) > 1:
                 deviation, across = judged_by_others(drawn, candidate.tangents[:TANGENTS])
-                spread[number] = _lengths(deviation, across, candidate.variance, layout).max()
+                spread[number] = _lengths(deviation, across, candidate.levels, layout).max()
         limits = self.thresholds
         return torch.maximum(limits.reach * reach, limits.spread * spread).clamp_min(limits.nuisance)
 
@@ -280,17 +281,15 @@ def distances(whitened: Float[Tensor, "n d"], candidate: Candidate, layout: Layo
     a candidate with a single draw the distance is the root mean square of the deviation.
     """
     deviation = whitened - candidate.centre
-    return _lengths(deviation, project_out(deviation, candidate.tangents), candidate.variance, layout)
+    return _lengths(deviation, project_out(deviation, candidate.tangents), candidate.levels, layout)
 
 
 def _lengths(
-    deviation: Float[Tensor, "n d"], across: Float[Tensor, "n d"], variance: Float[Tensor, " d"], layout: Layout
+    deviation: Float[Tensor, "n d"], across: Float[Tensor, "n d"], levels: Levels, layout: Layout
 ) -> Float[Tensor, " n"]:
     """The distances of deviations of which `across` is left beside the tangents."""
     along = (across * (deviation - across)).mean(1, keepdim=True)  # the price of the moves along the tangents
-    energy, share = channel_means(across**2, layout) + along, channel_shares(layout)
-    spread = NOISE_LEVELS[:, None] + channel_means(variance, layout)
-    likelihood = energy @ (share / spread).T + spread.log() @ share
+    likelihood = (channel_means(across**2, layout) + along) @ levels.weights + levels.price
     return (likelihood.amin(1) / 2 - 0.5).exp()
 
 

@@ -13,29 +13,50 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from clbench.metrics.features import Layout
-from clbench.metrics.whitening import channel_means
+from clbench.metrics.whitening import channel_means, channel_shares
 
 SMALLEST_VARIANCE = 0.01
 """Added to every estimate; the variance of nuisance is 1."""
+NOISE_LEVELS = torch.logspace(-0.6, 5, 225, dtype=torch.float64)
+"""Noise variances that a distance tries, from 1/4 of the nuisance on, in steps of 6 %."""
 LEAST_SCATTER = 1e-3
 """Scatter of log variances that chance does not explain, below which a channel counts as level."""
 
 
 @dataclass(frozen=True, slots=True)
+class Levels:
+    """Mean negative log likelihoods at each of L noise levels: channel energies times `weights`, plus `price`."""
+
+    weights: Float64[Tensor, "c L"]
+    price: Float64[Tensor, " L"]
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """One right answer in whitened features: its `centre`, the `variance` of new draws, and free `tangents`."""
+    """One right answer in whitened features: its `centre`, the `variance` of new draws, and free `tangents`.
+
+    `levels` follow from the variance, and are asked for again and again.
+    """
 
     centre: Float[Tensor, " d"]
     variance: Float[Tensor, " d"]
     tangents: Float[Tensor, "t d"]
+    levels: Levels
 
 
 def candidate_of(draws: Float[Tensor, "k d"], tangents: Float[Tensor, "t d"], layout: Layout) -> Candidate:
     """The right answer with these draws and the picture's own `tangents`; draws differ freely along themselves."""
     if len(draws) == 1:
-        return Candidate(draws[0], torch.zeros_like(draws[0]), tangents)
-    centre = draws.mean(0)
-    return Candidate(centre, left_variance(draws, layout), torch.cat([tangents, draws - centre]))
+        nothing = torch.zeros_like(draws[0])
+        return Candidate(draws[0], nothing, tangents, levels_of(nothing, layout))
+    centre, variance = draws.mean(0), left_variance(draws, layout)
+    return Candidate(centre, variance, torch.cat([tangents, draws - centre]), levels_of(variance, layout))
+
+
+def levels_of(variance: Float[Tensor, " d"], layout: Layout) -> Levels:
+    """The noise levels of draws with this `variance`, pooled by channel."""
+    share, spread = channel_shares(layout), NOISE_LEVELS[:, None] + channel_means(variance, layout)
+    return Levels((share / spread).T, spread.log() @ share)
 
 
 def others_of_each(count: int) -> Float64[Tensor, "k k-1 k"]:

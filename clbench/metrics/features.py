@@ -68,7 +68,7 @@ class HandMade:
         return hand_features(images)
 
 
-CHUNK = 32  # pictures at a time: larger batches fall out of the processor's cache and run slower
+CHUNK = 12  # pictures at a time: larger batches fall out of the processor's cache and run slower
 
 
 def hand_features(images: Float[Tensor, "n 3 h w"]) -> Float32[Tensor, "n d"]:
@@ -154,24 +154,25 @@ def _energies(opponent: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n energies c
 
 
 def _slopes(wide: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c h-2 w-2"], Float[Tensor, "n c h-2 w-2"]]:
-    """Half central differences along x and y of pictures with a border of one pixel."""
-    return (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2]) / 2, (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]) / 2
+    """Differences of the neighbours along x and y, of pictures with a border of one pixel."""
+    return wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2], wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]
 
 
 def _diagonals(wide: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c h-2 w-2"], Float[Tensor, "n c h-2 w-2"]]:
     """The same along both diagonals, falling and rising."""
-    return (wide[..., 2:, 2:] - wide[..., :-2, :-2]) / 2, (wide[..., 2:, :-2] - wide[..., :-2, 2:]) / 2
+    return wide[..., 2:, 2:] - wide[..., :-2, :-2], wide[..., 2:, :-2] - wide[..., :-2, 2:]
 
 
 def _laplace(images: Float[Tensor, "n c h w"], wide: Float[Tensor, "n c h+2 w+2"]) -> Float[Tensor, "n c h w"]:
-    """Half the Laplacian of `images`, which are `wide` without its border."""
+    """The Laplacian of `images`, which are `wide` without its border."""
     north, south, west, east = wide[..., :-2, 1:-1], wide[..., 2:, 1:-1], wide[..., 1:-1, :-2], wide[..., 1:-1, 2:]
-    return 2 * images - (north + south + east + west) / 2
+    return 4 * images - (north + south + east + west)
 
 
 def _cell_energy(response: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c cells cells"]:
+    """Root mean square of half of `response` in each cell."""
     # the floor keeps the root's slope finite where a cell is flat, so that noise there is not blown up
-    return (F.adaptive_avg_pool2d(response**2, CELLS) + ENERGY_FLOOR**2).sqrt()
+    return (F.adaptive_avg_pool2d(response**2, CELLS) / 4 + ENERGY_FLOOR**2).sqrt()
 
 
 def _histograms(opponent: Float[Tensor, "n 3 h w"]) -> Float32[Tensor, "n 3 bins"]:
@@ -180,7 +181,7 @@ def _histograms(opponent: Float[Tensor, "n 3 h w"]) -> Float32[Tensor, "n 3 bins
     width = opponent.new_tensor([1.0, 1.6, 1.6]).view(1, 3, 1)
     place = ((opponent.flatten(2) - low) / width).clamp(0, 1) * (BINS - 1)
     lower = place.floor().clamp(max=BINS - 2)
-    first = (lower.long() + BINS * torch.arange(len(opponent) * 3).view(-1, 3, 1)).flatten()
+    first = (lower.int() + BINS * torch.arange(len(opponent) * 3, dtype=torch.int32).view(-1, 3, 1)).flatten()
     bins = len(opponent) * 3 * BINS
     upper = torch.bincount(first, (place - lower).double().flatten(), minlength=bins).view(-1, 3, BINS)
     counts = torch.bincount(first, minlength=bins).view(-1, 3, BINS) - upper

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from clbench.types import seed_from
@@ -55,31 +54,57 @@ def apply_nuisance(
         return images
     draws = [_draw(image, seed, size) for image, seed in zip(images, seeds, strict=True)]
     blur, shift, gain, offset, noise = (torch.stack(parts) for parts in zip(*draws, strict=True))
-    moved = blur_by(shift_by(images, shift), blur)
-    return (moved * (1 + gain) + offset + noise).clamp(0, 1)
+    height, width = images.shape[2:]
+    down, across = _blurs(height, blur) @ _shifts(height, shift[:, 1]), _blurs(width, blur) @ _shifts(width, shift[:, 0])
+    return (_along(images, down, across) * (1 + gain) + offset + noise).clamp(0, 1)
 
 
 def shift_by(images: Float[Tensor, "n 3 h w"], shift: Float[Tensor, "n 2"]) -> Float[Tensor, "n 3 h w"]:
     """`images` moved by `shift` pixels (x, y): bicubic, the border is reflected."""
-    count, _, height, width = images.shape
-    theta = torch.eye(2, 3, dtype=images.dtype).repeat(count, 1, 1)
-    theta[:, :, 2] = -2 * shift.to(images.dtype) / torch.tensor([width, height], dtype=images.dtype)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    height, width = images.shape[2:]
+    return _along(images, _shifts(height, shift[:, 1]), _shifts(width, shift[:, 0]))
 
 
 def blur_by(images: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
     """`images` under Gaussians of standard deviation `sigma` pixels, border replicated."""
-    count, channels, height, width = images.shape
+    height, width = images.shape[2:]
+    return _along(images, _blurs(height, sigma), _blurs(width, sigma))
+
+
+def _along(
+    images: Float[Tensor, "n c h w"], down: Float64[Tensor, "n h h"], across: Float64[Tensor, "n w w"]
+) -> Float[Tensor, "n c h w"]:
+    """Both axes of each picture under its matrices: small products, several times faster than sampling and convolving."""
+    return down[:, None].to(images.dtype) @ images @ across[:, None].to(images.dtype).mT
+
+
+def _shifts(side: int, shift: Float[Tensor, " n"]) -> Float64[Tensor, "n {side} {side}"]:
+    """A line of `side` pixels moved by `shift`, as matrices: Keys' cubic convolution (1981) with a = -3/4, as torch has it."""
+    place = torch.arange(side) - shift.double()[:, None]
+    first = place.floor()
+    away = ((place - first)[..., None] - torch.arange(-1, 3)).abs()
+    near = (1.25 * away - 2.25) * away**2 + 1
+    far = -0.75 * (((away - 5) * away + 8) * away - 4)
+    pixel = (first[..., None].long() + torch.arange(-1, 3)).remainder(2 * side)
+    pixel = torch.where(pixel < side, pixel, 2 * side - 1 - pixel)
+    return _matrices(side, pixel, torch.where(away <= 1, near, far))
+
+
+def _blurs(side: int, sigma: Float[Tensor, " n"]) -> Float64[Tensor, "n {side} {side}"]:
+    """A line of `side` pixels under Gaussians, as matrices."""
     reach = max(4, math.ceil(3 * float(sigma.max())))
-    offsets = torch.arange(-reach, reach + 1, dtype=images.dtype)
-    kernel = torch.exp(-0.5 * (offsets[None] / sigma.to(images.dtype)[:, None].clamp_min(1e-3)) ** 2)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
-    flat = images.reshape(1, count * channels, height, width)
-    flat = F.pad(flat, (reach, reach, reach, reach), mode="replicate")
-    flat = F.conv2d(flat, kernel[:, None, :, None], groups=count * channels)
-    flat = F.conv2d(flat, kernel[:, None, None, :], groups=count * channels)
-    return flat.reshape(images.shape)
+    offsets = torch.arange(-reach, reach + 1)
+    kernel = torch.exp(-0.5 * (offsets / sigma.double()[:, None].clamp_min(1e-3)) ** 2)
+    pixel = (torch.arange(side)[:, None] + offsets).clamp(0, side - 1)
+    weight = (kernel / kernel.sum(1, keepdim=True))[:, None]
+    return _matrices(side, pixel.expand(len(sigma), -1, -1), weight.expand(-1, side, -1))
+
+
+def _matrices(
+    side: int, pixel: Int[Tensor, "n {side} taps"], weight: Float64[Tensor, "n {side} taps"]
+) -> Float64[Tensor, "n {side} {side}"]:
+    """Matrices whose row p takes `pixel` with `weight` for place p."""
+    return torch.zeros((len(pixel), side, side), dtype=torch.float64).scatter_add_(2, pixel, weight)
 
 
 def _draw(

@@ -36,7 +36,7 @@ def feature_distance(
     features: Sequence[Float[Tensor, "#n _c _h _w"]], others: Sequence[Float[Tensor, "#n _c _h _w"]]
 ) -> Float[Tensor, " n"]:
     """The same from features that are at hand, so that a truth is computed once; one picture may meet many."""
-    layers = [(a - b).pow(2).sum(1).mean((1, 2)) for a, b in zip(features, others, strict=True)]
+    layers = [(a - b).square_().sum((1, 2, 3)) / (a.shape[2] * a.shape[3]) for a, b in zip(features, others, strict=True)]
     return torch.stack(layers).sum(0)
 
 

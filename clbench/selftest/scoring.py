@@ -120,7 +120,7 @@ def _scored(
     scorer: SourceScorer, effect: str, groups: Sequence[tuple[Sequence[Case], Sequence[np.ndarray]]]
 ) -> dict[tuple[int, str, str], float]:
     """Value by seed, metric and other, each group of cases in a batch of its own; text answers count by their name."""
-    batches = [scorer.batch(to_tensor(pictures)) for _, pictures in groups]
+    batches = [scorer.batch(effect, to_tensor(pictures)) for _, pictures in groups]
     found = {}
     with torch.inference_mode():
         for (cases, _), batch in zip(groups, batches, strict=True):

@@ -1,11 +1,13 @@
 """How fast pictures are scored: every per-case metric of a shipped suite in the tiny world, with processor time and memory.
 
     python tests/benchmarks/scoring.py [--cases 5000] [--suite bleeding] [--effects 8] [--workers 2] [--keep FOLDER] [--profile]
+        [--memory]
 
 Runs are made first and are not part of the time: those of the suite's systems and controls. Controls make the pictures that
 they always make; systems, which need adapters, are made up: right answers as a model would return them, some too weak, some
 mixed with another effect. A case is one picture of one system; what is known of a source is shared by all systems, as in
-every run of the suite. With --keep the pictures are used again.
+every run of the suite. With --keep the pictures are used again. --profile looks at one worker, in this process. --memory
+looks twice a second at what all processes hold, which takes time of its own: rates are then too low.
 """
 
 from __future__ import annotations
@@ -15,17 +17,19 @@ import cProfile
 import itertools
 import os
 import pstats
-import resource
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from threading import Event, Thread
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
 import numpy as np  # noqa: E402
+import psutil  # noqa: E402
 import torch  # noqa: E402
 
 from clbench import results  # noqa: E402
@@ -107,17 +111,39 @@ def picture(world: World, suite: Suite, name: str, case: Case) -> np.ndarray:
 
 
 def processor_seconds() -> float:
-    """Of all threads of this process."""
+    """Of all threads of this process and of the copies that have ended."""
     times = os.times()
-    return times.user + times.system
+    return times.user + times.system + times.children_user + times.children_system
 
 
-def peak_memory() -> float:
-    """Resident, in MB of 10^6 bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+class Memory:
+    """The most that this process and its copies held at once, in MB of 10^6 bytes; what they share counts once."""
+
+    def __init__(self) -> None:
+        self.most, self._over = held(), Event()
+        self._thread = Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def end(self) -> float:
+        self._over.set()
+        self._thread.join()
+        return self.most
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.5):
+            self.most = max(self.most, held())
 
 
-def measure(runs: list[RunFolder], world: World, suite: Suite, workers: int, profile: bool) -> None:
+def held() -> float:
+    """By this process and its copies now, in MB of 10^6 bytes."""
+    total, own = 0, psutil.Process()
+    for process in (own, *own.children()):
+        with suppress(psutil.Error):  # a copy may just have ended
+            total += process.memory_full_info().pss
+    return total / 1e6
+
+
+def measure(runs: list[RunFolder], world: World, suite: Suite, workers: int, profile: bool, memory: bool) -> None:
     """Score once; print rates, processor time and memory, and what took longest if asked."""
     profiler = cProfile.Profile()
     marks = [(time.perf_counter(), processor_seconds())]
@@ -125,8 +151,8 @@ def measure(runs: list[RunFolder], world: World, suite: Suite, workers: int, pro
     _ = scorer.meter
     import_module("pandas")  # which writes the tables; its import is no part of scoring
     marks.append((time.perf_counter(), processor_seconds()))
-    opened_memory = peak_memory()
     torch.set_num_threads(workers)
+    watch = Memory() if memory else None
     if profile:
         profiler.enable()
     scorer.score(runs)
@@ -141,7 +167,8 @@ def measure(runs: list[RunFolder], world: World, suite: Suite, workers: int, pro
     print(f"opening and calibration: {opened:.1f} s, {opened_busy:.1f} s of processor time")
     print(f"scoring: {scored:.1f} s = {cases / scored:.0f} cases/s")
     print(f"         {busy:.1f} s of processor time = {cases / busy:.0f} cases for each second of one core")
-    print(f"peak memory {peak_memory():.0f} MB, {opened_memory:.0f} MB of it before the first picture was scored")
+    if watch:
+        print(f"at most {watch.end():.0f} MB held at once")
     if profile:
         pstats.Stats(profiler).sort_stats("tottime").print_stats(30)
         pstats.Stats(profiler).sort_stats("cumulative").print_stats(60)
@@ -155,13 +182,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--memory", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     world = load_world("tiny")
     suite = enlarged(world, asked.suite, asked.effects, asked.cases)
     with tempfile.TemporaryDirectory() as scratch:
         runs = made_up(asked.keep or Path(scratch), world, suite)
-        measure(runs, world, suite, asked.workers, asked.profile)
+        measure(runs, world, suite, 1 if asked.profile else asked.workers, asked.profile, asked.memory)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from metric_toys import picture
 from scipy.optimize import nnls
 
@@ -69,6 +70,18 @@ def test_shift_and_blur_do_what_they_say():
 
     blurred = blur_by(dot, torch.tensor([1.3]))
     assert np.abs(blurred[0, 0].numpy() - gaussian_filter(dot[0, 0].numpy(), 1.3, truncate=4)).max() < 2e-3
+
+
+@pytest.mark.parametrize("shift", [(0.3, -0.7), (2.5, 0.0), (-4.0, 3.2), (-40.0, 55.5)])
+def test_a_shift_is_that_of_torch(shift):
+    """Its bicubic sampler with a reflected border, also far beyond the border."""
+    images = torch.rand((2, 3, 20, 33), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    moves = torch.tensor([shift, (0.1, 0.2)], dtype=torch.float64)
+    theta = torch.eye(2, 3, dtype=torch.float64).repeat(2, 1, 1)
+    theta[:, :, 2] = -2 * moves / torch.tensor([33, 20])
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    wanted = F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    torch.testing.assert_close(shift_by(images, moves), wanted, rtol=0, atol=1e-12)
 
 
 def test_projection_agrees_with_the_inverse_of_the_covariance():
