@@ -62,7 +62,6 @@ class SourceScorer:
         self.image = to_tensor([scorer.truths.source(source)])
         self.looks = Looks(scorer.encoders.perceptual, scorer.encoders.clip)
         self._batches: list[Batch] = []
-        self._leak: dict[Batch, Tensor] = {}
         self._leak_frames: dict[str, LeakFrame] = {}
 
     def batch(self, effect: str, outputs: Tensor) -> Batch:
@@ -180,7 +179,7 @@ class SourceScorer:
         if names & {"leak_total", "dose"}:
             dose = meter.dose(self.leak_frame(effect), self.seen[batch])
             alone = not self.leak_frame(effect).others
-            found |= {"leak_total": ALONE if alone else self.leak(effect, batch).sum(1), "dose": dose}
+            found |= {"leak_total": ALONE if alone else self.leak[batch].sum(1), "dose": dose}
         return {name: found[name] for name in names}
 
     def _pairs(self, effect: str, truth: Truth, cases: Sequence[Case], batch: Batch, wanted: set[str]) -> Iterator[Row]:
@@ -201,7 +200,7 @@ class SourceScorer:
             found = enumerate(zip(cases, labels, strict=True))
             yield from ((number, Score(case, "attributed", version, 1.0, label)) for number, (case, label) in found)
         if "leak" in names:
-            leak = self.leak(effect, batch)
+            leak = self.leak[batch]
             for number, other in enumerate(self.leak_frame(effect).others):
                 yield from column("leak", cases, leak[:, number], other)
             for other, reason in self.unknown.items():
@@ -243,11 +242,12 @@ class SourceScorer:
             self._leak_frames[effect] = self.scorer.meter.leak_frame(self.frame, effect, composed, self._returned.get(effect))
         return self._leak_frames[effect]
 
-    def leak(self, effect: str, batch: Batch) -> Tensor:
-        """The meter's leak (n, J) of every other effect into outputs asked for `effect`; read once for each batch."""
-        if batch not in self._leak:
-            self._leak[batch] = self.scorer.meter.leak(self.leak_frame(effect), self.seen[batch])
-        return self._leak[batch]
+    @cached_property
+    def leak(self) -> dict[Batch, Tensor]:
+        """The meter's leak (n, J) of every other effect into the outputs of every batch whose truth is known, read together."""
+        known = [batch for batch in self._batches if self._truth(batch.effect).known]
+        found = self.scorer.meter.leaks([(self.leak_frame(batch.effect), self.seen[batch]) for batch in known])
+        return dict(zip(known, found, strict=True))
 
     @cached_property
     def _returned(self) -> dict[str, Tensor]:
@@ -300,7 +300,8 @@ def column(name: str, cases: Sequence[Case], values: Values, other: str = "") ->
     """One row per case; a reason instead of values gives unscored rows."""
     version = METRICS.get(name).version
     if isinstance(values, str):
-        yield from ((number, Score(case, name, version, math.nan, other, "unscored", values)) for number, case in enumerate(cases))
+        for number, case in enumerate(cases):
+            yield number, Score(case, name, version, math.nan, other, "unscored", values)
         return
     for number, (case, exact) in enumerate(zip(cases, values.tolist(), strict=True)):
         value = float(f"{exact:.{DIGITS}g}")

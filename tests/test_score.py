@@ -16,6 +16,7 @@ from clbench.metrics import METRICS
 from clbench.registry import ClbenchError
 from clbench.results import RunFolder
 from clbench.score import Scorer, score_run, score_runs
+from clbench.score_case import SourceScorer
 from clbench.score_parts import FOLDER, ScoreParts
 from clbench.score_table import read_competing, read_encoders
 from clbench.suite import Suite, SuiteTable
@@ -224,6 +225,28 @@ def test_the_backbone_is_opened_before_the_workers_begin(scored, world, suite, m
     scorer = Scorer(world, suite)
     scorer.score([RunFolder.open(scored[1]["truth"].path)])
     assert opened_by == [threading.main_thread()]
+
+
+def test_pictures_go_through_the_vae_by_fours(tmp_path, world, suite, monkeypatch):
+    """Always so many, so that what the VAE makes of one does not depend on the effects that are asked beside it."""
+    scorer, calls = Scorer(world, suite), []
+
+    def unchanged(pictures):
+        calls.append(len(pictures))
+        return list(pictures)
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr("clbench.score.round_trip_of", lambda world: unchanged)
+    scorer.score([make_run(tmp_path / "truth", world, suite, "truth")])
+    assert len(EFFECTS) == 4 and calls[1:] == [4, 4]  # the first is the meter's calibration
+    alone = SourceScorer(suite.sources(world)[0], scorer)
+    alone.batch("sepia", torch.zeros(1, 3, world.resolution, world.resolution))
+    assert list(alone._returned) == ["sepia"] and calls[-1] == 4
+    monkeypatch.setattr("clbench.score_case.TRIPS_SIDE", world.resolution - 1)
+    large = SourceScorer(suite.sources(world)[0], scorer)
+    for effect in EFFECTS:
+        large.batch(effect, torch.zeros(1, 3, world.resolution, world.resolution))
+    assert sorted(large._returned) == sorted(EFFECTS) and calls[-4:] == [1] * 4
 
 
 def test_the_network_sees_each_distinct_picture_of_a_source_once(scored, world, suite, monkeypatch):

@@ -1,6 +1,6 @@
-"""A convolution and the blur that thins it out, in one step (floor 1, pure).
+"""Layers of networks that tolerate shifts, in less time (floor 1, pure).
 
-Networks that tolerate shifts convolve at every pixel, blur, and keep every second one (Zhang, ICML 2019). Both steps are
+They convolve at every pixel, blur, and keep every second one (Zhang, ICML 2019). Both steps are
 linear, so a wider convolution that visits every second pixel gives the same for a third of the multiplications.
 """
 
@@ -57,6 +57,15 @@ class BlurredConvolution(nn.Module):
 
     def _strip(self, wide: Float[Tensor, "n c h w"], kernel: int) -> Float[Tensor, "n out _ _"]:
         return F.conv2d(wide, self.kernels[kernel], self.bias, stride=2)
+
+
+class LargestOfNine(nn.Module):
+    """``MaxPool2d(3, stride=1)``: the same numbers, as maxima of whole pictures that lie one pixel apart."""
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h-2 w-2"]:
+        """See the class."""
+        down = torch.maximum(torch.maximum(images[:, :, :-2], images[:, :, 1:-1]), images[:, :, 2:])
+        return torch.maximum(torch.maximum(down[..., :-2], down[..., 1:-1]), down[..., 2:])
 
 
 def _widened(

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 STEPS = 300
-TOGETHER = 16
-"""Problems that take their steps together: with 98 directions their matrices just fit in a processor's second cache."""
+TOGETHER_BYTES = 2**21
+"""Of problems that take their steps together: more would fall out of a processor's caches."""
 
 
 def non_negative_mixture(
@@ -22,7 +22,8 @@ def non_negative_mixture(
     """
     step = 1 / torch.linalg.eigvalsh(gram)[:, -1].clamp_min(1e-9).view(-1, 1, 1)
     keep, pull = torch.eye(gram.shape[-1], dtype=gram.dtype) - step * gram, step * match
-    return torch.cat([_descend(*part, steps) for part in zip(keep.split(TOGETHER), pull.split(TOGETHER), strict=True)])
+    size = max(1, TOGETHER_BYTES // max(1, keep[0].nbytes + 3 * pull[0].nbytes))
+    return torch.cat([_descend(*part, steps) for part in zip(keep.split(size), pull.split(size), strict=True)])
 
 
 def _descend(keep: Float[Tensor, "p k k"], pull: Float[Tensor, "p n k"], steps: int) -> Float[Tensor, "p n k"]:

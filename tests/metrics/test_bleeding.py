@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -154,6 +156,19 @@ def test_order_and_batch_size_change_nothing(meter, frames, leak_frames):
         torch.testing.assert_close(ask(meter.see(outputs[order])), whole[order], rtol=0, atol=tolerance)
         single = torch.cat([ask(meter.see(outputs[n : n + 1])) for n in range(len(outputs))])
         torch.testing.assert_close(single, whole, rtol=0, atol=tolerance)
+
+
+def test_leaks_of_several_frames_are_those_of_each(meter, leak_frames):
+    """Whatever the number of outputs of each."""
+    asked = [
+        (leak_frames[1, name], meter.see(noisy(torch.stack([EFFECTS[n](picture(1), 100) for n in list(EFFECTS)[:count]]), name)))
+        for name, count in zip(("sepia", "pixelate", "upside_down"), (1, 5, 3), strict=True)
+    ]
+    for found, (frame, seen) in zip(meter.leaks(asked), asked, strict=True):
+        torch.testing.assert_close(found, meter.leak(frame, seen), rtol=0, atol=1e-9)
+    assert meter.leaks([]) == []
+    with pytest.raises(ValueError, match="different numbers"):
+        meter.leaks([asked[0], (replace(asked[1][0], others=("one",)), asked[1][1])])
 
 
 def test_the_order_of_effects_changes_nothing(meter, frames):

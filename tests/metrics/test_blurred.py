@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clbench.metrics.blurred import BLUR, BlurredConvolution
+from clbench.metrics.blurred import BLUR, BlurredConvolution, LargestOfNine
 
 
 def layers(side: int = 5, padding: int = 2) -> tuple[nn.Conv2d, torch.Tensor]:
@@ -46,3 +46,9 @@ def test_the_perceptual_network_is_the_package_s_own():
     with torch.inference_mode():
         wanted = theirs(images, others, normalize=True).flatten()
     torch.testing.assert_close(perceptual_distance(open_perceptual("st-lpips"), images, others), wanted, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (4, 9), (30, 30)])
+def test_the_largest_of_nine_is_the_pool(shape):
+    images = torch.randn((2, 5, *shape), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(LargestOfNine()(images), F.max_pool2d(images, 3, stride=1))
