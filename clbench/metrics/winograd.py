@@ -29,8 +29,8 @@ KERNELS, CHANNELS = (3, 5), {3: 96, 5: 64}
 class WinogradConvolution(nn.Module):
     """``Conv2d`` (k, k) of stride 1 with zeros around: the same to rounding, for channels as the last axis in memory."""
 
-    forth: Tensor
-    back: Tensor
+    forth: Float[Tensor, "tiles tiles"]
+    back: Float[Tensor, "places tiles"]
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         """ValueError for another kind of convolution than `gains` asks for."""
