@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from threading import Thread
@@ -24,6 +25,8 @@ ENDED = (
     "a process that was scoring was ended from outside, as the system does where memory runs out; what is finished is kept, "
     "and the same command goes on from there"
 )
+AHEAD = 4
+"""Items that each copy may be ahead of the one whose result is due."""
 _adopted: tuple[Callable[[Any], Any], Sequence[Any]]
 """In a copy: what it works on, as it was when the copy was made."""
 
@@ -48,7 +51,8 @@ def in_order(work: Callable[[T], R], items: Sequence[T], workers: int, copies: b
 
     With `copies` by as many processes, each a copy of this one: it has everything that is open here, in the same memory
     until one of them writes there, and never waits for another's Python. What `work` returns is pickled, what else it changes
-    is lost. Leave the loop early by closing it: what was not begun is then dropped. ClbenchError if a copy is killed.
+    is lost. Leave the loop early by closing it: what was not begun is then dropped, and what copies have begun as well.
+    ClbenchError if a copy is killed.
     """
     if min(workers, len(items)) < 2:
         yield from map(work, items)
@@ -59,7 +63,7 @@ def in_order(work: Callable[[T], R], items: Sequence[T], workers: int, copies: b
         return
     try:
         with _copies(workers, work, items) as pool:
-            yield from pool.map(_ask, range(len(items)))
+            yield from _answers(pool, len(items), AHEAD * workers)
     except BrokenProcessPool:
         raise ClbenchError(ENDED) from None
 
@@ -75,28 +79,46 @@ def _copies(workers: int, work: Callable[[T], R], items: Sequence[T]) -> Iterato
 
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # a copy has none of this process's threads, and would wait for OpenCV's
+    listening, alive = os.pipe()
     try:
         fork = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(workers, fork, initializer=_adopt, initargs=(work, items)) as pool:
-            yield pool
+        with ProcessPoolExecutor(workers, fork, initializer=_adopt, initargs=(work, items, listening, alive)) as pool:
+            try:
+                yield pool
+            except BaseException:  # also of a second Ctrl-C, the copies are gone
+                os.close(alive)
+                alive = None
+                raise
     finally:
+        for end in filter(None, (listening, alive)):
+            os.close(end)
         cv2.setNumThreads(threads)
 
 
-def _adopt(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
-    """The first thing that a copy does."""
+def _answers(pool: Executor, count: int, ahead: int) -> Generator[Any]:
+    """Results of the items in order; `ahead` of them are asked for at a time, so that none need be called off."""
+    asked: deque[Future[Any]] = deque()
+    for number in range(count):
+        asked.append(pool.submit(_ask, number))
+        if len(asked) == ahead:
+            yield asked.popleft().result()
+    while asked:
+        yield asked.popleft().result()
+
+
+def _adopt(work: Callable[[Any], Any], items: Sequence[Any], listening: int, alive: int) -> None:
+    """The first thing that a copy does. It ends when nobody holds `alive` any more, the other end of the pipe `listening`."""
     global _adopted
     _adopted = work, items
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one says what becomes of the work
     torch.set_num_threads(1)
-    Thread(target=_end_with_parent, daemon=True).start()
+    os.close(alive)
+    Thread(target=_end_with_first, args=(listening,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """A copy whose first process was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+def _end_with_first(listening: int) -> None:
+    """A copy whose first process leaves or was killed would wait for work for ever, or finish what nobody waits for."""
+    os.read(listening, 1)
     os._exit(1)
 
 

@@ -78,6 +78,7 @@ def test_a_gpu_that_is_open_and_other_systems_keep_to_threads(monkeypatch):
 
 PARENT = """
 import os, time
+from contextlib import closing
 from pathlib import Path
 from clbench.score_order import in_order
 
@@ -86,7 +87,11 @@ def work(number):
     time.sleep(number and 600)
 
 folder = os.environ["FOLDER"]
-list(in_order(work, range(3), 2, copies=True))
+try:
+    with closing(in_order(work, range(3), 2, copies=True)) as results:
+        list(results)
+except KeyboardInterrupt:
+    raise SystemExit(130)
 """
 
 
@@ -98,10 +103,19 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_copies_end_with_a_process_that_is_killed(tmp_path):
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], env={**os.environ, "FOLDER": str(tmp_path)})
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGKILL, 1), (signal.SIGINT, 1), (signal.SIGINT, 4)])
+def test_copies_end_with_the_first_process(tmp_path, number, times):
+    """Whether it was killed, or somebody pressed Ctrl-C, once or again and again."""
+    asked = {"env": {**os.environ, "FOLDER": str(tmp_path)}, "start_new_session": True, "stderr": subprocess.PIPE}
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], **asked)
     try:
         wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+        for _ in range(times):
+            (os.kill if number == signal.SIGKILL else os.killpg)(parent.pid, number)
+            time.sleep(0.1)
+        assert parent.wait(60) != 0
+        if number == signal.SIGINT and times == 1:
+            assert parent.returncode == 130 and parent.stderr.read() == b""
     finally:
         parent.kill()
         parent.wait()
