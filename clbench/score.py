@@ -167,8 +167,8 @@ class Scorer:
             workers = self._workers(threads, sources)
             results = in_order(lambda one: self._score_source(*one, parts), sources, workers, copies=may_copy())
             with closing(results):  # left early, what was not begun is dropped
-                for (_, works), scores in zip(sources, results, strict=True):
-                    yield from zip(works, scores, strict=True)
+                for (source, works), _ in zip(sources, results, strict=True):
+                    yield from ((work, self._kept(source, work, parts)) for work in works)
 
     def _workers(self, threads: int, sources: Sequence[tuple[str, list[_Work]]]) -> int:
         """How many of `sources` are worked on beside each other; said where there is no memory for one of them."""
@@ -181,17 +181,21 @@ class Scorer:
             say(sentence, "yellow")
         return fitting(threads, each, there)
 
-    def _score_source(
-        self, source: str, works: Sequence[_Work], parts: Mapping[str, ScoreParts]
-    ) -> list[list[Score]]:
-        """Rows of each run for one source: those that an earlier scoring kept, and the others, which are computed together."""
-        kept = [parts[str(work.folder.path)].read(source, self._about(work)) for work in works]
-        fresh = [work for work, rows in zip(works, kept, strict=True) if rows is None]
+    def _score_source(self, source: str, works: Sequence[_Work], parts: Mapping[str, ScoreParts]) -> None:
+        """Keep the rows of each run for one source: what an earlier scoring did not keep is computed together.
+
+        They go by way of the disk, so that a copy of the process that ends says nothing half.
+        """
+        fresh = [work for work in works if parts[str(work.folder.path)].read(source, self._about(work)) is None]
         made = self._score_works(source, fresh) if fresh else []
         for work, rows in zip(fresh, made, strict=True):
             parts[str(work.folder.path)].write(source, self._about(work), rows)
-        following = iter(made)
-        return [next(following) if rows is None else rows for rows in kept]
+
+    def _kept(self, source: str, work: _Work, parts: Mapping[str, ScoreParts]) -> list[Score]:
+        rows = parts[str(work.folder.path)].read(source, self._about(work))
+        if rows is None:
+            raise ClbenchError(f"the scores of source '{source}' were removed from {work.folder.path} while it was being scored")
+        return rows
 
     def _score_works(self, source: str, works: Sequence[_Work]) -> list[list[Score]]:
         """Rows per work; one batch per right answer holds the outputs of all runs."""

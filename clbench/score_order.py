@@ -50,8 +50,9 @@ def in_order(work: Callable[[T], R], items: Sequence[T], workers: int, copies: b
     """What `work` makes of each of `items`, in their order, by `workers` threads beside each other.
 
     With `copies` by as many processes, each a copy of this one: it has everything that is open here, in the same memory
-    until one of them writes there, and never waits for another's Python. What `work` returns is pickled, what else it changes
-    is lost. Leave the loop early by closing it: what was not begun is then dropped, and what copies have begun as well.
+    until one of them writes there, and never waits for another's Python. What `work` returns is pickled and has to be short (a
+    copy that ends within a long answer would leave this process listening), what else it changes is lost. Leave the loop early
+    by closing it: what was not begun is then dropped, and what copies have begun as well.
     ClbenchError if a copy is killed.
     """
     if min(workers, len(items)) < 2:

@@ -256,7 +256,3 @@ class Score:
     other: str = ""
     status: Status = "ok"
     reason: str = ""
-
-    def __reduce__(self) -> tuple[type[Score], tuple[object, ...]]:
-        """Twice as fast as what dataclasses do: a scoring sends rows by the ten thousand from one process to another."""
-        return Score, (self.case, self.metric, self.metric_version, self.value, self.other, self.status, self.reason)
