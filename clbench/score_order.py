@@ -100,11 +100,22 @@ def _answers(pool: Executor, count: int, ahead: int) -> Generator[Any]:
     """Results of the items in order; `ahead` of them are asked for at a time, so that none need be called off."""
     asked: deque[Future[Any]] = deque()
     for number in range(count):
-        asked.append(pool.submit(_ask, number))
+        with _no_ctrl_c():  # which would strike a copy that has only just begun, or leave the pool half made
+            asked.append(pool.submit(_ask, number))
         if len(asked) == ahead:
             yield asked.popleft().result()
     while asked:
         yield asked.popleft().result()
+
+
+@contextmanager
+def _no_ctrl_c() -> Iterator[None]:
+    """It has to wait; copies that begin inside never see it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _adopt(work: Callable[[Any], Any], items: Sequence[Any], listening: int, alive: int) -> None:
