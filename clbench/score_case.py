@@ -256,7 +256,8 @@ class SourceScorer:
         if self.scorer.round_trip is None or not asked:
             return {}
         firsts = [self._truth(effect).draws[0] for effect in asked]
-        size = TRIPS if self.scorer.world.resolution <= TRIPS_SIDE else 1
+        world = self.scorer.world
+        size = TRIPS if world.resolution <= TRIPS_SIDE and world.backbone.batch >= TRIPS else 1
         firsts += firsts[-1:] * (-len(firsts) % size)
         found = [back for at in range(0, len(firsts), size) for back in self.scorer.round_trip(firsts[at : at + size])]
         pictures = dict(zip(asked, found, strict=False))

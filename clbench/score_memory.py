@@ -10,6 +10,8 @@ from clbench.metrics.similarity import PerceptualNetwork
 
 PIXEL_BYTES = 27
 """Of an output: as it was read (3), as numbers (12), and once more where outputs are put together (12)."""
+PASSING = 8
+"""Times the features of a pass that the network and the comparison hold while they work, at most (measured at 256 to 1024 px)."""
 PROBE = 64
 """Side in px of the picture by which the size of features is measured."""
 
@@ -20,7 +22,7 @@ def expected(side: int, outputs: int, truths: int, perceptual: PerceptualNetwork
     What counts are the outputs and the perceptual features: those of truths stay, those of outputs pass by.
     """
     features = 0 if perceptual is None else int(_feature_bytes(perceptual) * (side / PROBE) ** 2)
-    passing = 2 * rows_of_pass(torch.empty((3, side, side), device="meta"))
+    passing = PASSING * rows_of_pass(torch.empty((3, side, side), device="meta"))
     return outputs * PIXEL_BYTES * side**2 + (truths + passing) * features
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any, TypeVar
 
 import torch
@@ -63,7 +63,7 @@ def in_order(work: Callable[[T], R], items: Sequence[T], workers: int, copies: b
             yield from pool.map(work, items)
         return
     try:
-        with _copies(workers, work, items) as pool:
+        with _copies(min(workers, len(items)), work, items) as pool:
             yield from _answers(pool, len(items), AHEAD * workers)
     except BrokenProcessPool:
         raise ClbenchError(ENDED) from None
@@ -81,17 +81,17 @@ def _copies(workers: int, work: Callable[[T], R], items: Sequence[T]) -> Iterato
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # a copy has none of this process's threads, and would wait for OpenCV's
     listening, alive = os.pipe()
+    ends = [listening, alive]
     try:
         fork = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(workers, fork, initializer=_adopt, initargs=(work, items, listening, alive)) as pool:
             try:
                 yield pool
             except BaseException:  # also of a second Ctrl-C, the copies are gone
-                os.close(alive)
-                alive = None
+                os.close(ends.pop())
                 raise
     finally:
-        for end in filter(None, (listening, alive)):
+        for end in ends:
             os.close(end)
         cv2.setNumThreads(threads)
 
@@ -110,12 +110,18 @@ def _answers(pool: Executor, count: int, ahead: int) -> Generator[Any]:
 
 @contextmanager
 def _no_ctrl_c() -> Iterator[None]:
-    """It has to wait; copies that begin inside never see it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """It has to wait: raised while a copy is made, it would be swallowed or leave the pool half made."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _adopt(work: Callable[[Any], Any], items: Sequence[Any], listening: int, alive: int) -> None:
@@ -123,6 +129,7 @@ def _adopt(work: Callable[[Any], Any], items: Sequence[Any], listening: int, ali
     global _adopted
     _adopted = work, items
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one says what becomes of the work
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # a progress bar in their place may be locked by a thread left behind
     torch.set_num_threads(1)
     os.close(alive)
     Thread(target=_end_with_first, args=(listening,), daemon=True).start()

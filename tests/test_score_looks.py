@@ -96,7 +96,7 @@ def test_large_pictures_pass_by_in_small_numbers_and_nothing_changes():
 
 @pytest.mark.parametrize(("free", "workers"), [(10**12, 6), (3.5, 3), (0.2, 1)])
 def test_workers_fit_into_the_free_memory(monkeypatch, free, workers):
-    each = 512**2 * (27 * 10 + 4 * (1.5 + 1) * (7 + 2 * 1))  # numbers of a picture's features: half of it, and its grey
+    each = 512**2 * (27 * 10 + 4 * (1.5 + 1) * (7 + 8 * 1))  # numbers of a picture's features: half of it, and its grey
     monkeypatch.setattr(score_memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=int(free * each)))
     found, there = score_memory.expected(512, 10, 7, Toy()), score_memory.free()
     assert found == each and score_memory.fitting(6, found, there) == workers

@@ -12,7 +12,6 @@ import torch
 
 from clbench.backbones import RoundTrip
 from clbench.backbones.common import opened, pick_device, set_threads, to_uint8, to_vae
-from clbench.metrics.winograd import quickened
 from clbench.world import BackboneTable
 
 
@@ -52,5 +51,5 @@ def open_vae(folder: Path, table: BackboneTable) -> RoundTrip:
     set_threads()
     vae = opened(AutoencoderKLQwenImage if video else AutoencoderKL, folder / "vae", table).eval().to(pick_device(table.device))
     if not video and vae.device.type == "cpu" and vae.dtype == torch.float32:
-        quickened(vae).to(memory_format=torch.channels_last)
+        vae.to(memory_format=torch.channels_last)
     return VaeRoundTrip(vae, video, table.batch)

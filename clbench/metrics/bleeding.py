@@ -46,7 +46,7 @@ LEAK_DRAWS = 2
 ADDED_DRAWS = 8
 """Draws of a random effect that are averaged for its added direction."""
 AT_ONCE = 8
-"""Draws whose readings are computed together: more would need too much memory with many effects."""
+"""Draws, or frames, whose readings are computed together: more would need too much memory with many effects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,14 +223,19 @@ class BleedingMeter:
 
     def _readings(self, asked: Sequence[tuple[LeakFrame, Float[Tensor, "_n d"]]]) -> list[Float[Tensor, "_n j"]]:
         """The leak of the outputs of each frame, ungated by the baseline."""
-        mixtures = []
-        for frame, seen in asked:
-            free = torch.cat([frame.candidate.tangents, frame.own])
-            products = self._products(frame, free, seen - frame.candidate.centre)
-            mixtures.append(mixture_of(products, len(free), 2 * len(frame.others)))
+        found: dict[int, Float[Tensor, "n j"]] = {}
         counts = [len(seen) for _, seen in asked]
-        found = self._doses(together([mixture.with_outputs(max(counts)) for mixture in mixtures]))
-        return [doses[:count] for doses, count in zip(found, counts, strict=True)]
+        for count in set(counts):  # others would be as large as the largest
+            same = [number for number, other in enumerate(counts) if other == count]
+            for start in range(0, len(same), AT_ONCE):
+                some = same[start : start + AT_ONCE]
+                found |= zip(some, self._doses(together([self._mixture(*asked[number]) for number in some])), strict=True)
+        return [found[number] for number in range(len(asked))]
+
+    def _mixture(self, frame: LeakFrame, seen: Float[Tensor, "n d"]) -> Mixture:
+        free = torch.cat([frame.candidate.tangents, frame.own])
+        products = self._products(frame, free, seen - frame.candidate.centre)
+        return mixture_of(products, len(free), 2 * len(frame.others))
 
     def _left_out_readings(
         self, frame: LeakFrame, draws: Float[Tensor, "k d"], seen: Float[Tensor, "k d"]

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -34,11 +33,6 @@ class Mixture:
     match: Float[Tensor, "p n j2"]
     unit: Float[Tensor, "p 1 j2"]
     energy: Float[Tensor, "p n"]
-
-    def with_outputs(self, count: int) -> Mixture:
-        """The same with deviations of nothing behind its own, `count` in all."""
-        more = (0, count - self.match.shape[1])
-        return Mixture(self.gram, F.pad(self.match, (0, 0, *more)), self.unit, F.pad(self.energy, more))
 
     def doses(self, size: int | Int[Tensor, "p 1"]) -> Float[Tensor, "p n j"]:
         """Doses, both forms added, of vectors with `size` features; those below the gate are 0."""
